@@ -1,0 +1,3 @@
+//! Sound comes in; knows nothing of HTTP.
+
+pub mod format;

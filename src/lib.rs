@@ -1,0 +1,3 @@
+//! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
+
+pub mod audio;
