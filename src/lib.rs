@@ -1,3 +1,5 @@
 //! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
 
 pub mod audio;
+pub mod os;
+pub mod ring;

@@ -1,0 +1,527 @@
+//! The lock-free broadcast ring: one writer, many readers, nobody waits for anybody.
+//!
+//! The capture thread [publishes](Writer::publish) one block of frames after another; every listener
+//! [reads](Reader::read) at its own pace. The ring is lossy for the reader only: who falls behind by more
+//! than the history finds its block overwritten, is told exactly how many frames it lost, and goes on.
+//!
+//! ```
+//! use std::time::Duration;
+//! use wavecast::audio::format::{SampleFormat, StreamFormat};
+//! use wavecast::ring::{self, Read};
+//!
+//! let format = StreamFormat { rate: 48_000, channels: 1, sample: SampleFormat::S16 };
+//! let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1));
+//! let mut reader = ring.reader(0);
+//!
+//! writer.publish(&[1, 0, 2, 0], 1_000_000);
+//!
+//! let mut bytes = [0; 960];
+//! assert_eq!(reader.read(&mut bytes), Read::Block { frames: 2, captured_at: 1_000_000 });
+//! assert_eq!(bytes[..4], [1, 0, 2, 0]);
+//! assert_eq!(reader.read(&mut bytes), Read::Nothing);
+//! ```
+//!
+//! # How it works
+//!
+//! Memory is a fixed number of slots of one block each; block *n* lives in slot *n* mod slots. A slot is a
+//! seqlock: the writer marks it as being written, writes, and marks it as holding block *n*; a reader copies
+//! the slot out and then checks that the mark is still that of its block. Every word of it, the payload's
+//! too, is an atomic, so the race between a copy and an overwrite is not a data race by the language's rules
+//! but a wrong value, and the check after the copy discards it. There is no unsafe code here.
+//!
+//! Readers sleep on a futex. Each says for which block it waits, and the writer's one wake-up per block
+//! reaches only those that wait for this block (or one that differs from it by a multiple of 32): a listener
+//! that is served at every eighth block is not woken by the seven others.
+//!
+//! # What it does not do
+//!
+//! It never blocks the writer, and so it cannot hold a block for a slow reader. It does not allocate after
+//! it was made. A block is at most as long as was said when it was made; longer ones are cut up.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::audio::format::StreamFormat;
+use sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+/// Loom's atomics under `--cfg loom`, the standard library's otherwise.
+mod sync {
+    #[cfg(loom)]
+    pub(super) use loom::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    };
+    #[cfg(not(loom))]
+    pub(super) use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    };
+}
+
+const WORD: usize = size_of::<usize>();
+
+/// Makes a ring for blocks of at most `block_frames` frames that keeps at least `history` of sound (and
+/// never less than four blocks).
+///
+/// # Panics
+///
+/// If `block_frames` is 0.
+pub fn new(format: StreamFormat, block_frames: u32, history: Duration) -> (Writer, Ring) {
+    assert!(block_frames > 0, "a block has frames");
+    // Two more than the history needs: one that is being written, one for the block that is only partly inside.
+    let slots = format.frames_in(history).div_ceil(u64::from(block_frames)) + 2;
+    with_slots(format, block_frames, slots.max(4) as usize)
+}
+
+fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> (Writer, Ring) {
+    let words_per_slot = (block_frames as usize * format.frame_bytes()).div_ceil(WORD);
+    let shared = Arc::new(Shared {
+        format,
+        block_frames,
+        words_per_slot,
+        slots: (0..slots).map(|_| Slot::default()).collect(),
+        words: (0..slots * words_per_slot).map(|_| AtomicUsize::new(0)).collect(),
+        blocks: AtomicU64::new(0),
+        frames: AtomicU64::new(0),
+        closed: AtomicBool::new(false),
+        wake: AtomicU32::new(0),
+    });
+    (Writer { shared: Arc::clone(&shared), blocks: 0, frames: 0 }, Ring { shared })
+}
+
+struct Shared {
+    format: StreamFormat,
+    block_frames: u32,
+    words_per_slot: usize,
+    slots: Box<[Slot]>,
+    /// The payload of all slots, one after another.
+    words: Box<[AtomicUsize]>,
+    /// How many blocks were ever published: the number of the next one.
+    blocks: AtomicU64,
+    /// How many frames were ever published: the index of the next one.
+    frames: AtomicU64,
+    closed: AtomicBool,
+    /// What readers sleep on: changes with every block and when the ring closes.
+    wake: AtomicU32,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// 2n + 2 while the slot holds block n, 2n + 1 while block n is being written; 0 at first.
+    stamp: AtomicU64,
+    /// Index of the block's first frame since the ring began.
+    first_frame: AtomicU64,
+    /// CLOCK_MONOTONIC in nanoseconds when the block's last frame was captured.
+    captured_at: AtomicU64,
+    frames: AtomicU32,
+}
+
+/// What a slot says of its block.
+#[derive(Clone, Copy)]
+struct Header {
+    first_frame: u64,
+    captured_at: u64,
+    frames: u32,
+}
+
+const fn holds(block: u64) -> u64 {
+    2 * block + 2
+}
+
+const fn being_written(block: u64) -> u64 {
+    2 * block + 1
+}
+
+/// Which waiters a block wakes: those that wait for a block with the same number modulo 32.
+fn waiters_for(block: u64) -> NonZeroU32 {
+    NonZeroU32::new(1 << (block % 32)).unwrap_or(NonZeroU32::MIN)
+}
+
+impl Shared {
+    fn slot(&self, block: u64) -> (&Slot, &[AtomicUsize]) {
+        let index = (block % self.slots.len() as u64) as usize;
+        (&self.slots[index], &self.words[index * self.words_per_slot..][..self.words_per_slot])
+    }
+
+    /// Runs `copy` on the slot of a block; `None` if the block is not there, or not there any more after
+    /// the copy, in which case nothing that was copied may be used.
+    fn read_slot<T>(&self, block: u64, copy: impl FnOnce(Header, &[AtomicUsize]) -> T) -> Option<T> {
+        let (slot, words) = self.slot(block);
+        // Acquire: what is read below was written before the mark was set.
+        if slot.stamp.load(Ordering::Acquire) != holds(block) {
+            return None;
+        }
+        let header = Header {
+            first_frame: slot.first_frame.load(Ordering::Relaxed),
+            captured_at: slot.captured_at.load(Ordering::Relaxed),
+            frames: slot.frames.load(Ordering::Relaxed),
+        };
+        let copied = copy(header, words);
+        // If any of the loads above saw a word of a later block, then this fence synchronises with the
+        // writer's release fence before that word, and the load below sees the mark of that later block.
+        fence(Ordering::Acquire);
+        (slot.stamp.load(Ordering::Relaxed) == holds(block)).then_some(copied)
+    }
+
+    /// The oldest block that a reader may start from. One less than there are slots: the next publish
+    /// overwrites the one before it.
+    fn oldest(&self) -> u64 {
+        self.blocks.load(Ordering::Acquire).saturating_sub(self.slots.len() as u64 - 1)
+    }
+
+    #[cfg(not(any(loom, miri)))]
+    fn wake(&self, blocks: NonZeroU32) {
+        use rustix::thread::futex;
+        // It can only fail on a bad address.
+        let _ = futex::wake_bitset(&self.wake, futex::Flags::PRIVATE, i32::MAX as u32, blocks);
+    }
+
+    #[cfg(any(loom, miri))]
+    fn wake(&self, _: NonZeroU32) {}
+}
+
+/// The one who writes. Dropping it closes the ring: readers get what is left, then [`Read::End`].
+pub struct Writer {
+    shared: Arc<Shared>,
+    blocks: u64,
+    frames: u64,
+}
+
+impl Writer {
+    /// The format of what is published.
+    pub fn format(&self) -> StreamFormat {
+        self.shared.format
+    }
+
+    /// Frames that a block holds at most.
+    pub fn block_frames(&self) -> u32 {
+        self.shared.block_frames
+    }
+
+    /// A handle for readers.
+    pub fn ring(&self) -> Ring {
+        Ring { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Publishes whole frames, the last of which was captured at `captured_at` (CLOCK_MONOTONIC, ns), and
+    /// wakes the readers that wait for them. Never blocks, never allocates; a trailing part of a frame is
+    /// ignored.
+    pub fn publish(&mut self, frames: &[u8], captured_at: u64) {
+        let format = self.shared.format;
+        let frame_bytes = format.frame_bytes();
+        let mut left = (frames.len() / frame_bytes) as u64;
+        for block in
+            frames[..left as usize * frame_bytes].chunks(self.shared.block_frames as usize * frame_bytes)
+        {
+            let count = (block.len() / frame_bytes) as u32;
+            left -= u64::from(count);
+            let earlier = format.duration_of(left).as_nanos() as u64;
+            self.publish_block(block, count, captured_at.saturating_sub(earlier));
+        }
+    }
+
+    fn publish_block(&mut self, payload: &[u8], frames: u32, captured_at: u64) {
+        let shared = &*self.shared;
+        let (slot, words) = shared.slot(self.blocks);
+        slot.stamp.store(being_written(self.blocks), Ordering::Relaxed);
+        // Release: whoever sees one of the words below also sees the mark above.
+        fence(Ordering::Release);
+        slot.first_frame.store(self.frames, Ordering::Relaxed);
+        slot.captured_at.store(captured_at, Ordering::Relaxed);
+        slot.frames.store(frames, Ordering::Relaxed);
+        let (whole, rest) = payload.split_at(payload.len() / WORD * WORD);
+        for (word, bytes) in words.iter().zip(whole.chunks_exact(WORD)) {
+            let mut value = [0; WORD];
+            value.copy_from_slice(bytes);
+            word.store(usize::from_ne_bytes(value), Ordering::Relaxed);
+        }
+        if !rest.is_empty() {
+            let mut value = [0; WORD];
+            value[..rest.len()].copy_from_slice(rest);
+            words[whole.len() / WORD].store(usize::from_ne_bytes(value), Ordering::Relaxed);
+        }
+        slot.stamp.store(holds(self.blocks), Ordering::Release);
+
+        let block = self.blocks;
+        self.blocks += 1;
+        self.frames += u64::from(frames);
+        shared.frames.store(self.frames, Ordering::Relaxed);
+        shared.blocks.store(self.blocks, Ordering::Release);
+        shared.wake.store(self.blocks as u32, Ordering::Release);
+        shared.wake(waiters_for(block));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        // Another value than the last block's, so that a reader about to sleep does not.
+        self.shared.wake.fetch_add(1 << 31, Ordering::Release);
+        self.shared.wake(NonZeroU32::MAX);
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("blocks", &self.blocks).field("frames", &self.frames).finish()
+    }
+}
+
+/// A handle from which readers are made.
+#[derive(Clone)]
+pub struct Ring {
+    shared: Arc<Shared>,
+}
+
+impl Ring {
+    /// The format of what is read.
+    pub fn format(&self) -> StreamFormat {
+        self.shared.format
+    }
+
+    /// Frames that a block holds at most; nearly all blocks are that long.
+    pub fn block_frames(&self) -> u32 {
+        self.shared.block_frames
+    }
+
+    /// How many frames were ever published: the live edge.
+    pub fn frames(&self) -> u64 {
+        self.shared.frames.load(Ordering::Relaxed)
+    }
+
+    /// Whether the writer is gone.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// A reader that starts so many frames before the live edge, or with the oldest frame that is still
+    /// there.
+    pub fn reader(&self, back: u64) -> Reader {
+        let mut reader = Reader { shared: Arc::clone(&self.shared), block: 0, offset: 0, frame: 0 };
+        reader.seek(back);
+        reader
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("format", &self.format()).field("frames", &self.frames()).finish()
+    }
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many frames were copied; the last frame of the block they are from was captured at that time
+    /// (CLOCK_MONOTONIC, ns).
+    Block {
+        /// Frames copied, at least 1.
+        frames: usize,
+        /// When the block was complete.
+        captured_at: u64,
+    },
+    /// Nothing new yet.
+    Nothing,
+    /// The reader was too slow: so many frames, counted exactly, are gone. The next read goes on with the
+    /// oldest ones there are.
+    Lapped {
+        /// Frames that this reader will never see.
+        lost: u64,
+    },
+    /// The writer is gone and everything was read.
+    End,
+}
+
+/// One reader's place in the ring.
+pub struct Reader {
+    shared: Arc<Shared>,
+    /// The block to read next, and how many of its frames were read already.
+    block: u64,
+    offset: u32,
+    /// Index of the frame to read next.
+    frame: u64,
+}
+
+impl Reader {
+    /// Index of the next frame to be read.
+    pub fn frame(&self) -> u64 {
+        self.frame
+    }
+
+    /// How many frames this reader is behind the live edge.
+    pub fn lag(&self) -> u64 {
+        self.shared.frames.load(Ordering::Relaxed).saturating_sub(self.frame)
+    }
+
+    /// The number of the next block to be published.
+    pub fn next_block(&self) -> u64 {
+        self.shared.blocks.load(Ordering::Acquire)
+    }
+
+    /// Copies the next frames, at most one block of them and at most as many as fit into `out`.
+    pub fn read(&mut self, out: &mut [u8]) -> Read {
+        let frame_bytes = self.shared.format.frame_bytes();
+        // Before the number of blocks: a ring that is seen as closed then has no more blocks to come.
+        let closed = self.shared.closed.load(Ordering::Acquire);
+        if self.block >= self.shared.blocks.load(Ordering::Acquire) {
+            return if closed { Read::End } else { Read::Nothing };
+        }
+        let copied = self.shared.read_slot(self.block, |header, words| {
+            // Both bounds hold for every block that passes the check after the copy; for one that does not,
+            // they keep the copy within the slot.
+            let left = header.frames.min(self.shared.block_frames).saturating_sub(self.offset) as usize;
+            let frames = left.min(out.len() / frame_bytes);
+            copy_out(words, self.offset as usize * frame_bytes, &mut out[..frames * frame_bytes]);
+            (frames, frames == left, header.captured_at)
+        });
+        let Some((frames, finished, captured_at)) = copied else { return self.lapped() };
+        self.frame += frames as u64;
+        if finished {
+            self.block += 1;
+            self.offset = 0;
+        } else {
+            self.offset += frames as u32;
+        }
+        Read::Block { frames, captured_at }
+    }
+
+    /// Goes to so many frames before the live edge, or to the oldest frame that is still there, and returns
+    /// how many frames that left out (0 when it went back).
+    pub fn seek(&mut self, back: u64) -> u64 {
+        let was = self.frame;
+        loop {
+            let blocks = self.shared.blocks.load(Ordering::Acquire);
+            let edge = self.edge(blocks);
+            let Some(edge) = edge else { continue };
+            let wanted = edge.saturating_sub(back);
+            // The last block that begins at or before the wanted frame. A block that is gone counts as one
+            // that begins before it: what is gone lies to the left.
+            let (mut low, mut high) = (self.shared.oldest(), blocks);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match self.shared.read_slot(middle, |header, _| header) {
+                    Some(header) if header.first_frame + u64::from(header.frames) > wanted => high = middle,
+                    _ => low = middle + 1,
+                }
+            }
+            if low == blocks {
+                (self.block, self.offset, self.frame) = (blocks, 0, edge);
+                break;
+            }
+            if let Some(header) = self.shared.read_slot(low, |header, _| header) {
+                let offset = wanted.saturating_sub(header.first_frame) as u32;
+                (self.block, self.offset, self.frame) = (low, offset, header.first_frame + u64::from(offset));
+                break;
+            }
+            // Overwritten meanwhile: the writer is ahead of this search, look again.
+        }
+        self.frame.saturating_sub(was)
+    }
+
+    /// Sleeps until that block is published, the ring is closed, or the time is over. Returns whether one of
+    /// the first two is so.
+    pub fn wait(&self, block: u64, timeout: Duration) -> bool {
+        self.wait_until(block, timeout, || {
+            self.shared.blocks.load(Ordering::Acquire) > block || self.shared.closed.load(Ordering::Acquire)
+        })
+    }
+
+    #[cfg(not(any(loom, miri)))]
+    fn wait_until(&self, block: u64, timeout: Duration, done: impl Fn() -> bool) -> bool {
+        use rustix::thread::futex;
+        use rustix::time::Timespec;
+
+        if done() {
+            return true;
+        }
+        // The bitset wait takes an absolute time of CLOCK_MONOTONIC.
+        let end = crate::os::monotonic_ns().saturating_add(timeout.as_nanos() as u64);
+        let until = Timespec { tv_sec: (end / 1_000_000_000) as i64, tv_nsec: (end % 1_000_000_000) as _ };
+        loop {
+            // The value first, then the check: a publish after the check changes the value, and the kernel
+            // refuses to sleep on a changed one.
+            let seen = self.shared.wake.load(Ordering::Acquire);
+            if done() {
+                return true;
+            }
+            let waited = futex::wait_bitset(
+                &self.shared.wake,
+                futex::Flags::PRIVATE,
+                seen,
+                Some(&until),
+                waiters_for(block),
+            );
+            if waited == Err(rustix::io::Errno::TIMEDOUT) {
+                return done();
+            }
+        }
+    }
+
+    /// Loom and Miri know no futex: there a wait is a yield.
+    #[cfg(any(loom, miri))]
+    fn wait_until(&self, _: u64, _: Duration, done: impl Fn() -> bool) -> bool {
+        #[cfg(loom)]
+        loom::thread::yield_now();
+        #[cfg(not(loom))]
+        std::thread::yield_now();
+        done()
+    }
+
+    /// Index of the first frame after so many blocks; `None` if it was overwritten before it could be read.
+    fn edge(&self, blocks: u64) -> Option<u64> {
+        match blocks.checked_sub(1) {
+            None => Some(0),
+            Some(last) => {
+                self.shared.read_slot(last, |header, _| header.first_frame + u64::from(header.frames))
+            }
+        }
+    }
+
+    /// Moves to the oldest block and tells how many frames lie between.
+    fn lapped(&mut self) -> Read {
+        loop {
+            let oldest = self.shared.oldest();
+            if let Some(first_frame) = self.shared.read_slot(oldest, |header, _| header.first_frame) {
+                let lost = first_frame - self.frame;
+                (self.block, self.offset, self.frame) = (oldest, 0, first_frame);
+                return Read::Lapped { lost };
+            }
+            // The writer overtook this too.
+            #[cfg(loom)]
+            loom::thread::yield_now();
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("frame", &self.frame).field("lag", &self.lag()).finish()
+    }
+}
+
+/// Fills `out` with the bytes that begin at byte `from` of the words.
+fn copy_out(words: &[AtomicUsize], from: usize, mut out: &mut [u8]) {
+    let mut words = words[from / WORD..].iter();
+    let mut next = || words.next().map_or([0; WORD], |word| word.load(Ordering::Relaxed).to_ne_bytes());
+    let inside = from % WORD;
+    if inside != 0 && !out.is_empty() {
+        let head;
+        (head, out) = out.split_at_mut(out.len().min(WORD - inside));
+        head.copy_from_slice(&next()[inside..][..head.len()]);
+    }
+    let mut whole = out.chunks_exact_mut(WORD);
+    for bytes in &mut whole {
+        bytes.copy_from_slice(&next());
+    }
+    let rest = whole.into_remainder();
+    if !rest.is_empty() {
+        rest.copy_from_slice(&next()[..rest.len()]);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
