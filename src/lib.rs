@@ -1,3 +1,4 @@
 //! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
 
 pub mod audio;
+pub mod logging;
