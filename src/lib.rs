@@ -1,4 +1,5 @@
 //! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
 
 pub mod audio;
+pub mod config;
 pub mod logging;
