@@ -31,7 +31,8 @@ mod reader;
 mod words;
 
 pub use device::{Device, Synth, SynthKind, UsbId};
-use words::{in_range, shown_string};
+pub(crate) use words::near;
+use words::{choose, in_range, parse_whole, shown_string};
 
 const RATES: RangeInclusive<u32> = 4_000..=384_000;
 const CHANNELS: RangeInclusive<u16> = 1..=32;
@@ -414,6 +415,21 @@ impl Overrides {
         ];
         flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
     }
+}
+
+/// Reads a rate from a flag's value.
+pub(crate) fn parse_rate(text: &str) -> Result<u32, String> {
+    parse_whole(text, &RATES)
+}
+
+/// Reads a number of channels from a flag's value.
+pub(crate) fn parse_channels(text: &str) -> Result<u16, String> {
+    parse_whole(text, &CHANNELS)
+}
+
+/// Reads a sample format from a flag's value.
+pub(crate) fn parse_format(text: &str) -> Result<SampleFormat, String> {
+    choose(text, &SampleFormat::ALL.map(|format| (format.name(), format)))
 }
 
 /// Why these addresses cannot be listened on together, if they cannot.

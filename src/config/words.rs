@@ -4,6 +4,18 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+/// A whole number from the value of a flag.
+pub(super) fn parse_whole<T: TryFrom<i64> + PartialOrd + fmt::Display>(
+    text: &str,
+    range: &RangeInclusive<T>,
+) -> Result<T, String> {
+    let (low, high) = (range.start(), range.end());
+    match text.parse::<i64>() {
+        Ok(number) => whole(number, text, range),
+        Err(_) => Err(format!("{} is no whole number from {low} to {high}", shown_string(text))),
+    }
+}
+
 /// The number, if it is within the range; else why not. `text` is how its author wrote it.
 pub(super) fn whole<T: TryFrom<i64> + PartialOrd + fmt::Display>(
     number: i64,
@@ -80,7 +92,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 /// The word that was probably meant: one that begins so, or differs in few letters.
-pub(super) fn near<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn near<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
     // Nobody mistypes a word into a line of text, and the comparison below takes time.
     if word.is_empty() || word.len() > 40 {
         return None;
