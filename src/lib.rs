@@ -1,5 +1,8 @@
 //! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
 
 pub mod audio;
+pub mod cli;
+pub mod config;
+pub mod logging;
 pub mod os;
 pub mod ring;

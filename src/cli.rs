@@ -1,0 +1,322 @@
+//! The command line: what the arguments mean, and what `--help` says.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+
+use crate::config::{self, Overrides};
+
+/// Where the configuration is when `--config` does not say. There it may be absent.
+pub const DEFAULT_CONFIG: &str = "/etc/wavecast.toml";
+
+/// What `wavecast --help` prints.
+pub const HELP: &str = "\
+wavecast: live, uncompressed sound from an ALSA input to every player on the
+network
+
+Usage:
+  wavecast [OPTIONS]            stream until it is told to stop
+  wavecast devices              list the capture cards, with the name to put
+                                into `device`
+  wavecast check [OPTIONS]      say what is wrong with the configuration; open
+                                nothing
+
+Options:
+  -c, --config FILE     the configuration; built-in defaults if there is no
+                        /etc/wavecast.toml and this is not given
+      --listen ADDRESS  where to listen: 4410, 127.0.0.1:4410, [::1]:4410; may
+                        be given several times
+      --log LEVEL       off, error, warn, info, debug or trace; or a filter as
+                        RUST_LOG has it, which this one overrules
+  -h, --help            this text
+  -V, --version         the version
+
+  For the first input of the configuration (the only one, unless you added
+  others), in place of what the file says:
+      --device DEVICE   auto; hw:CARD=Device,DEV=0; usb:08bb:2902; synth:tone
+      --rate HZ         frames a second: 4000 to 384000
+      --channels N      1 to 32
+      --format FORMAT   s16, s24 or s32
+
+Examples:
+  wavecast                                  the first card, at port 4410
+  wavecast --device synth:tone              no card at all: a tone
+  wavecast --device hw:1 --rate 48000 --channels 1
+  wavecast --listen 127.0.0.1:4410 --log debug
+  Then play http://localhost:4410/live.wav, or open http://localhost:4410/ in a
+  browser.
+
+Exit codes:
+  0   it was told to stop, or had nothing to complain about
+  1   it could not go on; the last line says why
+  64  the command line is wrong
+  78  the configuration is wrong
+
+Files:
+  /etc/wavecast.toml    the configuration, which documents every key
+";
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Stream, until a signal ends it.
+    Run,
+    /// `devices`: list the capture cards.
+    Devices,
+    /// `check`: read the configuration, say what is wrong with it, open nothing.
+    Check,
+    /// `--help`: print [`HELP`].
+    Help,
+    /// `--version`: print name and version.
+    Version,
+}
+
+/// The command line, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cli {
+    /// What is to be done.
+    pub command: Command,
+    /// `--config`. Without it, it is [`DEFAULT_CONFIG`], which may be absent.
+    pub config: Option<PathBuf>,
+    /// What is said in place of the configuration. Ranges are checked when it is applied.
+    pub overrides: Overrides,
+}
+
+impl Cli {
+    /// Reads the arguments, the program's name first, as [`std::env::args_os`] gives them.
+    ///
+    /// `--help` and `--version` end the reading: what follows them does not matter. Of an option
+    /// that is there twice the last one counts, but every `--listen` does.
+    ///
+    /// # Errors
+    /// An unknown option or command, a missing value, or one that cannot be what it should.
+    pub fn parse<I>(args: I) -> Result<Cli, UsageError>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let mut parser = lexopt::Parser::from_args(args.into_iter().skip(1));
+        let mut command = None;
+        let mut config = None;
+        let mut overrides = Overrides::default();
+
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Arg::Short('h') | Arg::Long("help") => {
+                    return Ok(Cli { command: Command::Help, config, overrides });
+                }
+                Arg::Short('V') | Arg::Long("version") => {
+                    return Ok(Cli { command: Command::Version, config, overrides });
+                }
+                Arg::Short('c') | Arg::Long("config") => config = Some(parser.value()?.into()),
+                Arg::Long("device") => overrides.device = Some(value(&mut parser, "--device", str::parse)?),
+                Arg::Long("rate") => overrides.rate = Some(value(&mut parser, "--rate", config::parse_rate)?),
+                Arg::Long("channels") => {
+                    overrides.channels = Some(value(&mut parser, "--channels", config::parse_channels)?);
+                }
+                Arg::Long("format") => {
+                    overrides.format = Some(value(&mut parser, "--format", config::parse_format)?);
+                }
+                Arg::Long("listen") => {
+                    let address = value(&mut parser, "--listen", str::parse)?;
+                    overrides.listen.get_or_insert_default().push(address);
+                }
+                Arg::Long("log") => {
+                    let filter = value(&mut parser, "--log", |text| {
+                        text.parse::<crate::logging::Filter>()
+                            .map(|_| text.to_owned())
+                            .map_err(|error| error.to_string())
+                    })?;
+                    overrides.log = Some(filter);
+                }
+                Arg::Value(word) => command = Some(subcommand(&word, command)?),
+                Arg::Long(name) => return Err(unknown_option(name)),
+                Arg::Short(_) => return Err(arg.unexpected().into()),
+            }
+        }
+        Ok(Cli { command: command.unwrap_or(Command::Run), config, overrides })
+    }
+}
+
+/// The value of the option that was just read.
+fn value<T>(
+    parser: &mut lexopt::Parser,
+    option: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, UsageError> {
+    let value = parser.value()?;
+    let Some(text) = value.to_str() else {
+        return Err(UsageError(format!("{option}: {value:?} is not UTF-8 text")));
+    };
+    read(text).map_err(|problem| UsageError(format!("{option}: {problem}")))
+}
+
+fn subcommand(word: &OsString, earlier: Option<Command>) -> Result<Command, UsageError> {
+    let command = match word.to_str() {
+        Some("devices") => Command::Devices,
+        Some("check") => Command::Check,
+        _ => return Err(UsageError(format!("{word:?} is no command; there are devices and check"))),
+    };
+    match earlier {
+        None => Ok(command),
+        Some(_) => Err(UsageError(format!("{word:?} is one command too many"))),
+    }
+}
+
+fn unknown_option(name: &str) -> UsageError {
+    const OPTIONS: [&str; 9] =
+        ["config", "device", "rate", "channels", "format", "listen", "log", "help", "version"];
+    let mut message = format!("there is no option {:?}", format!("--{name}"));
+    if let Some(near) = config::near(name, &OPTIONS) {
+        message.push_str(&format!("; did you mean --{near}?"));
+    }
+    UsageError(message)
+}
+
+/// A command line that cannot be understood: what is wrong with it, and where to read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> UsageError {
+        UsageError(error.to_string())
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nTry 'wavecast --help'", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::audio::format::SampleFormat;
+    use crate::config::{Config, Device, ListenAddr};
+    use std::os::unix::ffi::OsStringExt;
+
+    fn cli(args: &str) -> Cli {
+        Cli::parse(format!("wavecast {args}").split_whitespace()).unwrap()
+    }
+
+    /// The first line of the error; the second is always the same.
+    fn error(args: &str) -> String {
+        let error = Cli::parse(format!("wavecast {args}").split_whitespace()).unwrap_err().to_string();
+        error.strip_suffix("\nTry 'wavecast --help'").unwrap().to_owned()
+    }
+
+    #[test]
+    fn without_arguments_it_runs_as_configured() {
+        assert_eq!(cli(""), Cli { command: Command::Run, config: None, overrides: Overrides::default() });
+        assert_eq!(Cli::parse([] as [&str; 0]).unwrap(), cli(""));
+    }
+
+    #[test]
+    fn commands_are_found_before_and_behind_options() {
+        assert_eq!(cli("devices").command, Command::Devices);
+        let check = cli("--config a.toml check");
+        assert_eq!((check.command, check.config), (Command::Check, Some("a.toml".into())));
+        assert_eq!(cli("check -ca.toml").config, Some("a.toml".into()));
+        assert_eq!(cli("check --config=a.toml").config, Some("a.toml".into()));
+    }
+
+    #[test]
+    fn help_and_version_do_not_mind_what_follows() {
+        assert_eq!(cli("--help --what").command, Command::Help);
+        assert_eq!(cli("check -h").command, Command::Help);
+        assert_eq!(cli("-V").command, Command::Version);
+        assert_eq!(cli("--version").command, Command::Version);
+    }
+
+    #[test]
+    fn every_override_is_understood() {
+        let args =
+            "--device hw:1 --rate 48000 --channels 1 --format s24 --listen :80 --listen [::1]:81 --log debug";
+        assert_eq!(
+            cli(args).overrides,
+            Overrides {
+                device: Some(Device::Alsa("hw:1".to_owned())),
+                rate: Some(48_000),
+                channels: Some(1),
+                format: Some(SampleFormat::S24),
+                listen: Some(vec![ListenAddr::Any(80), "[::1]:81".parse().unwrap()]),
+                log: Some("debug".to_owned()),
+            }
+        );
+    }
+
+    #[test]
+    fn of_an_option_given_twice_the_last_counts() {
+        assert_eq!(cli("--rate 8000 --rate 48000").overrides.rate, Some(48_000));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_by_its_option() {
+        assert_eq!(error("--rate 99"), "--rate: 99 is outside 4000 to 384000");
+        assert_eq!(error("--rate fast"), "--rate: \"fast\" is no whole number from 4000 to 384000");
+        assert_eq!(error("--channels 70000"), "--channels: 70000 is outside 1 to 32");
+        assert_eq!(error("--channels=-1"), "--channels: -1 is outside 1 to 32");
+        assert_eq!(error("--format mp3"), "--format: \"mp3\" is none of s16, s24 and s32");
+        assert_eq!(error("--device Auto"), "--device: \"Auto\" is no device; did you mean \"auto\"?");
+        assert!(error("--listen here").starts_with("--listen: \"here\" is no address"));
+        assert!(error("--log loud").starts_with("--log: \"loud\" is not off, error"));
+        assert_eq!(error("--rate"), "missing argument for option '--rate'");
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        assert_eq!(error("--chanels 1"), "there is no option \"--chanels\"; did you mean --channels?");
+        assert_eq!(error("--colour"), "there is no option \"--colour\"");
+        assert_eq!(error("-x"), "invalid option '-x'");
+        assert_eq!(error("device"), "\"device\" is no command; there are devices and check");
+        assert_eq!(error("check devices"), "\"devices\" is one command too many");
+    }
+
+    #[test]
+    fn arguments_that_are_no_text_are_refused_but_a_path_may_be_any() {
+        let odd = OsString::from_vec(b"\xff".to_vec());
+        let parse = |option: &str| Cli::parse([OsString::from("wavecast"), option.into(), odd.clone()]);
+        assert_eq!(parse("--config").unwrap().config, Some(PathBuf::from(&odd)));
+        assert!(parse("--device").unwrap_err().to_string().contains("is not UTF-8 text"));
+        assert!(parse("check").unwrap_err().to_string().contains("is no command"));
+    }
+
+    #[test]
+    fn what_the_command_line_accepts_the_configuration_takes() {
+        let mut config = Config::default();
+        config
+            .apply(&cli("--rate 384000 --channels 1 --format s32 --listen 80 --log trace").overrides)
+            .unwrap();
+        assert_eq!(config.inputs[0].rate, 384_000);
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal_and_has_every_option() {
+        for line in HELP.lines() {
+            assert!(line.chars().count() < 80 && line.trim_end() == line, "{line:?}");
+        }
+        for word in [
+            "-c, --config",
+            "--device",
+            "--rate",
+            "--channels",
+            "--format",
+            "--listen",
+            "--log",
+            "-h, --help",
+            "-V, --version",
+            "wavecast devices",
+            "wavecast check",
+            DEFAULT_CONFIG,
+        ] {
+            assert!(HELP.contains(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! What the configuration promises, statement by statement.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use toml::de::{DeTable, DeValue};
+
+use super::reader::{RESERVED_NAMES, Reader, find, parse_bytes};
+use super::*;
+
+const DEFAULT_FILE: &str = include_str!("../../config/wavecast.toml");
+
+/// The default file with every key and table in it brought back: lines `# key = …` and
+/// `# [table]`, but not prose, and not examples, which are indented further.
+fn uncommented() -> String {
+    let line = |line: &str| -> String {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let is_key = bare
+            .split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        let is_table = bare.starts_with('[') && bare.ends_with(']');
+        if is_key || is_table { bare.to_owned() } else { line.to_owned() }
+    };
+    DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn config(text: &str) -> Config {
+    Config::parse(text, "w.toml").unwrap()
+}
+
+fn errors(text: &str) -> Vec<String> {
+    let error = Config::parse(text, "w.toml").unwrap_err();
+    error.to_string().lines().map(str::to_owned).collect()
+}
+
+/// The only error of an input that has this line.
+fn input_error(line: &str) -> String {
+    let errors = errors(&format!("[input.live]\n{line}\n"));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    let text = errors[0].strip_prefix("w.toml:2: input.live.").unwrap();
+    text.to_owned()
+}
+
+#[test]
+fn an_empty_file_and_the_installed_one_mean_the_defaults() {
+    assert_eq!(config(""), Config::default());
+    assert_eq!(config(DEFAULT_FILE), Config::default());
+}
+
+#[test]
+fn the_installed_file_says_every_default_truly() {
+    assert_eq!(config(&uncommented()), Config::default());
+}
+
+#[test]
+fn the_installed_file_has_every_key_there_is() {
+    let mut reader = Reader::default();
+    reader.config(&DeTable::new(), "");
+    assert!(!reader.known.is_empty());
+    let text = uncommented();
+    let root = DeTable::parse(&text).unwrap();
+    for (head, key) in reader.known {
+        let mut table = root.get_ref();
+        for part in head.trim_matches(['[', ']']).replace("NAME", "live").split('.') {
+            let DeValue::Table(found) = find(table, part).unwrap().get_ref() else { unreachable!() };
+            table = found;
+        }
+        assert!(find(table, key).is_some(), "{head} {key} is not documented");
+    }
+}
+
+#[test]
+fn every_key_can_be_set() {
+    let text = r#"
+        [http]
+        listen = ["127.0.0.1:80", "[::1]:81"]
+        [listeners]
+        max = 3
+        interval_ms = 20
+        send_buffer_ms = 100
+        max_lag_ms = 500
+        when_behind = "disconnect"
+        stall_seconds = 2.5
+        [log]
+        filter = "warn,wavecast::ring=trace"
+        [input.roof]
+        device = "hw:1,0"
+        rate = 48_000
+        channels = 1
+        format = "s24"
+        period_ms = 2.5
+        buffer_ms = 100
+        history_seconds = 0
+        gain_db = 6
+        realtime_priority = 0
+    "#;
+    let expected = Config {
+        http: Http {
+            listen: vec![
+                ListenAddr::Addr("127.0.0.1:80".parse().unwrap()),
+                ListenAddr::Addr("[::1]:81".parse().unwrap()),
+            ],
+        },
+        listeners: Listeners {
+            max: 3,
+            interval: Interval::Every(Duration::from_millis(20)),
+            send_buffer: Duration::from_millis(100),
+            max_lag: Duration::from_millis(500),
+            when_behind: WhenBehind::Disconnect,
+            stall_timeout: Duration::from_millis(2500),
+        },
+        log: Some("warn,wavecast::ring=trace".to_owned()),
+        inputs: vec![Input {
+            name: "roof".to_owned(),
+            device: Device::Alsa("hw:1,0".to_owned()),
+            rate: 48_000,
+            channels: 1,
+            format: SampleFormat::S24,
+            period: Duration::from_micros(2500),
+            buffer: Duration::from_millis(100),
+            history: Duration::ZERO,
+            gain_db: 6.0,
+            realtime_priority: 0,
+        }],
+    };
+    assert_eq!(config(text), expected);
+}
+
+#[test]
+fn inputs_keep_the_order_of_the_file() {
+    let names = |text: &str| config(text).inputs.into_iter().map(|i| i.name).collect::<Vec<_>>();
+    assert_eq!(
+        names("[input.b]\ndevice='synth:tone'\n[input.a]\ndevice='synth:tone'\n[input.c]"),
+        ["b", "a", "c"]
+    );
+    assert_eq!(names("input.z.rate = 8000\ninput.y.device = 'hw:1'"), ["z", "y"]);
+    assert_eq!(names("input = { z = {}, y = { device = 'hw:1' } }"), ["z", "y"]);
+}
+
+#[test]
+fn addresses_are_read_in_every_form() {
+    let read = |text: &str| config(&format!("http.listen = {text}")).http.listen;
+    for any in ["4410", "'4410'", "':4410'", "'[::]:4410'", "['4410']"] {
+        assert_eq!(read(any), [ListenAddr::Any(4410)], "{any}");
+    }
+    let v4 = ListenAddr::Addr("0.0.0.0:80".parse().unwrap());
+    assert_eq!(read("['0.0.0.0:80', '0', '0']"), [v4, ListenAddr::Any(0), ListenAddr::Any(0)]);
+    for text in ["[::]:4410", "0.0.0.0:80", "[::1]:1"] {
+        assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_are_refused() {
+    let error = |text: &str| errors(&format!("http.listen = {text}")).join("\n");
+    assert_eq!(
+        error("'localhost:80'"),
+        "w.toml:1: http.listen: \"localhost:80\" is no address; write a port (\"4410\"), or an IP \
+         address and a port (\"192.168.1.5:4410\", \"[::1]:4410\")"
+    );
+    assert_eq!(error("'70000'"), "w.toml:1: http.listen: 70000 is no port; ports end at 65535");
+    assert!(error("-1").contains("\"-1\" is no address"));
+    assert!(error("[]").contains("needs an address at least"));
+    assert!(error("true").contains("needs an address in quotes, not true or false"));
+    assert!(error("['80', ':80']").contains("[::]:80 is there twice"));
+    assert!(error("['1.2.3.4:80', '80']").contains("[::]:80 covers 1.2.3.4:80"));
+    assert!(error("['0.0.0.0:80', '1.2.3.4:80']").contains("0.0.0.0:80 covers 1.2.3.4:80"));
+}
+
+#[test]
+fn an_address_of_a_list_is_named_by_its_own_line() {
+    assert!(errors("[http]\nlisten = [\n  '80',\n  'x',\n]")[0].starts_with("w.toml:4: http.listen: \"x\""));
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_its_limits() {
+    assert_eq!(input_error("rate = 99"), "rate: 99 is outside 4000 to 384000");
+    assert_eq!(input_error("rate = 0x10"), "rate: 0x10 is outside 4000 to 384000");
+    assert_eq!(input_error("channels = 70000"), "channels: 70000 is outside 1 to 32");
+    assert_eq!(
+        input_error("channels = 99999999999999999999"),
+        "channels: 99999999999999999999 is outside 1 to 32"
+    );
+    assert_eq!(input_error("realtime_priority = -1"), "realtime_priority: -1 is outside 0 to 99");
+    assert_eq!(input_error("gain_db = -60.5"), "gain_db: -60.5 is outside -60 to 60");
+    assert_eq!(input_error("gain_db = nan"), "gain_db: nan is outside -60 to 60");
+    assert_eq!(input_error("gain_db = inf"), "gain_db: inf is outside -60 to 60");
+    assert_eq!(
+        errors("[listeners]\ninterval_ms = 'fast'"),
+        ["w.toml:2: listeners.interval_ms: \"fast\" is neither \"auto\" nor a number from 1 to 1000"]
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_the_right_one() {
+    assert_eq!(
+        input_error("rate = '44100'"),
+        "rate: needs a whole number from 4000 to 384000, not a text in quotes"
+    );
+    assert_eq!(
+        input_error("rate = 44100.0"),
+        "rate: needs a whole number from 4000 to 384000, not a number with a point"
+    );
+    assert_eq!(input_error("period_ms = [1]"), "period_ms: needs a number from 1 to 500, not a list");
+    assert_eq!(input_error("device = 1"), "device: needs a text in quotes, not a whole number");
+    assert_eq!(input_error("format = 'mp3'"), "format: \"mp3\" is none of s16, s24 and s32");
+    assert_eq!(
+        errors("listeners.when_behind = 'stop'"),
+        ["w.toml:1: listeners.when_behind: \"stop\" is none of skip and disconnect"]
+    );
+    assert_eq!(
+        errors("log.filter = 'loud'"),
+        ["w.toml:1: log.filter: \"loud\" is not off, error, warn, info, debug, trace or MODULE=LEVEL"]
+    );
+}
+
+#[test]
+fn a_table_of_the_wrong_type_is_told_how_it_is_written() {
+    assert_eq!(errors("http = 1"), ["w.toml:1: http: is a table: write [http], not a whole number"]);
+    assert_eq!(errors("[[input]]\nrate = 8000"), ["w.toml:1: input: needs a name: [input.NAME]"]);
+    assert_eq!(
+        errors("[input]\nrate = 8000"),
+        ["w.toml:2: input.rate: an input is a table: [input.NAME], and its keys in the lines below"]
+    );
+}
+
+#[test]
+fn an_unknown_key_is_told_which_there_are() {
+    assert_eq!(
+        input_error("period = 10"),
+        "period: no such key; did you mean `period_ms`? (there are device, rate, channels, format, \
+         period_ms, buffer_ms, history_seconds, gain_db and realtime_priority)"
+    );
+    assert!(input_error("chanels = 1").starts_with("chanels: no such key; did you mean `channels`?"));
+    assert!(input_error("Rate = 1").starts_with("Rate: no such key; did you mean `rate`?"));
+    assert!(input_error("colour = 1").starts_with("colour: no such key (there are device"));
+    assert!(input_error("'a\"b' = 1").starts_with("\"a\"b\": no such key (there are"));
+    assert_eq!(
+        errors("[inputs.live]"),
+        ["w.toml:1: inputs: no such key; did you mean `input`? (there are http, listeners, log and \
+             input)"]
+    );
+}
+
+#[test]
+fn a_key_below_the_wrong_head_is_told_the_right_one() {
+    assert!(
+        errors("rate = 8000")[0]
+            .starts_with("w.toml:1: rate: no such key here; it belongs below [input.NAME] (")
+    );
+    assert!(input_error("max = 3").starts_with("max: no such key here; it belongs below [listeners] ("));
+}
+
+#[test]
+fn names_that_cannot_be_in_an_address_are_refused() {
+    for name in ["Live", "'a b'", "'ü'", "''", "'a/b'", &"x".repeat(33)] {
+        let errors = errors(&format!("[input.{name}]"));
+        assert!(errors[0].contains("a name has 1 to 32 lower-case letters"), "{errors:?}");
+    }
+    for name in RESERVED_NAMES {
+        let errors = errors(&format!("[input.{name}]"));
+        assert!(errors[0].contains("taken by a page of the daemon"), "{errors:?}");
+    }
+    assert_eq!(config(&format!("[input.{}]", "x".repeat(32))).inputs.len(), 1);
+}
+
+#[test]
+fn two_inputs_on_one_device_are_refused_with_both_lines() {
+    assert_eq!(
+        errors("[input.a]\ndevice = 'hw:1'\n\n[input.b]\ndevice = 'hw:1'"),
+        ["w.toml:5: input.b.device: \"hw:1\" is the device of input.a already (line 2)"]
+    );
+    assert_eq!(
+        errors("[input.a]\nrate = 8000\n[input.b]\n"),
+        ["w.toml:3: input.b.device: \"auto\" is the device of input.a already (line 1)"]
+    );
+    assert_eq!(errors("[input.a]\ndevice = 'usb:08bb:2902'\n[input.b]\ndevice = 'usb:08BB:2902'").len(), 1);
+    assert_eq!(config("[input.a]\ndevice='synth:noise'\n[input.b]\ndevice='synth:noise'").inputs.len(), 2);
+}
+
+#[test]
+fn a_buffer_holds_two_periods() {
+    assert_eq!(
+        input_error("period_ms = 300"),
+        "buffer_ms: 500 ms are less than two periods of 300 ms; the card fills one while the other is \
+         read"
+    );
+    assert_eq!(
+        errors("[input.a]\nperiod_ms = 50\nbuffer_ms = 99.5")[0],
+        "w.toml:3: input.a.buffer_ms: 99.5 ms are less than two periods of 50 ms; the card fills one \
+         while the other is read"
+    );
+    assert_eq!(config("[input.a]\nperiod_ms = 250").inputs[0].period, Duration::from_millis(250));
+}
+
+#[test]
+fn a_history_takes_a_gibibyte_at_most() {
+    assert_eq!(
+        errors("[input.a]\nrate = 192000\nformat = 's24'\nhistory_seconds = 3600"),
+        ["w.toml:4: input.a.history_seconds: 3600 seconds of 192000 Hz, stereo, s24 take 3.9 GiB of \
+             memory, more than 1 GiB; at most 932 fit"]
+    );
+    assert_eq!(config("[input.a]\nhistory_seconds = 3600").inputs[0].history, Duration::from_secs(3600));
+    assert!(
+        errors("[input.a]\nformat = 's32'\nrate = 384000\nchannels = 32")[0]
+            .starts_with("w.toml:3: input.a.history")
+    );
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+    let text =
+        "[input.b]\nrate = 1\ncolour = 2\n[log]\nfilter = 3\n[http]\nlisten = 'x'\n[input.a]\nrate = 4";
+    let places: Vec<_> = errors(text).iter().map(|l| l.split(": ").next().unwrap().to_owned()).collect();
+    // Line 8: `a` waits for the card that `b` waits for.
+    assert_eq!(places, ["w.toml:2", "w.toml:3", "w.toml:5", "w.toml:7", "w.toml:8", "w.toml:9"]);
+}
+
+#[test]
+fn an_error_stays_on_one_short_line_whatever_it_quotes() {
+    let text = format!("[input.live]\nformat = \"{}\\n\\u001b[2J\"\n", "x".repeat(10));
+    assert_eq!(
+        errors(&text),
+        ["w.toml:2: input.live.format: \"xxxxxxxxxx\\n\\u{1b}[2J\" is none of s16, s24 and s32"]
+    );
+    assert!(input_error(&format!("format = '{}'", "x".repeat(9999))).len() < 200);
+    assert!(errors(&format!("[input.'{}']", "x".repeat(9999)))[0].len() < 250);
+}
+
+#[test]
+fn a_syntax_error_has_line_and_column() {
+    assert_eq!(errors("[http]\nlisten = \n").len(), 1);
+    assert!(errors("[http]\nlisten = \n")[0].starts_with("w.toml:2:10: "));
+    assert!(errors("# ü\nü = 1")[0].starts_with("w.toml:2:1: "));
+    assert!(errors("[log]\n[log]")[0].starts_with("w.toml:2:"));
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_named_by_line_and_byte() {
+    let error = parse_bytes(b"# one\n# caf\xe9\n", "w.toml").unwrap_err();
+    assert_eq!(error.to_string(), "w.toml:2:6: byte 0xE9 is not UTF-8 text; save the file as UTF-8");
+}
+
+#[test]
+fn a_byte_order_mark_does_no_harm() {
+    assert_eq!(config("\u{feff}[input.live]\n"), Config::default());
+    assert!(errors("\u{feff}[input.live]\nrate = 1")[0].starts_with("w.toml:2: "));
+}
+
+#[test]
+fn an_absent_file_means_the_defaults_unless_it_was_asked_for() {
+    let absent = Path::new("/nonexistent/wavecast.toml");
+    assert_eq!(Config::load(absent, false), Ok(Config::default()));
+    let error = Config::load(absent, true).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/wavecast.toml: cannot be read: No such file"), "{error}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_even_where_none_was_asked_for() {
+    let error = Config::load(Path::new("/"), false).unwrap_err().to_string();
+    assert!(error.starts_with("/: cannot be read: Is a directory"), "{error}");
+    let error = Config::load(Path::new("/dev/zero"), false).unwrap_err().to_string();
+    assert!(error.contains("larger than 1 MiB"), "{error}");
+}
+
+#[test]
+fn flags_change_the_first_input_only() {
+    let mut config = config("[input.a]\n[input.b]\ndevice = 'hw:1'");
+    let overrides = Overrides {
+        device: Some(Device::Alsa("hw:2".to_owned())),
+        rate: Some(48_000),
+        channels: Some(1),
+        format: Some(SampleFormat::S32),
+        listen: Some(vec![ListenAddr::Any(80)]),
+        log: Some("debug".to_owned()),
+    };
+    let second = config.inputs[1].clone();
+    config.apply(&overrides).unwrap();
+    let first = &config.inputs[0];
+    assert_eq!(first.device, Device::Alsa("hw:2".to_owned()));
+    assert_eq!((first.rate, first.channels, first.format), (48_000, 1, SampleFormat::S32));
+    assert_eq!(config.inputs[1], second);
+    assert_eq!(config.http.listen, [ListenAddr::Any(80)]);
+    assert_eq!(config.log.as_deref(), Some("debug"));
+}
+
+#[test]
+fn a_bad_flag_is_named_and_changes_nothing() {
+    let before = config("[input.a]\nhistory_seconds = 3600\n[input.b]\ndevice = 'hw:1'");
+    let error = |overrides: Overrides| {
+        let mut config = before.clone();
+        let error = config.apply(&overrides).unwrap_err().to_string();
+        assert_eq!(config, before);
+        error
+    };
+    let none = Overrides::default;
+    assert_eq!(
+        error(Overrides { rate: Some(99), channels: Some(0), ..none() }),
+        "--rate: 99 is outside 4000 to 384000\n--channels: 0 is outside 1 to 32"
+    );
+    assert_eq!(
+        error(Overrides { device: Some(Device::Alsa("hw:1".to_owned())), ..none() }),
+        "--device: \"hw:1\" is the device of input.b already"
+    );
+    assert_eq!(error(Overrides { listen: Some(vec![]), ..none() }), "--listen: needs an address at least");
+    assert!(error(Overrides { log: Some("loud".to_owned()), ..none() }).starts_with("--log: \"loud\" is"));
+    assert!(
+        error(Overrides { rate: Some(96_000), format: Some(SampleFormat::S24), ..none() })
+            .starts_with("--rate, --format: input.a.history_seconds: 3600 seconds of 96000 Hz")
+    );
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_stack_overflow() {
+    assert!(!errors(&format!("a = {}", "[".repeat(100_000))).is_empty());
+    assert!(!errors(&format!("a = {}{}", "[".repeat(500), "]".repeat(500))).is_empty());
+    assert!(!errors(&format!("[{}a]", "a.".repeat(10_000))).is_empty());
+}
+
+/// Every line of an error leads somewhere: to a line of the file.
+fn check_whatever(bytes: &[u8]) {
+    let Err(error) = parse_bytes(bytes, "w.toml") else { return };
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+    for message in error.to_string().lines() {
+        let place = message.strip_prefix("w.toml:").unwrap().split(':').next().unwrap();
+        assert!((1..=lines).contains(&place.parse().unwrap()), "{message}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        check_whatever(&bytes);
+    }
+
+    #[test]
+    fn no_damage_to_the_installed_file_makes_it_panic(
+        damages in proptest::collection::vec(
+            (any::<usize>(), 0..20_usize, proptest::collection::vec(
+                prop_oneof![
+                    any::<u8>(),
+                    proptest::sample::select(&b"[]{}=.,'\"\n#-_ 0129ae\xff"[..]),
+                ],
+                0..6,
+            )),
+            1..6,
+        ),
+    ) {
+        let mut bytes = uncommented().into_bytes();
+        for (at, gone, added) in damages {
+            let at = at % (bytes.len() + 1);
+            let end = (at + gone).min(bytes.len());
+            bytes.splice(at..end, added);
+        }
+        check_whatever(&bytes);
+    }
+}
