@@ -9,8 +9,10 @@
 //! does not see. The identity of USB cards comes from sysfs. Whoever reads `/proc`, `/sys`, `/dev` or `/etc` here
 //! takes them from [`Roots`], so that tests can hand in a tree of their own.
 //!
-//! Beside the list: a way to keep libasound's own messages off stderr ([`quietly`]).
+//! Beside the list: what to do when a card would not open ([`advice`]), and a way
+//! to keep libasound's own messages off stderr ([`quietly`]).
 
+mod advice;
 mod quiet;
 
 use std::fmt;
@@ -22,6 +24,7 @@ use alsa::Direction;
 use alsa::ctl::{Ctl, DeviceIter};
 use alsa::device_name::HintIter;
 
+pub use advice::{Holder, advice, holder, permission_problem};
 pub use quiet::{alsa_said, quiet_alsa, quietly};
 
 /// Where the system's trees are mounted.
@@ -90,7 +93,7 @@ pub struct UsbIdentity {
 
 /// Every input of every card in this machine that this process may see, in order of card number.
 ///
-/// A card whose control device may not be opened is not in it.
+/// A card whose control device may not be opened is not in it: see [`permission_problem`].
 pub fn capture_devices(roots: &Roots) -> Vec<CaptureDevice> {
     quietly(|| {
         let cards = alsa::card::Iter::new().map_while(Result::ok);
@@ -261,6 +264,21 @@ fn find_usb<'a>(selector: &UsbSelector, devices: &'a [CaptureDevice]) -> Option<
         selector.matches(usb).then_some((&usb.path, device.device, device))
     });
     fits.min_by_key(|&(path, number, _)| (path, number)).map(|(_, _, device)| device)
+}
+
+/// The `usb:` names that mean this device and no other: what it is (if that is enough), then where it is.
+fn usb_selectors(device: &CaptureDevice, devices: &[CaptureDevice]) -> Vec<UsbSelector> {
+    let Some(usb) = &device.usb else { return Vec::new() };
+    let id = |serial| UsbSelector::Id { vendor: usb.vendor, product: usb.product, serial };
+    let means_it = |selector: &UsbSelector| {
+        let mut others = devices.iter().filter(|other| other.card_index != device.card_index);
+        find_usb(selector, devices) == Some(device)
+            && !others.any(|other| other.usb.as_ref().is_some_and(|usb| selector.matches(usb)))
+    };
+    let with_serial = usb.serial.clone().map(|serial| id(Some(serial)));
+    let what = [Some(id(None)), with_serial].into_iter().flatten().find(means_it);
+    let place = Some(UsbSelector::Path(usb.path.clone())).filter(means_it);
+    what.into_iter().chain(place).collect()
 }
 
 /// A name that ALSA's configuration gives to an input, and that is not simply a card of this machine.

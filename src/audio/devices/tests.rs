@@ -17,6 +17,10 @@ impl Tree {
         Tree(folder)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(super) fn roots(&self) -> Roots {
         let at = |name| self.0.join(name);
         Roots { proc: at("proc"), sys: at("sys"), dev: at("dev"), etc: at("etc") }
@@ -155,6 +159,25 @@ fn a_usb_name_finds_its_card_wherever_it_came_up() {
     assert_eq!(found("usb:0d8c:0014"), Some(2), "of two alike, the one in the first socket");
     assert_eq!(found("usb:0d8c:0014:C"), None);
     assert_eq!(found("usb:1-1"), None);
+}
+
+#[test]
+fn a_usb_name_is_offered_only_if_it_means_this_card_and_no_other() {
+    let offered = |devices: &[CaptureDevice]| -> Vec<Vec<String>> {
+        let names = |device| usb_selectors(device, devices).iter().map(|usb| usb.to_string()).collect();
+        devices.iter().map(names).collect()
+    };
+    let alone = device(1, "Device", MICROPHONE, Some(usb("1-1.4", Some("A"))));
+    let twin = device(2, "Device_1", MICROPHONE, Some(usb("1-1.2", Some("B"))));
+    let clone = device(2, "Device_1", MICROPHONE, Some(usb("1-1.2", Some("A"))));
+    let second_input = CaptureDevice { device: 1, ..alone.clone() };
+    assert_eq!(offered(std::slice::from_ref(&alone)), [["usb:0d8c:0014", "usb:1-1.4"]]);
+    assert_eq!(
+        offered(&[alone.clone(), twin]),
+        [["usb:0d8c:0014:A", "usb:1-1.4"], ["usb:0d8c:0014:B", "usb:1-1.2"]]
+    );
+    assert_eq!(offered(&[alone.clone(), clone]), [["usb:1-1.4"], ["usb:1-1.2"]]);
+    assert_eq!(offered(&[alone, second_input])[1], Vec::<String>::new());
 }
 
 #[test]
