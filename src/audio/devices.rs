@@ -9,10 +9,11 @@
 //! does not see. The identity of USB cards comes from sysfs. Whoever reads `/proc`, `/sys`, `/dev` or `/etc` here
 //! takes them from [`Roots`], so that tests can hand in a tree of their own.
 //!
-//! Beside the list: what to do when a card would not open ([`advice`]), and a way
-//! to keep libasound's own messages off stderr ([`quietly`]).
+//! Beside the list: what to do when a card would not open ([`advice`]), the text of `wavecast devices`
+//! ([`listing`]), and a way to keep libasound's own messages off stderr ([`quietly`]).
 
 mod advice;
+mod listing;
 mod quiet;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use alsa::ctl::{Ctl, DeviceIter};
 use alsa::device_name::HintIter;
 
 pub use advice::{Holder, advice, holder, permission_problem};
+pub use listing::listing;
 pub use quiet::{alsa_said, quiet_alsa, quietly};
 
 /// Where the system's trees are mounted.
