@@ -172,9 +172,9 @@ fn sentences(name: &str, errno: i32, now: &Circumstances) -> String {
         libc::ENOENT | libc::ENODEV | libc::ENXIO => absent(name, errno, now),
         libc::ECONNREFUSED => format!(
             "\"{name}\" would not open: no sound server answers. A service does not reach the one of a desktop; {}",
-            choice(name, &now.devices)
+            choice(name, now)
         ),
-        _ => format!("\"{name}\" would not open: {reason}; {}", choice(name, &now.devices)),
+        _ => format!("\"{name}\" would not open: {reason}; {}", choice(name, now)),
     }
 }
 
@@ -212,7 +212,7 @@ fn absent(name: &str, errno: i32, now: &Circumstances) -> String {
         Some(permission) if named.is_none() => return format!("\"{name}\" would not open: {permission}"),
         _ => {}
     }
-    let choice = choice(name, &now.devices);
+    let choice = choice(name, now);
     if named.is_some() {
         // The list is younger than the error.
         let reason = io::Error::from_raw_os_error(errno);
@@ -229,8 +229,12 @@ fn absent(name: &str, errno: i32, now: &Circumstances) -> String {
 }
 
 /// What else could be opened.
-fn choice(name: &str, devices: &[CaptureDevice]) -> String {
+fn choice(name: &str, now: &Circumstances) -> String {
+    let devices = &now.devices;
     if devices.is_empty() {
+        if let Some(permission) = &now.permission {
+            return permission.clone();
+        }
         return "no capture card is plugged in (device = \"synth:tone\" plays without one)".to_owned();
     }
     let by_usb = name.starts_with("usb:");
@@ -426,6 +430,10 @@ mod tests {
     fn a_card_that_may_not_be_seen_is_not_called_unplugged() {
         let permission = Some("run usermod".to_owned());
         let now = Circumstances { permission, ..now(vec![]) };
+        for errno in [libc::ECONNREFUSED, libc::EINVAL] {
+            let text = sentences("default", errno, &now);
+            assert!(text.ends_with("; run usermod"), "{text}");
+        }
         for errno in [libc::ENOENT, libc::ENODEV, libc::EACCES] {
             assert_eq!(
                 sentences("hw:CARD=Device,DEV=0", errno, &now),
