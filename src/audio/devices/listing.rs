@@ -146,7 +146,7 @@ impl Listing {
              it takes the card by itself as soon as it is there.",
             "A Raspberry Pi has no input of its own. A HAT or an I2S microphone needs its dtoverlay line in \
              /boot/firmware/config.txt, and a reboot.",
-            "wavecast --device synth:tone  plays a tone without any card.",
+            "Without any card,  wavecast --device synth:tone  plays a tone.",
         ];
         hints.into_iter().try_for_each(|hint| wrapped(f, "  - ", hint))
     }
@@ -235,26 +235,34 @@ fn commented(lines: Vec<(String, &str)>) -> String {
 }
 
 /// A paragraph behind a bullet or a label; its further lines start where the first one's text did.
+///
+/// What stands between two spaces on either side is a command, and stays in one piece.
 fn wrap(label: &str, text: &str) -> String {
     let indent = label.chars().count();
-    let (mut result, mut column, mut first) = (label.to_owned(), indent, true);
-    // Commands stand between two spaces each, which stay.
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if !first && column + 1 + length > WIDTH {
+    let mut result = label.to_owned();
+    let mut column = indent;
+    for piece in pieces(text) {
+        let length = piece.trim_end().chars().count();
+        if column > indent && column + length > WIDTH {
             result.truncate(result.trim_end().len());
             result.push('\n');
             result.push_str(&" ".repeat(indent));
             column = indent;
-        } else if !first {
-            result.push(' ');
-            column += 1;
         }
-        result.push_str(word);
-        column += length;
-        first = false;
+        result.push_str(piece);
+        column += piece.chars().count();
     }
     result
+}
+
+/// Words with the space behind them, and whole commands.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split_inclusive("  ").enumerate();
+    // Every other part is a command: words  command  words  command  words.
+    parts.flat_map(|(n, part)| {
+        let words = if n % 2 == 0 { part.split_inclusive(' ').collect() } else { vec![part] };
+        words.into_iter()
+    })
 }
 
 fn wrapped(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
@@ -369,6 +377,16 @@ Other names that ALSA's configuration has (sound servers, asound.conf):
                 assert!(line.chars().count() <= 100, "{line}");
                 assert_eq!(line, line.trim_end(), "nothing hangs over");
             }
+        }
+    }
+
+    #[test]
+    fn a_command_is_never_broken_across_lines() {
+        for words in 5..25 {
+            let text = format!("{}run  sudo usermod -aG audio pi  and log in again", "word ".repeat(words));
+            let wrapped = wrap("  - ", &text);
+            assert!(wrapped.contains("sudo usermod -aG audio pi"), "{wrapped}");
+            assert!(wrapped.lines().all(|line| line.chars().count() <= WIDTH), "{wrapped}");
         }
     }
 
