@@ -1,3 +1,4 @@
 //! Sound comes in; knows nothing of HTTP.
 
+pub mod devices;
 pub mod format;
