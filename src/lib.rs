@@ -3,6 +3,8 @@
 pub mod audio;
 pub mod cli;
 pub mod config;
+pub mod http;
 pub mod logging;
 pub mod os;
 pub mod ring;
+pub mod wav;

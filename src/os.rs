@@ -1,9 +1,138 @@
 //! The few things that only the operating system can do: its clock, its limits, its priorities.
+//!
+//! This is the one module with unsafe code: calls that no safe wrapper among the dependencies has.
 
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CLOCK_MONOTONIC in nanoseconds: never jumps, stands still in suspend.
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Gives the calling thread, and no other, the real-time scheduling class SCHED_FIFO (sched(7)).
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_NICE and with a lower RLIMIT_RTPRIO; EINVAL for a priority outside 1 to 99.
+pub fn realtime(priority: u8) -> io::Result<()> {
+    // SAFETY: sched_param is a struct of integers (on musl with reserved ones): all zeros is a value of it.
+    let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
+    param.sched_priority = priority.into();
+    // Reset on fork: should this thread ever start another, that one is an ordinary one again.
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the kernel only reads `param`, which lives until after the call; 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, policy, &param) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Raises the limit of open descriptors to as many as this process may have, and returns it. Each listener
+/// takes three.
+pub fn raise_open_files() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // It may always be raised to the maximum; where a sandbox thinks otherwise, what there is must do.
+        let _ = setrlimit(Resource::Nofile, limit);
+        limit = getrlimit(Resource::Nofile);
+    }
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// A duplicate of the descriptor with that number, if there is one.
+///
+/// For sockets that another part of the process holds: the caller must check on the duplicate that it is the
+/// one it looks for, since a number can be closed and given away again at any time.
+pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the borrow ends with this expression, and in it the number is only handed to fcntl, which
+    // fails with EBADF if it is not open. Should it have been closed and opened anew meanwhile, the
+    // duplicate is one of the new file: it keeps that open, and does it no harm.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+}
+
+/// Bytes that were sent but that the other side has not acknowledged (SIOCOUTQ, tcp(7)).
+pub fn unacknowledged(socket: impl AsFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ, writes one int, and `bytes` is one that lives until after it.
+    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut bytes) } {
+        0 => bytes.max(0) as u64,
+        _ => 0,
+    }
+}
+
+/// Lets the kernel hold back a new connection until it has sent something (TCP_DEFER_ACCEPT, tcp(7)), for so
+/// many seconds.
+pub fn accept_when_it_speaks(listener: impl AsFd, seconds: i32) -> io::Result<()> {
+    let value: libc::c_int = seconds;
+    // SAFETY: the pointer and the length are those of one int, which the kernel reads.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn the_clock_moves_forward() {
+        let before = monotonic_ns();
+        std::thread::yield_now();
+        assert!(monotonic_ns() > before);
+    }
+
+    #[test]
+    fn a_wrong_priority_is_refused_and_harms_nothing() {
+        assert_eq!(realtime(0).map_err(|e| e.raw_os_error()), Err(Some(libc::EINVAL)));
+        assert_eq!(realtime(200).map_err(|e| e.raw_os_error()), Err(Some(libc::EINVAL)));
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_as_high_as_it_may_be() {
+        raise_open_files();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
+
+    #[test]
+    fn a_duplicate_is_the_same_socket_and_a_closed_number_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let same = TcpListener::from(duplicate(listener.as_raw_fd()).expect("it is open"));
+        assert_eq!(same.local_addr().expect("bound"), listener.local_addr().expect("bound"));
+        assert!(duplicate(1_000_000).is_err());
+    }
+
+    #[test]
+    fn what_the_other_side_has_not_taken_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        accept_when_it_speaks(&listener, 10).expect("a TCP socket takes it");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        client.write_all(b"x").expect("sent");
+        let (mut server, _) = listener.accept().expect("it spoke");
+        assert_eq!(unacknowledged(&server), 0);
+        server.set_nonblocking(true).expect("set");
+        while server.write(&[0; 65536]).is_ok() {}
+        assert!(unacknowledged(&server) > 0);
+    }
 }

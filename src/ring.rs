@@ -170,6 +170,13 @@ impl Shared {
         self.blocks.load(Ordering::Acquire).saturating_sub(self.slots.len() as u64 - 1)
     }
 
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // Another value than the last block's, so that a reader about to sleep does not.
+        self.wake.fetch_add(1 << 31, Ordering::Release);
+        self.wake(NonZeroU32::MAX);
+    }
+
     #[cfg(not(any(loom, miri)))]
     fn wake(&self, blocks: NonZeroU32) {
         use rustix::thread::futex;
@@ -255,10 +262,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
-        // Another value than the last block's, so that a reader about to sleep does not.
-        self.shared.wake.fetch_add(1 << 31, Ordering::Release);
-        self.shared.wake(NonZeroU32::MAX);
+        self.shared.close();
     }
 }
 
@@ -288,6 +292,11 @@ impl Ring {
     /// How many frames were ever published: the live edge.
     pub fn frames(&self) -> u64 {
         self.shared.frames.load(Ordering::Relaxed)
+    }
+
+    /// Ends the stream for all readers, as if the writer were gone: for a writer that hangs.
+    pub fn close(&self) {
+        self.shared.close();
     }
 
     /// Whether the writer is gone.

@@ -16,14 +16,15 @@ mod advice;
 mod listing;
 mod quiet;
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use alsa::Direction;
 use alsa::ctl::{Ctl, DeviceIter};
 use alsa::device_name::HintIter;
+
+use super::source::OpenError;
+use crate::config::{Device, UsbId};
 
 pub use advice::{Holder, advice, holder, permission_problem};
 pub use listing::listing;
@@ -164,122 +165,62 @@ fn first_of(devices: &[CaptureDevice]) -> Option<&CaptureDevice> {
     })
 }
 
-/// A USB card by what it is or by where it is: `usb:0d8c:0014`, `usb:0d8c:0014:SERIAL` or `usb:1-1.4`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum UsbSelector {
-    /// What it is, in whichever socket.
-    Id {
-        /// The maker's number.
-        vendor: u16,
-        /// The maker's number for this product.
-        product: u16,
-        /// Only the one with this serial number.
-        serial: Option<String>,
-    },
-    /// Whatever is in this socket: bus and ports as in `/sys/bus/usb/devices`.
-    Path(String),
-}
-
-impl UsbSelector {
-    /// Whether it means this one.
-    pub fn matches(&self, usb: &UsbIdentity) -> bool {
-        match self {
-            UsbSelector::Id { vendor, product, serial } => {
-                (*vendor, *product) == (usb.vendor, usb.product)
-                    && (serial.is_none() || *serial == usb.serial)
-            }
-            UsbSelector::Path(path) => *path == usb.path,
+/// Whether that identity is the one that is meant.
+fn means(id: &UsbId, usb: &UsbIdentity) -> bool {
+    match id {
+        UsbId::Id { vendor, product, serial } => {
+            (*vendor, *product) == (usb.vendor, usb.product) && (serial.is_none() || *serial == usb.serial)
         }
+        UsbId::Path(path) => *path == usb.path,
     }
 }
 
-impl fmt::Display for UsbSelector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UsbSelector::Id { vendor, product, serial: None } => write!(f, "usb:{vendor:04x}:{product:04x}"),
-            UsbSelector::Id { vendor, product, serial: Some(serial) } => {
-                write!(f, "usb:{vendor:04x}:{product:04x}:{serial}")
-            }
-            UsbSelector::Path(path) => write!(f, "usb:{path}"),
+/// What ALSA calls the device that a configuration means, and what is on its box, where that is known.
+///
+/// # Errors
+///
+/// When no such card is there now, with what to do about it.
+pub fn resolve(device: &Device, roots: &Roots) -> Result<(String, Option<String>), OpenError> {
+    let found = match device {
+        Device::Auto => first_capture_device(roots),
+        Device::Usb(id) => resolve_usb(id, roots),
+        Device::Alsa(name) => {
+            let card = capture_devices(roots).into_iter().find(|card| card.stable_name == *name);
+            return Ok((name.clone(), card.map(|card| card.card_name)));
         }
+        Device::Synth(_) => None,
+    };
+    match found {
+        Some(card) => Ok((card.stable_name, Some(card.card_name))),
+        None => Err(OpenError { advice: advice(&device.to_string(), libc::ENODEV, roots) }),
     }
-}
-
-/// A text that starts with `usb:` or should have, and names no USB card.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadUsbSelector(String);
-
-impl fmt::Display for BadUsbSelector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\"{}\" names no USB card: write usb:VENDOR:PRODUCT (four hexadecimal digits each, as lsusb shows \
-             them), usb:VENDOR:PRODUCT:SERIAL, or the socket as in usb:1-1.4",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for BadUsbSelector {}
-
-impl FromStr for UsbSelector {
-    type Err = BadUsbSelector;
-
-    fn from_str(text: &str) -> Result<UsbSelector, BadUsbSelector> {
-        let bad = || BadUsbSelector(text.to_owned());
-        let rest = text.strip_prefix("usb:").ok_or_else(bad)?;
-        if is_usb_path(rest) {
-            return Ok(UsbSelector::Path(rest.to_owned()));
-        }
-        // The serial number is the rest, colons and all.
-        let mut parts = rest.splitn(3, ':');
-        let vendor = parts.next().and_then(usb_number).ok_or_else(bad)?;
-        let product = parts.next().and_then(usb_number).ok_or_else(bad)?;
-        let serial = parts.next().map(str::to_owned);
-        if serial.as_deref() == Some("") {
-            return Err(bad());
-        }
-        Ok(UsbSelector::Id { vendor, product, serial })
-    }
-}
-
-fn usb_number(text: &str) -> Option<u16> {
-    // from_str_radix alone would take "+d8c".
-    let four_digits = text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    four_digits.then(|| u16::from_str_radix(text, 16).ok())?
-}
-
-/// `BUS-PORT[.PORT…]`, all in decimal.
-fn is_usb_path(text: &str) -> bool {
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    text.split_once('-').is_some_and(|(bus, ports)| number(bus) && ports.split('.').all(number))
 }
 
 /// The first input of the USB card that is meant; of several cards that fit, the one in the first socket.
-pub fn resolve_usb(selector: &UsbSelector, roots: &Roots) -> Option<CaptureDevice> {
+pub fn resolve_usb(selector: &UsbId, roots: &Roots) -> Option<CaptureDevice> {
     find_usb(selector, &capture_devices(roots)).cloned()
 }
 
-fn find_usb<'a>(selector: &UsbSelector, devices: &'a [CaptureDevice]) -> Option<&'a CaptureDevice> {
+fn find_usb<'a>(selector: &UsbId, devices: &'a [CaptureDevice]) -> Option<&'a CaptureDevice> {
     let fits = devices.iter().filter_map(|device| {
         let usb = device.usb.as_ref()?;
-        selector.matches(usb).then_some((&usb.path, device.device, device))
+        means(selector, usb).then_some((&usb.path, device.device, device))
     });
     fits.min_by_key(|&(path, number, _)| (path, number)).map(|(_, _, device)| device)
 }
 
 /// The `usb:` names that mean this device and no other: what it is (if that is enough), then where it is.
-fn usb_selectors(device: &CaptureDevice, devices: &[CaptureDevice]) -> Vec<UsbSelector> {
+fn usb_names(device: &CaptureDevice, devices: &[CaptureDevice]) -> Vec<UsbId> {
     let Some(usb) = &device.usb else { return Vec::new() };
-    let id = |serial| UsbSelector::Id { vendor: usb.vendor, product: usb.product, serial };
-    let means_it = |selector: &UsbSelector| {
+    let id = |serial| UsbId::Id { vendor: usb.vendor, product: usb.product, serial };
+    let means_it = |selector: &UsbId| {
         let mut others = devices.iter().filter(|other| other.card_index != device.card_index);
         find_usb(selector, devices) == Some(device)
-            && !others.any(|other| other.usb.as_ref().is_some_and(|usb| selector.matches(usb)))
+            && !others.any(|other| other.usb.as_ref().is_some_and(|usb| means(selector, usb)))
     };
     let with_serial = usb.serial.clone().map(|serial| id(Some(serial)));
     let what = [Some(id(None)), with_serial].into_iter().flatten().find(means_it);
-    let place = Some(UsbSelector::Path(usb.path.clone())).filter(means_it);
+    let place = Some(UsbId::Path(usb.path.clone())).filter(means_it);
     what.into_iter().chain(place).collect()
 }
 

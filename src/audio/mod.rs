@@ -1,4 +1,14 @@
 //! Sound comes in; knows nothing of HTTP.
+//!
+//! A sample's way: [`source`] (an [`alsa`] card or a [`synth`]) → [`convert`] → [`capture`] → the
+//! [ring](crate::ring).
 
+pub mod alsa;
+pub mod capture;
+pub mod convert;
 pub mod devices;
+pub mod drift;
 pub mod format;
+pub mod input;
+pub mod source;
+pub mod synth;

@@ -103,7 +103,7 @@ impl fmt::Display for Device {
         match self {
             Device::Auto => f.write_str("auto"),
             Device::Alsa(name) => f.write_str(name),
-            Device::Usb(id) => write!(f, "usb:{id}"),
+            Device::Usb(id) => id.fmt(f),
             Device::Synth(synth) => write!(f, "synth:{synth}"),
         }
     }
@@ -142,10 +142,10 @@ impl fmt::Display for UsbId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UsbId::Id { vendor, product, serial } => {
-                write!(f, "{vendor:04x}:{product:04x}")?;
+                write!(f, "usb:{vendor:04x}:{product:04x}")?;
                 serial.as_ref().map_or(Ok(()), |serial| write!(f, ":{serial}"))
             }
-            UsbId::Path(path) => f.write_str(path),
+            UsbId::Path(path) => write!(f, "usb:{path}"),
         }
     }
 }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::{CaptureDevice, Roots, UsbSelector, capture_devices, find_usb, first_of, line};
+use crate::config::Device;
+
+use super::{CaptureDevice, Roots, capture_devices, find_usb, first_of, line};
 
 /// The program that has an input open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,7 +240,7 @@ fn choice(name: &str, now: &Circumstances) -> String {
         return "no capture card is plugged in (device = \"synth:tone\" plays without one)".to_owned();
     }
     let by_usb = name.starts_with("usb:");
-    let names = devices.iter().map(|device| match super::usb_selectors(device, devices).first() {
+    let names = devices.iter().map(|device| match super::usb_names(device, devices).first() {
         Some(usb) if by_usb => format!("{usb} ({})", device.card_name),
         _ => format!("{} ({})", device.stable_name, device.card_name),
     });
@@ -263,7 +265,7 @@ fn exactly_meant<'a>(name: &str, devices: &'a [CaptureDevice]) -> Option<&'a Cap
     if name == "auto" {
         return first_of(devices);
     }
-    if let Ok(selector) = name.parse::<UsbSelector>() {
+    if let Ok(Device::Usb(selector)) = name.parse() {
         return find_usb(&selector, devices);
     }
     let (_, arguments) = name.split_once(':')?;

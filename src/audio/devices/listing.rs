@@ -7,8 +7,8 @@ use alsa::pcm::{Format, HwParams};
 use alsa::{Direction, PCM};
 
 use super::{
-    CaptureDevice, NamedPcm, Roots, UsbSelector, capture_devices, first_of, holder, named_pcms,
-    permission_problem, quietly, usb_selectors,
+    CaptureDevice, NamedPcm, Roots, UsbId, capture_devices, first_of, holder, named_pcms, permission_problem,
+    quietly, usb_names,
 };
 
 /// What `wavecast devices` prints: each input with the line to put into the configuration, whether it is free,
@@ -29,7 +29,7 @@ struct Listing {
 
 struct Input {
     device: CaptureDevice,
-    usb: Vec<UsbSelector>,
+    usb: Vec<UsbId>,
     /// Whether this is the one that `auto` takes.
     auto: bool,
     state: State,
@@ -59,7 +59,7 @@ struct Offer {
 fn gather(roots: &Roots) -> Listing {
     let devices = capture_devices(roots);
     let inputs = devices.iter().map(|device| Input {
-        usb: usb_selectors(device, &devices),
+        usb: usb_names(device, &devices),
         auto: first_of(&devices) == Some(device),
         state: state(device, roots),
         device: device.clone(),
@@ -167,8 +167,8 @@ impl fmt::Display for Input {
         let mut lines = vec![(device_line(&device.stable_name), "")];
         for usb in &self.usb {
             let comment = match usb {
-                UsbSelector::Id { .. } => "the same, whichever USB socket it is in",
-                UsbSelector::Path(_) => "whatever card is in this USB socket",
+                UsbId::Id { .. } => "the same, whichever USB socket it is in",
+                UsbId::Path(_) => "whatever card is in this USB socket",
             };
             lines.push((device_line(&usb.to_string()), comment));
         }
@@ -306,7 +306,7 @@ mod tests {
         let with_state = devices.iter().zip(states);
         let input = |(device, state): (&CaptureDevice, State)| Input {
             device: device.clone(),
-            usb: usb_selectors(device, &devices),
+            usb: usb_names(device, &devices),
             auto: device.card_id == "Device",
             state,
         };

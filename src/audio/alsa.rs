@@ -1,0 +1,227 @@
+//! A sound card, or whatever else ALSA knows by a name.
+//!
+//! What is done here and why was measured on real drivers and plugins: period and buffer are always asked
+//! for, since defaults range from milliseconds to a minute; the capture is started, since one that was not
+//! fails by itself after a while; every wait has an end, since a hung card gives neither sound nor error.
+
+use std::time::Duration;
+
+use alsa::pcm::{Access, Format, HwParams, PCM};
+use alsa::{Direction, ValueOr};
+
+use super::convert::SourceSample;
+use super::devices::{self, Roots};
+use super::source::{Got, Info, Loss, OpenError, PATIENCE, Source};
+use crate::config::Input;
+use crate::os::monotonic_ns;
+
+/// So many overruns in a row without a frame in between, and the device counts as broken: through some
+/// plugins `prepare` succeeds for ever and reading fails for ever.
+const OVERRUNS_IN_A_ROW: u32 = 10;
+
+/// A device that hands out sound this many times faster than real time has no clock of its own (`null`,
+/// files): it is read at the clock's pace instead.
+const NO_CLOCK: u64 = 50;
+
+/// An open and running ALSA capture device.
+pub struct AlsaSource {
+    pcm: PCM,
+    info: Info,
+    overruns_in_a_row: u32,
+    pace: Pace,
+}
+
+impl AlsaSource {
+    /// Opens and starts the device that the input names, in the format nearest to what the input asks for.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong and what to do about it: no such device, no permission, in use, no usable format.
+    pub fn open(input: &Input) -> Result<AlsaSource, OpenError> {
+        let roots = Roots::default();
+        let (device, card) = devices::resolve(&input.device, &roots)?;
+        // Without blocking: a busy device must say so, and must not keep us here until it is free.
+        let pcm = PCM::new(&device, Direction::Capture, true)
+            .map_err(|error| OpenError { advice: devices::advice(&device, error.errno(), &roots) })?;
+        let info = negotiate(&pcm, input, device, card)?;
+        start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
+        let pace = Pace::new(info.rate);
+        Ok(AlsaSource { pcm, info, overruns_in_a_row: 0, pace })
+    }
+
+    /// Brings the device back after an overrun or a suspend.
+    fn recover(&mut self) -> Result<Got, Loss> {
+        self.overruns_in_a_row += 1;
+        if self.overruns_in_a_row > OVERRUNS_IN_A_ROW {
+            return Err(Loss::Overrunning);
+        }
+        start(&self.pcm).map_err(|error| loss(error.errno()))?;
+        Ok(Got::Overrun)
+    }
+
+    fn failed(&mut self, error: &alsa::Error) -> Result<Got, Loss> {
+        match error.errno() {
+            libc::EPIPE | libc::ESTRPIPE => self.recover(),
+            libc::EAGAIN | libc::EINTR => Ok(Got::Nothing),
+            errno => Err(loss(errno)),
+        }
+    }
+}
+
+impl Source for AlsaSource {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> Result<Got, Loss> {
+        if !self.pace.wait() {
+            return Ok(Got::Nothing);
+        }
+        match self.pcm.wait(Some(PATIENCE.as_millis() as u32)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Got::Nothing),
+            Err(error) => return self.failed(&error),
+        }
+        let block = &mut out[..self.info.block_frames as usize * self.info.frame_bytes()];
+        let read = self.pcm.io_bytes().readi(block);
+        match read {
+            Ok(0) => Ok(Got::Nothing),
+            Ok(frames) => {
+                self.overruns_in_a_row = 0;
+                self.pace.count(frames as u64);
+                // What came in since belongs to the next block; without it a late reader would take the time
+                // of its own lateness for the card's.
+                let waiting = self.pcm.avail_update().unwrap_or(0).clamp(0, i64::from(u32::MAX) as _) as u64;
+                let late = waiting * 1_000_000_000 / u64::from(self.info.rate);
+                Ok(Got::Frames { frames, captured_at: monotonic_ns().saturating_sub(late) })
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+}
+
+fn loss(errno: i32) -> Loss {
+    match errno {
+        libc::ENODEV => Loss::Unplugged,
+        errno => Loss::Failed(errno),
+    }
+}
+
+fn start(pcm: &PCM) -> alsa::Result<()> {
+    pcm.prepare()?;
+    pcm.start()
+}
+
+fn cannot(device: &str, what: &str, error: &alsa::Error) -> OpenError {
+    let why = std::io::Error::from_raw_os_error(error.errno());
+    OpenError { advice: format!("{device}: could not {what}: {why}") }
+}
+
+/// Agrees on a format with the device, as near to what is wanted as it can.
+fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> Result<Info, OpenError> {
+    let hw = HwParams::any(pcm).map_err(|e| cannot(&device, "read what it offers", &e))?;
+    hw.set_access(Access::RWInterleaved).map_err(|e| cannot(&device, "set interleaved access", &e))?;
+
+    let sample = SourceSample::preference(input.format)
+        .into_iter()
+        .find(|sample| hw.test_format(alsa_format(*sample)).is_ok())
+        .ok_or_else(|| OpenError {
+            advice: format!(
+                "{device} offers none of S16_LE, S24_3LE, S24_LE, S32_LE and FLOAT_LE; \
+                 ALSA converts what it has under the name plug{device}"
+            ),
+        })?;
+    hw.set_format(alsa_format(sample)).map_err(|e| cannot(&device, "set the sample format", &e))?;
+    let channels = hw
+        .set_channels_near(u32::from(input.channels))
+        .map_err(|e| cannot(&device, "set the number of channels", &e))?;
+    let rate =
+        hw.set_rate_near(input.rate, ValueOr::Nearest).map_err(|e| cannot(&device, "set the rate", &e))?;
+    let channels =
+        u16::try_from(channels).ok().filter(|channels| *channels <= MOST_CHANNELS).ok_or_else(|| {
+            OpenError { advice: format!("{device} wants {channels} channels, more than {MOST_CHANNELS}") }
+        })?;
+
+    let frames = |time: Duration| (time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000).max(1) as i64;
+    let period = hw
+        .set_period_size_near(frames(input.period) as _, ValueOr::Nearest)
+        .map_err(|e| cannot(&device, "set the period", &e))?;
+    let buffer = hw
+        .set_buffer_size_near(frames(input.buffer) as _)
+        .map_err(|e| cannot(&device, "set the buffer", &e))?;
+    pcm.hw_params(&hw).map_err(|e| cannot(&device, "set its parameters", &e))?;
+
+    let sw = pcm.sw_params_current().map_err(|e| cannot(&device, "read its software parameters", &e))?;
+    sw.set_avail_min(period).map_err(|e| cannot(&device, "set the wake-up point", &e))?;
+    sw.set_start_threshold(1).map_err(|e| cannot(&device, "set the start point", &e))?;
+    pcm.sw_params(&sw).map_err(|e| cannot(&device, "set its software parameters", &e))?;
+
+    // A plugin's buffer may be anything up to hours; nothing here is allocated from it.
+    let block_frames = u32::try_from(period).unwrap_or(u32::MAX).clamp(1, rate);
+    let buffer_frames = u32::try_from(buffer).unwrap_or(u32::MAX);
+    Ok(Info { device, card, rate, channels, sample, block_frames, buffer_frames })
+}
+
+/// As many as the configuration takes.
+const MOST_CHANNELS: u16 = 32;
+
+fn alsa_format(sample: SourceSample) -> Format {
+    match sample {
+        SourceSample::S16 => Format::S16LE,
+        SourceSample::S24Packed => Format::S243LE,
+        SourceSample::S24 => Format::S24LE,
+        SourceSample::S32 => Format::S32LE,
+        SourceSample::F32 => Format::FloatLE,
+    }
+}
+
+/// Finds out whether a device has a clock, and is the clock for one that has none.
+struct Pace {
+    rate: u64,
+    /// When this count began, and how many frames there were since.
+    since: u64,
+    frames: u64,
+    slowed: bool,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Pace {
+        Pace { rate: u64::from(rate), since: monotonic_ns(), frames: 0, slowed: false }
+    }
+
+    /// Counts what was read; after each second of sound, looks how long it took.
+    fn count(&mut self, frames: u64) {
+        self.frames += frames;
+        if self.frames < self.rate {
+            return;
+        }
+        if self.slowed {
+            self.since += self.sound();
+        } else {
+            let now = monotonic_ns();
+            self.slowed = self.sound() > (now - self.since) * NO_CLOCK;
+            self.since = now;
+        }
+        self.frames = 0;
+    }
+
+    fn sound(&self) -> u64 {
+        self.frames * 1_000_000_000 / self.rate
+    }
+
+    /// Waits until the next read of a device without a clock is due; `false` if that is not yet.
+    fn wait(&mut self) -> bool {
+        if !self.slowed {
+            return true;
+        }
+        let now = monotonic_ns();
+        let due = self.since + self.sound();
+        if now > due + 1_000_000_000 {
+            // Long behind (a suspended machine): begin again instead of hurrying.
+            (self.since, self.frames) = (now, 0);
+        }
+        let early = Duration::from_nanos(due.saturating_sub(now));
+        std::thread::sleep(early.min(PATIENCE));
+        early <= PATIENCE
+    }
+}

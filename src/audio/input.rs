@@ -1,0 +1,133 @@
+//! One input that runs, as the rest of the program sees it: its ring, its state, its counters.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
+
+use super::source::Info;
+use crate::ring::Ring;
+
+/// A running input. Its capture thread writes the ring and the counters, the main thread the state,
+/// everybody reads.
+pub struct LiveInput {
+    /// The name in the configuration and in the addresses: `live` is heard at `/live.wav`.
+    pub name: String,
+    /// What the capture thread counts.
+    pub counters: Counters,
+    ring: RwLock<Option<Ring>>,
+    state: RwLock<State>,
+}
+
+/// What the capture thread counts. Each figure is right by itself; together they may be a block apart.
+#[derive(Default)]
+pub struct Counters {
+    /// Frames that came from the source.
+    pub frames: AtomicU64,
+    /// Frames of silence that stand for sound that was lost or not there.
+    pub silence: AtomicU64,
+    /// Times that the source dropped frames because the capture thread was late.
+    pub overruns: AtomicU64,
+    /// Times that the source was lost.
+    pub losses: AtomicU64,
+    drift: AtomicI64,
+}
+
+/// In [`Counters::drift`]: no figure yet.
+const NO_DRIFT: i64 = i64::MIN;
+
+impl Counters {
+    /// How many parts in a million the source's clock is fast, if that is known yet.
+    pub fn drift_ppm(&self) -> Option<f64> {
+        match self.drift.load(Ordering::Relaxed) {
+            NO_DRIFT => None,
+            thousandths => Some(thousandths as f64 / 1e3),
+        }
+    }
+
+    /// Sets what [`drift_ppm`](Self::drift_ppm) says.
+    pub fn set_drift(&self, ppm: Option<f64>) {
+        self.drift.store(ppm.map_or(NO_DRIFT, |ppm| (ppm * 1e3) as i64), Ordering::Relaxed);
+    }
+}
+
+/// What an input is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Not open since the program or this device's configuration began.
+    Waiting,
+    /// Sound comes in.
+    Capturing,
+    /// Was open, is not now: silence is sent until it is again.
+    Lost,
+}
+
+impl Phase {
+    /// The word in `/status.json`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Waiting => "waiting",
+            Phase::Capturing => "capturing",
+            Phase::Lost => "lost",
+        }
+    }
+}
+
+/// An input's state in words.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Instant,
+    /// The configured device.
+    pub device: String,
+    /// The open source, or the last one that was.
+    pub source: Option<Info>,
+    /// What is wrong and what to do about it; empty while all is well.
+    pub problem: String,
+}
+
+impl LiveInput {
+    /// An input that waits for its source.
+    pub fn new(name: &str, device: &str) -> LiveInput {
+        let counters = Counters::default();
+        counters.set_drift(None);
+        LiveInput {
+            name: name.to_owned(),
+            counters,
+            ring: RwLock::new(None),
+            state: RwLock::new(State {
+                phase: Phase::Waiting,
+                since: Instant::now(),
+                device: device.to_owned(),
+                source: None,
+                problem: String::new(),
+            }),
+        }
+    }
+
+    /// The ring to listen to; `None` while the input has never been open.
+    pub fn ring(&self) -> Option<Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another ring in place.
+    pub fn set_ring(&self, ring: Ring) {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Some(ring);
+    }
+
+    /// A copy of the state.
+    pub fn state(&self) -> State {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the state; when that changes the phase, it counts from now.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let before = state.phase;
+        change(&mut state);
+        if state.phase != before {
+            state.since = Instant::now();
+        }
+    }
+}
