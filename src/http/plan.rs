@@ -1,0 +1,291 @@
+//! What exactly goes out for a request of a stream: status, headers, framing, and which bytes.
+//!
+//! The rules were found with the players themselves:
+//!
+//! - An endless stream is chunked and has no Content-Length: a cut connection is then an error to the
+//!   player, and Chromium comes back by itself.
+//! - There is no Accept-Ranges header, not even `none`: MPD takes any for a file that it can seek in.
+//! - Chromium comes back with `Range: bytes=N-` and must get 206 and sound without a header, so aligned that
+//!   byte N is where its frames expect it. `bytes=0-` is what players send at first: 200, from the header.
+//!   A range is never refused: mpv and ffplay die of a 416.
+//! - HTTP/1.0, and who says `TE: identity`, gets the bare bytes until the connection ends.
+//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::player::{APPLE_DATA_BYTES, Player};
+use super::request::{BadRequest, Range, Wanted};
+use crate::audio::format::StreamFormat;
+use crate::wav::{self, HEADER_BYTES, Sizes};
+
+/// What is known of a request for a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The input's name.
+    pub name: &'a str,
+    /// Which part of the stream.
+    pub wanted: Wanted,
+    /// Who asks.
+    pub player: Player,
+    /// The range it asks for.
+    pub range: Option<Range>,
+    /// Whether it understands chunks.
+    pub chunks: bool,
+}
+
+/// What goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Status line and headers, up to and with the empty line.
+    pub head: String,
+    /// Whether the body goes out in chunks.
+    pub chunked: bool,
+    /// The WAV header, or the part of it that was asked for.
+    pub prefix: Vec<u8>,
+    /// Bytes of the first frame to leave out.
+    pub skip: usize,
+    /// Bytes of sound after the prefix; `None` for ever.
+    pub length: Option<u64>,
+    /// How many frames before the live edge it begins.
+    pub back: u64,
+    /// Where a listener that is too slow goes on: so many frames before the live edge. `None` for a file,
+    /// from which nothing is left out while the ring still has it.
+    pub lag_target: Option<u64>,
+}
+
+/// The end of the range that a 206 of an endless stream names: beyond any player's reach, and still a whole
+/// number in JavaScript.
+const FAR: u64 = (1 << 53) - 2;
+
+const APPLE_TOTAL: u64 = APPLE_DATA_BYTES as u64 + HEADER_BYTES as u64;
+
+/// Decides what goes out for a request of a stream of that format, of which so much is kept.
+///
+/// # Errors
+///
+/// When `back` or `for` ask for more than there can be.
+pub fn plan(ask: &Ask<'_>, format: StreamFormat, history: Duration) -> Result<Plan, BadRequest> {
+    if let Some(back) = ask.wanted.back.filter(|back| *back > history) {
+        let (back, history) = (back.as_secs_f64(), history.as_secs_f64());
+        return Err(BadRequest(format!("back={back} is too far: the last {history} s are kept.")));
+    }
+    let asked_back = ask.wanted.back.map(|back| format.frames_in(back));
+    if let Some(length) = ask.wanted.length {
+        return file(ask, format, length, asked_back);
+    }
+    let resumes = matches!(ask.range, Some(Range::From(first) | Range::Bounded(first, _)) if first > 0);
+    let burst = match ask.wanted.low_latency || resumes {
+        true => 0,
+        false => ask.player.burst(format),
+    };
+    let back = asked_back.unwrap_or(burst);
+    let lag_target = Some(asked_back.unwrap_or(0));
+
+    let (first, last) = match (ask.range, ask.player) {
+        (Some(Range::From(first)), Player::Apple) => (first, Some(APPLE_TOTAL - 1)),
+        (Some(Range::Bounded(first, last)), Player::Apple) => (first, Some(last.min(APPLE_TOTAL - 1))),
+        (Some(Range::From(first)), _) => (first, None),
+        (Some(Range::Bounded(first, last)), _) => (first, Some(last)),
+        (None, _) => (0, None),
+    };
+    // What lies beyond the end of Apple's file cannot be had; like every range that cannot, it is ignored.
+    let (first, last) = match last {
+        Some(last) if first > last => (0, None),
+        _ => (first, last),
+    };
+
+    let header = wav::header(format, ask.player.sizes());
+    let in_header = |byte: u64| byte.min(HEADER_BYTES as u64) as usize;
+    let prefix = header[in_header(first)..in_header(last.map_or(u64::MAX, |last| last.saturating_add(1)))].to_vec();
+    let skip = (first.saturating_sub(HEADER_BYTES as u64) % format.frame_bytes() as u64) as usize;
+    let bytes = last.map(|last| (last - first).saturating_add(1));
+    let chunked = bytes.is_none() && ask.chunks;
+
+    let mut head = match (bytes, first) {
+        (None, 0) => start(200),
+        _ => start(206),
+    };
+    if let Some(bytes) = bytes {
+        let _ = write!(head, "Content-Length: {bytes}\r\n");
+    }
+    if bytes.is_some() || first > 0 {
+        let last = last.unwrap_or(FAR);
+        let total = if ask.player == Player::Apple { APPLE_TOTAL.to_string() } else { "*".to_owned() };
+        let _ = write!(head, "Content-Range: bytes {first}-{last}/{total}\r\n");
+    }
+    if chunked {
+        head.push_str("Transfer-Encoding: chunked\r\n");
+    }
+    head.push_str("\r\n");
+    let length = bytes.map(|bytes| bytes - prefix.len() as u64);
+    Ok(Plan { head, chunked, prefix, skip, length, back, lag_target })
+}
+
+/// A recording that ends: a file with true sizes.
+fn file(
+    ask: &Ask<'_>,
+    format: StreamFormat,
+    length: Duration,
+    back: Option<u64>,
+) -> Result<Plan, BadRequest> {
+    let frame_bytes = format.frame_bytes() as u64;
+    let data = format.frames_in(length).max(1) * frame_bytes;
+    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
+        let most = wav::MOST_DATA_BYTES / format.bytes_per_second();
+        return Err(BadRequest(format!(
+            "for={} is too long: a WAV file ends at 4 GiB, which is {most} s of this stream.",
+            length.as_secs_f64()
+        )));
+    };
+    let mut head = start(200);
+    let _ = write!(
+        head,
+        "Content-Length: {}\r\nContent-Disposition: inline; filename=\"{}.wav\"\r\n\r\n",
+        data + HEADER_BYTES as u64,
+        ask.name
+    );
+    Ok(Plan {
+        head,
+        chunked: false,
+        prefix: wav::header(format, Sizes::Data(size)).to_vec(),
+        skip: 0,
+        length: Some(data),
+        back: back.unwrap_or(0),
+        lag_target: None,
+    })
+}
+
+fn start(status: u16) -> String {
+    let reason = if status == 206 { "Partial Content" } else { "OK" };
+    format!(
+        "HTTP/1.1 {status} {reason}\r\n\
+         Server: {}\r\n\
+         Content-Type: audio/wav\r\n\
+         Cache-Control: no-store, no-transform\r\n\
+         X-Content-Type-Options: nosniff\r\n\
+         Connection: close\r\n",
+        super::SERVER
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::format::SampleFormat;
+
+    const CD: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
+    const HISTORY: Duration = Duration::from_secs(30);
+
+    fn ask(player: Player, range: Option<Range>) -> Ask<'static> {
+        Ask { name: "live", wanted: Wanted::default(), player, range, chunks: true }
+    }
+
+    fn planned(ask: &Ask<'_>) -> Plan {
+        plan(ask, CD, HISTORY).expect("it can be served")
+    }
+
+    fn header<'a>(plan: &'a Plan, name: &str) -> Option<&'a str> {
+        plan.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    #[test]
+    fn an_endless_stream_is_chunked_and_says_nothing_of_ranges_or_length() {
+        for range in [None, Some(Range::From(0))] {
+            let plan = planned(&ask(Player::Other, range));
+            assert!(plan.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", plan.head);
+            assert!(plan.chunked);
+            assert_eq!(header(&plan, "Transfer-Encoding"), Some("chunked"));
+            assert_eq!(header(&plan, "Accept-Ranges"), None);
+            assert_eq!(header(&plan, "Content-Length"), None);
+            assert_eq!(header(&plan, "Content-Type"), Some("audio/wav"));
+            assert_eq!(header(&plan, "Cache-Control"), Some("no-store, no-transform"));
+            assert_eq!((plan.prefix.len(), plan.skip, plan.length), (44, 0, None));
+            assert_eq!(plan.back, 22_050);
+        }
+    }
+
+    #[test]
+    fn who_understands_no_chunks_gets_the_bare_bytes() {
+        let plan = planned(&Ask { chunks: false, ..ask(Player::Other, None) });
+        assert!(!plan.chunked);
+        assert_eq!(header(&plan, "Transfer-Encoding"), None);
+        assert_eq!(header(&plan, "Connection"), Some("close"));
+    }
+
+    #[test]
+    fn a_resumed_stream_has_no_header_no_burst_and_is_on_the_players_frame_grid() {
+        for (first, skip) in [(44, 0), (45, 1), (46, 2), (47, 3), (48, 0), (1_000_001, 1)] {
+            let plan = planned(&ask(Player::ChromiumMedia, Some(Range::From(first))));
+            assert!(plan.head.starts_with("HTTP/1.1 206 "), "{}", plan.head);
+            assert_eq!(plan.prefix, []);
+            assert_eq!((plan.skip, plan.back, plan.length), (skip, 0, None), "byte {first}");
+            let range = format!("bytes {first}-{FAR}/*");
+            assert_eq!(header(&plan, "Content-Range"), Some(range.as_str()));
+        }
+        let inside = planned(&ask(Player::ChromiumMedia, Some(Range::From(40))));
+        assert_eq!((inside.prefix.len(), inside.skip), (4, 0));
+    }
+
+    #[test]
+    fn a_bounded_range_gets_exactly_its_bytes() {
+        for (first, last, prefix, sound) in [(0, 1, 2, 0), (0, 43, 44, 0), (0, 44, 44, 1), (40, 47, 4, 4), (44, 45, 0, 2)] {
+            let plan = planned(&ask(Player::Other, Some(Range::Bounded(first, last))));
+            assert!(plan.head.starts_with("HTTP/1.1 206 "));
+            assert!(!plan.chunked);
+            assert_eq!((plan.prefix.len(), plan.length), (prefix, Some(sound)), "{first}-{last}");
+            let length = (last - first + 1).to_string();
+            assert_eq!(header(&plan, "Content-Length"), Some(length.as_str()));
+        }
+        let huge = planned(&ask(Player::Other, Some(Range::Bounded(0, u64::MAX))));
+        assert_eq!(huge.length, Some(u64::MAX - 44));
+    }
+
+    #[test]
+    fn apple_gets_ranges_of_a_file_with_an_end() {
+        let probe = planned(&ask(Player::Apple, Some(Range::Bounded(0, 1))));
+        assert_eq!(header(&probe, "Content-Range"), Some("bytes 0-1/2147483436"));
+        assert_eq!(header(&probe, "Content-Length"), Some("2"));
+        for range in [Range::From(0), Range::Bounded(0, APPLE_TOTAL - 1), Range::Bounded(0, u64::MAX)] {
+            let all = planned(&ask(Player::Apple, Some(range)));
+            assert!(all.head.starts_with("HTTP/1.1 206 "));
+            assert!(!all.chunked);
+            assert_eq!(header(&all, "Content-Range"), Some("bytes 0-2147483435/2147483436"));
+            assert_eq!(header(&all, "Content-Length"), Some("2147483436"));
+            assert_eq!(all.length, Some(APPLE_DATA_BYTES.into()));
+        }
+        let beyond = planned(&ask(Player::Apple, Some(Range::From(APPLE_TOTAL))));
+        assert!(beyond.head.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn back_replaces_the_burst_and_is_where_a_slow_listener_goes_on() {
+        let wanted = Wanted { back: Some(Duration::from_secs(20)), ..Wanted::default() };
+        let plan = planned(&Ask { wanted, ..ask(Player::ChromiumMedia, Some(Range::From(0))) });
+        assert_eq!((plan.back, plan.lag_target), (882_000, Some(882_000)));
+        let wanted = Wanted { back: Some(Duration::from_secs(31)), ..Wanted::default() };
+        let refused = super::plan(&Ask { wanted, ..ask(Player::Other, None) }, CD, HISTORY);
+        assert_eq!(refused, Err(BadRequest("back=31 is too far: the last 30 s are kept.".to_owned())));
+    }
+
+    #[test]
+    fn a_recording_is_a_file_with_true_sizes() {
+        let wanted = Wanted { length: Some(Duration::from_secs(2)), ..Wanted::default() };
+        let plan = planned(&Ask { wanted, ..ask(Player::Firefox, Some(Range::From(7))) });
+        assert!(plan.head.starts_with("HTTP/1.1 200 "), "a range of what is recorded only now makes no sense");
+        assert_eq!(header(&plan, "Content-Length"), Some("352844"));
+        assert_eq!(plan.length, Some(352_800));
+        assert_eq!(plan.prefix, wav::header(CD, Sizes::Data(352_800)));
+        assert_eq!((plan.back, plan.lag_target), (0, None));
+        let wanted = Wanted { length: Some(Duration::from_secs(25_000)), ..Wanted::default() };
+        let BadRequest(text) =
+            super::plan(&Ask { wanted, ..ask(Player::Other, None) }, CD, HISTORY).expect_err("over 4 GiB");
+        assert_eq!(text, "for=25000 is too long: a WAV file ends at 4 GiB, which is 24347 s of this stream.");
+    }
+
+    #[test]
+    fn low_latency_has_no_burst() {
+        let wanted = Wanted { low_latency: true, ..Wanted::default() };
+        assert_eq!(planned(&Ask { wanted, ..ask(Player::Other, None) }).back, 0);
+    }
+}
