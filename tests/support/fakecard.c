@@ -455,11 +455,12 @@ static int fakecard_start(snd_pcm_ioplug_t *io)
 	if (card->unplugged)
 		return -ENODEV;
 	begin_change(device);
+	/* Looked at once, before the clock starts: the first capture begins at frame 0 on a slow machine too. */
+	card->start_frame = device_frame(card);
 	if (!device->clock_ns) {
 		set_clock(device, 0);
 		device->frozen = card->command == HANG;
 	}
-	card->start_frame = device_frame(card);
 	device->next_frame = card->start_frame;
 	device->starts++;
 	end_change(device);
