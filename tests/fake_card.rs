@@ -110,6 +110,21 @@ impl Capture {
         panic!("the card goes on without an error");
     }
 
+    /// Reads what a card that hangs had ready, the ramp from that frame number on; returns the number of the next.
+    fn read_until_silence(&self, mut frame: u64) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        while self.pcm.wait(Some(200)).expect("a hang is no error") {
+            assert!(Instant::now() < deadline, "the card does not hang");
+            let bytes = self.read(PERIOD as usize).expect("what was there before");
+            assert!(
+                bytes == ramp_bytes(CardFormat::S16, frame, PERIOD as usize, self.channels),
+                "not the ramp"
+            );
+            frame += PERIOD as u64;
+        }
+        frame
+    }
+
     fn restart(&self) -> alsa::Result<()> {
         self.pcm.prepare()?;
         self.pcm.start()
@@ -274,9 +289,7 @@ fn an_unplugged_card_wakes_a_sleeping_reader() {
     let card = CARDS.card("sleep");
     let capture = Capture::start(card).expect("starts");
     card.command(Order::Hang);
-    while capture.pcm.wait(Some(100)).expect("no error") {
-        capture.read(PERIOD as usize).expect("what was there before");
-    }
+    capture.read_until_silence(0);
     let began = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -295,12 +308,7 @@ fn a_hung_card_goes_on_without_a_loss() {
     let capture = Capture::start(card).expect("starts");
     capture.expect_ramp_from(0);
     card.command(Order::Hang);
-    let mut next = 2 * PERIOD as u64;
-    while capture.pcm.wait(Some(200)).expect("no error") {
-        let bytes = capture.read(PERIOD as usize).expect("what was there before");
-        assert!(bytes == ramp_bytes(CardFormat::S16, next, PERIOD as usize, 2));
-        next += PERIOD as u64;
-    }
+    let next = capture.read_until_silence(2 * PERIOD as u64);
     // Longer than the buffer: time that passes meanwhile must not count as an overrun.
     let began = Instant::now();
     assert!(!capture.pcm.wait(Some(600)).expect("no error"));
