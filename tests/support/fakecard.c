@@ -747,8 +747,7 @@ static int make_poll_descriptor(struct card *card)
 
 /* What the card can do. Wide limits: periods from 2 ms of 8 kHz mono 16 bit to 500 ms of 192 kHz in 8 channels
  * of 32 bit, buffers up to 4 s of the latter. The access by mmap is there for `plug:`, which cannot convert
- * without it. Conversions of format and channels are exact; when plug: also converts the rate, the first two
- * periods arrive as silence. */
+ * without it. Seen with libasound 1.2.8: when plug: converts the rate, the first two periods arrive as silence. */
 static int set_constraints(struct card *card)
 {
 	static const unsigned int accesses[] = { SND_PCM_ACCESS_RW_INTERLEAVED, SND_PCM_ACCESS_MMAP_INTERLEAVED };
