@@ -3,7 +3,9 @@
 pub mod audio;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod http;
+pub mod hub;
 pub mod logging;
 pub mod os;
 pub mod ring;

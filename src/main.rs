@@ -1,3 +1,83 @@
-//! The daemon.
+//! `wavecast`: reads the command line, and does what it says.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use wavecast::audio::devices::{self, Roots};
+use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
+use wavecast::config::Config;
+use wavecast::{daemon, logging};
+
+/// What exit codes mean: those of sysexits.h.
+const EX_USAGE: u8 = 64;
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = match Cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return fail(EX_USAGE, &error.to_string()),
+    };
+    match cli.command {
+        Command::Help => print!("{HELP}"),
+        Command::Version => println!("wavecast {}", env!("CARGO_PKG_VERSION")),
+        Command::Devices => print!("{}", devices::listing(&Roots::default())),
+        Command::Check => match load(&cli) {
+            Ok(config) => print!("{}", summary(&cli, &config)),
+            Err(error) => return fail(EX_CONFIG, &error),
+        },
+        Command::Run => return run(cli),
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let config = match load(&cli) {
+        Ok(config) => config,
+        Err(error) => return fail(EX_CONFIG, &error),
+    };
+    if let Err(error) = logging::init(cli.overrides.log.as_deref(), config.log.as_deref()) {
+        return fail(EX_CONFIG, &error.to_string());
+    }
+    match daemon::run(config, || load(&cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration with the command line's changes.
+fn load(cli: &Cli) -> Result<Config, String> {
+    let (path, explicit) = path(cli);
+    let mut config = Config::load(&path, explicit).map_err(|error| error.to_string())?;
+    config.apply(&cli.overrides).map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn path(cli: &Cli) -> (PathBuf, bool) {
+    match &cli.config {
+        Some(path) => (path.clone(), true),
+        None => (PathBuf::from(DEFAULT_CONFIG), false),
+    }
+}
+
+/// What `wavecast check` says of a good configuration.
+fn summary(cli: &Cli, config: &Config) -> String {
+    let (path, explicit) = path(cli);
+    let file = match explicit || Path::new(&path).exists() {
+        true => format!("{} is good.", path.display()),
+        false => format!("{} is not there; the built-in defaults apply.", path.display()),
+    };
+    let inputs = config
+        .inputs
+        .iter()
+        .map(|input| format!("/{}.wav  from {}, {}\n", input.name, input.device, input.stream_format()));
+    let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
+    format!("{file}\n{}Listening on {}\n", inputs.collect::<String>(), listen.join(", "))
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("{}", message.trim_end());
+    ExitCode::from(code)
+}

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use alsa::pcm::{Access, Format, HwParams, PCM};
+use alsa::poll::Descriptors;
 use alsa::{Direction, ValueOr};
 
 use super::convert::SourceSample;
@@ -27,6 +28,9 @@ const NO_CLOCK: u64 = 50;
 pub struct AlsaSource {
     pcm: PCM,
     info: Info,
+    descriptors: Vec<libc::pollfd>,
+    /// Frames that were there already after the last read.
+    waiting: u64,
     overruns_in_a_row: u32,
     pace: Pace,
 }
@@ -46,7 +50,35 @@ impl AlsaSource {
         let info = negotiate(&pcm, input, device, card)?;
         start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
         let pace = Pace::new(info.rate);
-        Ok(AlsaSource { pcm, info, overruns_in_a_row: 0, pace })
+        let descriptors = pcm.get().map_err(|error| cannot(&info.device, "wait for it", &error))?;
+        Ok(AlsaSource { pcm, info, descriptors, waiting: 0, overruns_in_a_row: 0, pace })
+    }
+
+    /// Waits for a whole block, or for an error to be read, at most [`PATIENCE`].
+    ///
+    /// Not `snd_pcm_wait`: that begins its time anew whenever a descriptor was ready without sound, so that
+    /// with a plugin that has a timer behind its descriptor it never ends on a device that hangs.
+    fn wait(&mut self) -> bool {
+        if self.waiting >= u64::from(self.info.block_frames) {
+            return true;
+        }
+        let end = monotonic_ns() + PATIENCE.as_nanos() as u64;
+        loop {
+            let left = Duration::from_nanos(end.saturating_sub(monotonic_ns()));
+            // Rounded up: a wait of 0.4 ms must not become a loop without one.
+            match alsa::poll::poll(&mut self.descriptors, left.as_micros().div_ceil(1000) as i32) {
+                Ok(0) => return false,
+                // An error of the device shows when it is read.
+                Ok(_) => match self.pcm.revents(&self.descriptors) {
+                    Ok(flags) if flags.is_empty() => std::thread::sleep(left.min(Duration::from_millis(1))),
+                    _ => return true,
+                },
+                Err(_) => {}
+            }
+            if left.is_zero() {
+                return false;
+            }
+        }
     }
 
     /// Brings the device back after an overrun or a suspend.
@@ -74,13 +106,8 @@ impl Source for AlsaSource {
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<Got, Loss> {
-        if !self.pace.wait() {
+        if !self.pace.wait() || !self.wait() {
             return Ok(Got::Nothing);
-        }
-        match self.pcm.wait(Some(PATIENCE.as_millis() as u32)) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Got::Nothing),
-            Err(error) => return self.failed(&error),
         }
         let block = &mut out[..self.info.block_frames as usize * self.info.frame_bytes()];
         let read = self.pcm.io_bytes().readi(block);
@@ -91,11 +118,15 @@ impl Source for AlsaSource {
                 self.pace.count(frames as u64);
                 // What came in since belongs to the next block; without it a late reader would take the time
                 // of its own lateness for the card's.
-                let waiting = self.pcm.avail_update().unwrap_or(0).clamp(0, i64::from(u32::MAX) as _) as u64;
-                let late = waiting * 1_000_000_000 / u64::from(self.info.rate);
+                self.waiting = self.pcm.avail_update().map_or(0, |waiting| waiting.max(0) as u64);
+                let late = self.waiting.min(self.info.buffer_frames.into()) * 1_000_000_000
+                    / u64::from(self.info.rate);
                 Ok(Got::Frames { frames, captured_at: monotonic_ns().saturating_sub(late) })
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                self.waiting = 0;
+                self.failed(&error)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::source::Info;
 use crate::ring::Ring;
@@ -14,6 +14,8 @@ pub struct LiveInput {
     pub name: String,
     /// What the capture thread counts.
     pub counters: Counters,
+    /// In ms.
+    history: AtomicU64,
     ring: RwLock<Option<Ring>>,
     state: RwLock<State>,
 }
@@ -95,6 +97,7 @@ impl LiveInput {
         LiveInput {
             name: name.to_owned(),
             counters,
+            history: AtomicU64::new(0),
             ring: RwLock::new(None),
             state: RwLock::new(State {
                 phase: Phase::Waiting,
@@ -104,6 +107,16 @@ impl LiveInput {
                 problem: String::new(),
             }),
         }
+    }
+
+    /// How far back a listener may begin.
+    pub fn history(&self) -> Duration {
+        Duration::from_millis(self.history.load(Ordering::Relaxed))
+    }
+
+    /// Sets what [`history`](Self::history) says.
+    pub fn set_history(&self, history: Duration) {
+        self.history.store(history.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// The ring to listen to; `None` while the input has never been open.

@@ -67,7 +67,7 @@ impl Histogram {
     pub fn note(&self, time: Duration) {
         let us = (time.as_nanos() / 1000).clamp(1, u128::from(u32::MAX)) as u32;
         let octave = us.ilog2();
-        let quarter = (u64::from(us) * 4 >> octave) as u32 - 4;
+        let quarter = ((u64::from(us) * 4) >> octave) as u32 - 4;
         let step = (octave * 4 + quarter).min(Self::STEPS as u32 - 1);
         self.0[step as usize].fetch_add(1, Ordering::Relaxed);
     }

@@ -1,14 +1,20 @@
 //! Sound goes out; knows nothing of ALSA.
 //!
-//! | | |
-//! |---|---|
-//! | [`server`] | the listening socket, one handler thread for each connection that asks |
-//! | [`request`] | what is asked for: path, query, Range |
-//! | [`player`] | who asks, and what that player needs |
-//! | [`stream`] | one listener: ring → socket |
-//! | [`listeners`] | all who listen now |
-//! | [`sockets`] | tiny_http's own sockets, found from outside |
-//! | [`status`], [`page`], [`playlist`] | the short answers |
+//! A request's way: [`server`] → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
+//! [`plan`] (what exactly goes out) → [`stream`] (ring → socket); for everything else a short answer
+//! ([`page`], [`status`], [`playlist`]).
 
+mod answer;
+pub mod listeners;
+pub mod page;
+pub mod plan;
 pub mod player;
+pub mod playlist;
 pub mod request;
+pub mod server;
+mod sockets;
+pub mod status;
+pub mod stream;
+
+/// The Server header.
+const SERVER: &str = concat!("wavecast/", env!("CARGO_PKG_VERSION"));

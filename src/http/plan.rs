@@ -97,7 +97,8 @@ pub fn plan(ask: &Ask<'_>, format: StreamFormat, history: Duration) -> Result<Pl
 
     let header = wav::header(format, ask.player.sizes());
     let in_header = |byte: u64| byte.min(HEADER_BYTES as u64) as usize;
-    let prefix = header[in_header(first)..in_header(last.map_or(u64::MAX, |last| last.saturating_add(1)))].to_vec();
+    let prefix =
+        header[in_header(first)..in_header(last.map_or(u64::MAX, |last| last.saturating_add(1)))].to_vec();
     let skip = (first.saturating_sub(HEADER_BYTES as u64) % format.frame_bytes() as u64) as usize;
     let bytes = last.map(|last| (last - first).saturating_add(1));
     let chunked = bytes.is_none() && ask.chunks;
@@ -218,7 +219,7 @@ mod tests {
         for (first, skip) in [(44, 0), (45, 1), (46, 2), (47, 3), (48, 0), (1_000_001, 1)] {
             let plan = planned(&ask(Player::ChromiumMedia, Some(Range::From(first))));
             assert!(plan.head.starts_with("HTTP/1.1 206 "), "{}", plan.head);
-            assert_eq!(plan.prefix, []);
+            assert!(plan.prefix.is_empty());
             assert_eq!((plan.skip, plan.back, plan.length), (skip, 0, None), "byte {first}");
             let range = format!("bytes {first}-{FAR}/*");
             assert_eq!(header(&plan, "Content-Range"), Some(range.as_str()));
@@ -229,7 +230,9 @@ mod tests {
 
     #[test]
     fn a_bounded_range_gets_exactly_its_bytes() {
-        for (first, last, prefix, sound) in [(0, 1, 2, 0), (0, 43, 44, 0), (0, 44, 44, 1), (40, 47, 4, 4), (44, 45, 0, 2)] {
+        for (first, last, prefix, sound) in
+            [(0, 1, 2, 0), (0, 43, 44, 0), (0, 44, 44, 1), (40, 47, 4, 4), (44, 45, 0, 2)]
+        {
             let plan = planned(&ask(Player::Other, Some(Range::Bounded(first, last))));
             assert!(plan.head.starts_with("HTTP/1.1 206 "));
             assert!(!plan.chunked);
@@ -272,7 +275,10 @@ mod tests {
     fn a_recording_is_a_file_with_true_sizes() {
         let wanted = Wanted { length: Some(Duration::from_secs(2)), ..Wanted::default() };
         let plan = planned(&Ask { wanted, ..ask(Player::Firefox, Some(Range::From(7))) });
-        assert!(plan.head.starts_with("HTTP/1.1 200 "), "a range of what is recorded only now makes no sense");
+        assert!(
+            plan.head.starts_with("HTTP/1.1 200 "),
+            "a range of what is recorded only now makes no sense"
+        );
         assert_eq!(header(&plan, "Content-Length"), Some("352844"));
         assert_eq!(plan.length, Some(352_800));
         assert_eq!(plan.prefix, wav::header(CD, Sizes::Data(352_800)));

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, RawFd};
 use crate::os;
 
 /// A duplicate of the socket that is connected to that peer.
-pub fn find(peer: SocketAddr) -> Option<TcpStream> {
+pub(super) fn find(peer: SocketAddr) -> Option<TcpStream> {
     descriptors().find_map(|number| {
         let socket = os::duplicate(number).ok()?;
         // Asked of the duplicate: the number may be another file's by now.

@@ -133,7 +133,7 @@ impl<'a> Stream<'a> {
         let prefix = std::mem::take(&mut self.plan.prefix);
         let mut filled = prefix.len();
         self.room()[..filled].copy_from_slice(&prefix);
-        let mut captured_at = None;
+        let (began, mut captured_at) = (monotonic_ns(), None);
         let mut left_out = self.plan.skip;
         loop {
             if self.listener.has_ended() {
@@ -179,7 +179,8 @@ impl<'a> Stream<'a> {
                 Read::Nothing if filled > 0 => {
                     self.send(filled)?;
                     filled = 0;
-                    if let Some(at) = captured_at.take() {
+                    // Only sound from after the request: what was kept for a burst is old on purpose.
+                    if let Some(at) = captured_at.take().filter(|at| *at > began) {
                         self.listener.latency.note(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
                     }
                     if let Some(end) = self.keep_up() {

@@ -1,0 +1,56 @@
+//! The short answers, which tiny_http writes.
+
+use tiny_http::{Header, Request, Response};
+
+/// Answers with a line of text.
+pub(super) fn text(request: Request, status: u16, line: &str) {
+    send(request, status, "text/plain; charset=utf-8", format!("{line}\n"), &[]);
+}
+
+/// 503: it may be otherwise in a moment.
+pub(super) fn unavailable(request: Request, line: &str) {
+    send(request, 503, "text/plain; charset=utf-8", format!("{line}\n"), &[("Retry-After", "5")]);
+}
+
+/// 405, with what is allowed.
+pub(super) fn not_allowed(request: Request) {
+    let text = format!("{} is not allowed here, only GET and HEAD.\n", request.method());
+    // What came with it is not read; the connection cannot go on.
+    send(request, 405, "text/plain; charset=utf-8", text, &[("Allow", "GET, HEAD"), ("Connection", "close")]);
+}
+
+/// Answers with the page: nothing in it comes from elsewhere, and nobody may put it into a frame.
+pub(super) fn html(request: Request, page: String) {
+    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src data:; \
+                          base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let more = [("Content-Security-Policy", POLICY), ("Referrer-Policy", "no-referrer")];
+    send(request, 200, "text/html; charset=utf-8", page, &more);
+}
+
+/// Answers with JSON.
+pub(super) fn json(request: Request, json: String) {
+    send(request, 200, "application/json", json, &[]);
+}
+
+/// Answers with a playlist of that type.
+pub(super) fn playlist(request: Request, kind: &str, list: String) {
+    send(request, 200, kind, list, &[]);
+}
+
+fn send(request: Request, status: u16, kind: &str, body: String, more: &[(&str, &str)]) {
+    let common = [
+        ("Server", super::SERVER),
+        ("Content-Type", kind),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ];
+    let mut response = Response::from_string(body).with_status_code(status);
+    for (name, value) in common.iter().chain(more) {
+        // All of these are ASCII, which is all that this asks for.
+        if let Ok(header) = Header::from_bytes(name.as_bytes(), value.as_bytes()) {
+            response.add_header(header);
+        }
+    }
+    // An error is a client that is gone.
+    let _ = request.respond(response);
+}

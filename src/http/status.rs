@@ -1,0 +1,185 @@
+//! `/status.json` and `/healthz`: the state, for programs.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::listeners::Listener;
+use super::stream::shown;
+use crate::audio::format::StreamFormat;
+use crate::audio::input::{LiveInput, Phase};
+use crate::hub::Hub;
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'a str,
+    uptime_seconds: f64,
+    inputs: Vec<InputStatus>,
+    listeners: Vec<ListenerStatus>,
+}
+
+#[derive(Serialize)]
+struct InputStatus {
+    name: String,
+    state: &'static str,
+    /// Since when, in seconds.
+    state_seconds: f64,
+    /// What is wrong and what to do; absent while all is well.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    problem: String,
+    /// As configured.
+    device: String,
+    /// The source that is open, or was last.
+    source: Option<SourceStatus>,
+    /// What listeners get.
+    format: Option<FormatStatus>,
+    /// Frames from the source since the start.
+    frames: u64,
+    /// Frames of silence put in place of lost sound.
+    silence_frames: u64,
+    overruns: u64,
+    losses: u64,
+    /// How fast the card's clock runs against the machine's, in parts per million.
+    drift_ppm: Option<f64>,
+    history_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct SourceStatus {
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<String>,
+    sample: &'static str,
+    rate: u32,
+    channels: u16,
+    period_frames: u32,
+    buffer_frames: u32,
+}
+
+#[derive(Serialize)]
+struct FormatStatus {
+    rate: u32,
+    channels: u16,
+    sample: &'static str,
+    bytes_per_second: u64,
+}
+
+#[derive(Serialize)]
+struct ListenerStatus {
+    id: u64,
+    input: String,
+    address: String,
+    player: String,
+    seconds: f64,
+    frames_sent: u64,
+    frames_skipped: u64,
+    /// How far what it has is behind the live edge: what it was not sent, and what the kernel still holds.
+    lag_ms: f64,
+    interval_ms: f64,
+    /// From capture to the kernel.
+    latency_ms: Option<Latency>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    median: f64,
+    p99: f64,
+}
+
+/// The state as JSON.
+pub fn render(hub: &Hub) -> String {
+    let inputs = hub.inputs();
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: tenths(hub.started.elapsed().as_secs_f64()),
+        inputs: inputs.iter().map(|input| input_status(input)).collect(),
+        listeners: hub
+            .listeners
+            .all()
+            .iter()
+            .map(|listener| listener_status(listener, hub.input(&listener.input).and_then(|i| format(&i))))
+            .collect(),
+    };
+    // It has only strings as keys and no other way to fail.
+    serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
+}
+
+/// Status code and text of `/healthz`: 200 while every input brings sound.
+pub fn health(hub: &Hub) -> (u16, String) {
+    let troubles: Vec<String> = hub
+        .inputs()
+        .iter()
+        .map(|input| (input.name.clone(), input.state()))
+        .filter(|(_, state)| state.phase != Phase::Capturing)
+        .map(|(name, state)| format!("{name} is {}: {}", state.phase.name(), state.problem))
+        .collect();
+    match troubles.is_empty() {
+        true => (200, "ok".to_owned()),
+        false => (503, troubles.join("\n")),
+    }
+}
+
+fn format(input: &LiveInput) -> Option<StreamFormat> {
+    input.ring().map(|ring| ring.format())
+}
+
+fn input_status(input: &LiveInput) -> InputStatus {
+    let state = input.state();
+    let counters = &input.counters;
+    InputStatus {
+        name: input.name.clone(),
+        state: state.phase.name(),
+        state_seconds: tenths(state.since.elapsed().as_secs_f64()),
+        problem: state.problem,
+        device: state.device,
+        source: state.source.map(|source| SourceStatus {
+            device: source.device,
+            card: source.card,
+            sample: source.sample.name(),
+            rate: source.rate,
+            channels: source.channels,
+            period_frames: source.block_frames,
+            buffer_frames: source.buffer_frames,
+        }),
+        format: format(input).map(|format| FormatStatus {
+            rate: format.rate,
+            channels: format.channels,
+            sample: format.sample.name(),
+            bytes_per_second: format.bytes_per_second(),
+        }),
+        frames: counters.frames.load(Ordering::Relaxed),
+        silence_frames: counters.silence.load(Ordering::Relaxed),
+        overruns: counters.overruns.load(Ordering::Relaxed),
+        losses: counters.losses.load(Ordering::Relaxed),
+        drift_ppm: counters.drift_ppm().map(tenths),
+        history_seconds: input.history().as_secs_f64(),
+    }
+}
+
+fn listener_status(listener: &Listener, format: Option<StreamFormat>) -> ListenerStatus {
+    let lag = format.map_or(0.0, |format| {
+        let queued = listener.queued_bytes() as f64 / format.bytes_per_second() as f64;
+        format.duration_of(listener.behind.load(Ordering::Relaxed)).as_secs_f64() + queued
+    });
+    let ms = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    ListenerStatus {
+        id: listener.id,
+        input: listener.input.clone(),
+        address: shown(listener.address).to_string(),
+        player: listener.player.clone(),
+        seconds: tenths(listener.since.elapsed().as_secs_f64()),
+        frames_sent: listener.sent.load(Ordering::Relaxed),
+        frames_skipped: listener.skipped.load(Ordering::Relaxed),
+        lag_ms: tenths(lag * 1e3),
+        interval_ms: tenths(f64::from(listener.interval_us.load(Ordering::Relaxed)) / 1e3),
+        latency_ms: listener
+            .latency
+            .quantile(0.5)
+            .zip(listener.latency.quantile(0.99))
+            .map(|(median, p99)| Latency { median: ms(median), p99: ms(p99) }),
+    }
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
