@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -47,15 +47,16 @@ pub fn raise_open_files() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// A duplicate of the descriptor with that number, if there is one.
+/// Asks something of whatever this process has open under that number.
 ///
-/// For sockets that another part of the process holds: the caller must check on the duplicate that it is the
-/// one it looks for, since a number can be closed and given away again at any time.
-pub fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the borrow ends with this expression, and in it the number is only handed to fcntl, which
-    // fails with EBADF if it is not open. Should it have been closed and opened anew meanwhile, the
-    // duplicate is one of the new file: it keeps that open, and does it no harm.
-    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+/// For sockets that another part of the process holds and does not hand out. A number can be closed and given
+/// away again at any time, between two calls of this too: what must be true of the same file is asked in one,
+/// or of a duplicate that was made in one.
+pub fn with_descriptor<T>(number: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    // SAFETY: the borrow cannot leave this call, and its users here only hand the number to getpeername,
+    // getsockname, FIONREAD and fcntl's F_DUPFD_CLOEXEC, which fail with EBADF or ENOTSOCK if it is not what
+    // they look for, and change nothing in a file that is.
+    ask(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// Bytes that were sent but that the other side has not acknowledged (SIOCOUTQ, tcp(7)).
@@ -116,11 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_is_the_same_socket_and_a_closed_number_is_an_error() {
+    fn a_number_leads_to_its_file_and_a_closed_one_to_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let same = TcpListener::from(duplicate(listener.as_raw_fd()).expect("it is open"));
+        let same = with_descriptor(listener.as_raw_fd(), |fd| fd.try_clone_to_owned()).expect("it is open");
+        let same = TcpListener::from(same);
         assert_eq!(same.local_addr().expect("bound"), listener.local_addr().expect("bound"));
-        assert!(duplicate(1_000_000).is_err());
+        assert!(with_descriptor(1_000_000, |fd| fd.try_clone_to_owned()).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod listeners;
+mod nudge;
 pub mod page;
 pub mod plan;
 pub mod player;

@@ -14,6 +14,7 @@
 //! - The listening socket's options are inherited by accepted ones: a send that makes no progress ends, a
 //!   dead peer is noticed. (Never a receive timeout: it ends tiny_http's accept loop.)
 //! - The kernel hands over a connection only when it has sent something: one that stays silent costs nothing.
+//! - A connection that tiny_http forgets is brought back to its mind: see [`nudge`](super::nudge).
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crossbeam_channel::{Sender, bounded};
 use log::{debug, error, warn};
 use rustix::net::sockopt;
 use tiny_http::{Method, Request};
@@ -30,7 +32,7 @@ use super::plan::{self, Ask};
 use super::player::{self, Player};
 use super::request::{BadRequest, Range, Target, Wanted};
 use super::stream::{self, Stream};
-use super::{answer, page, playlist, sockets, status};
+use super::{answer, nudge, page, playlist, sockets, status};
 use crate::config::ListenAddr;
 use crate::hub::Hub;
 use crate::os;
@@ -88,7 +90,13 @@ impl Server {
         let address = listener.local_addr()?;
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let http = Arc::new(http);
-        let connections = Arc::new(Connections { hub, address, waiting: Mutex::default() });
+        let (asked, nudger) = bounded(1);
+        let connections = Arc::new(Connections { hub, address, asked, waiting: Mutex::default() });
+        // Weak: the nudger ends when nobody is left who could tell it anything.
+        let known = Arc::downgrade(&connections);
+        nudge::start(address, nudger, move |peer| {
+            known.upgrade().is_some_and(|connections| connections.lock().contains_key(peer))
+        })?;
         let receiving = Arc::clone(&http);
         let thread = thread::Builder::new().name("http".to_owned()).spawn(move || {
             loop {
@@ -122,6 +130,8 @@ struct Connections {
     hub: Arc<Hub>,
     /// The server's own.
     address: SocketAddr,
+    /// Tells the nudger of each connection that came.
+    asked: Sender<()>,
     waiting: Mutex<HashMap<SocketAddr, VecDeque<Request>>>,
 }
 
@@ -144,6 +154,8 @@ impl Connections {
             }
             waiting.insert(peer, VecDeque::new());
         }
+        // Full means that it was told already.
+        let _ = self.asked.try_send(());
         let handler = Handler { connections: Arc::clone(self), peer, finished: false };
         let spawned = thread::Builder::new()
             .name("listener".to_owned())

@@ -6,20 +6,36 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use crate::os;
 
 /// A duplicate of the socket that is connected to that peer.
 pub(super) fn find(peer: SocketAddr) -> Option<TcpStream> {
-    descriptors().find_map(|number| {
-        let socket = os::duplicate(number).ok()?;
-        // Asked of the duplicate: the number may be another file's by now.
-        (peer_of(&socket)? == peer).then(|| TcpStream::from(socket))
-    })
+    let number = descriptors().find(|number| os::with_descriptor(*number, peer_of) == Some(peer))?;
+    let socket = os::with_descriptor(number, |socket| socket.try_clone_to_owned()).ok()?;
+    // Asked again, of the duplicate: the number may be another file's by now.
+    (peer_of(socket.as_fd()) == Some(peer)).then(|| TcpStream::from(socket))
 }
 
-fn peer_of(socket: impl AsFd) -> Option<SocketAddr> {
+/// The peers of all connections to that port of ours which have sent something that nobody has read yet.
+pub(super) fn unread(port: u16) -> Vec<SocketAddr> {
+    let peers = descriptors().filter_map(|number| {
+        os::with_descriptor(number, |socket| {
+            let peer = peer_of(socket)?;
+            let local: SocketAddr = rustix::net::getsockname(socket).ok()?.try_into().ok()?;
+            let unread = local.port() == port && rustix::io::ioctl_fionread(socket).ok()? > 0;
+            unread.then_some(peer)
+        })
+    });
+    let mut peers: Vec<SocketAddr> = peers.collect();
+    // tiny_http holds each socket twice.
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
+fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     rustix::net::getpeername(socket).ok()??.try_into().ok()
 }
 
@@ -47,5 +63,21 @@ mod tests {
         client.read_to_string(&mut text).expect("it ended");
         assert_eq!(text, "same");
         assert!(find(peer).is_none(), "it is closed now");
+    }
+
+    #[test]
+    fn what_nobody_has_read_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut client = TcpStream::connect(address).expect("it listens");
+        let (mut server, peer) = listener.accept().expect("a client");
+        assert_eq!(unread(address.port()), []);
+        client.write_all(b"hello").expect("sent");
+        while unread(address.port()).is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(unread(address.port()), [peer]);
+        server.read_exact(&mut [0; 5]).expect("it was sent");
+        assert_eq!(unread(address.port()), []);
     }
 }

@@ -1,0 +1,69 @@
+//! Connections that tiny_http forgets are brought back to its mind.
+//!
+//! tiny_http 0.12 gives each connection to a thread of its pool, and starts a new one when it counts no idle
+//! one. But it counts a thread as idle until that has woken up: of connections that come within those
+//! microseconds, more are queued than there are threads for. A queued one waits until another connection
+//! *ends*, and with endless streams that is never. (Of 100 players that connected at once, 4 to 97 heard
+//! something.)
+//!
+//! Such a connection is known from outside by what nobody reads: its request lies in the kernel. What helps
+//! is one more connection, which ends at once: its thread then looks into the queue.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::debug;
+
+use super::sockets;
+
+/// A request that lies unread for so long is forgotten: a thread that has it would have read it.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Looked after this time even if nobody has asked for anything, should the one request that came with a
+/// forgotten one be slow to arrive.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// Starts a thread that looks after connections to that address of ours whenever it is told that a request
+/// came, until nobody can tell it any more. `served` says whether a peer has a handler already.
+pub(super) fn start(
+    address: SocketAddr,
+    asked: Receiver<()>,
+    served: impl Fn(&SocketAddr) -> bool + Send + 'static,
+) -> io::Result<()> {
+    thread::Builder::new().name("nudge".to_owned()).stack_size(64 * 1024).spawn(move || {
+        while asked.recv_timeout(ROUND) != Err(RecvTimeoutError::Disconnected) {
+            let unread = || -> Vec<SocketAddr> {
+                let mut peers = sockets::unread(address.port());
+                peers.retain(|peer| !served(peer));
+                peers
+            };
+            let mut suspects = unread();
+            while !suspects.is_empty() {
+                thread::sleep(PATIENCE);
+                let now = unread();
+                for peer in suspects.iter().filter(|peer| now.contains(peer)) {
+                    debug!("{peer}: its request was left lying");
+                    nudge(address);
+                }
+                suspects = now;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Connects and ends at once.
+fn nudge(address: SocketAddr) {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    // The end of what it sends is what makes the kernel hand it over. An error means that nothing can be
+    // reached there now; then nothing is waiting either.
+    if let Ok(socket) = TcpStream::connect_timeout(&(ip, address.port()).into(), Duration::from_secs(1)) {
+        let _ = socket.shutdown(Shutdown::Write);
+    }
+}
