@@ -1,4 +1,34 @@
 //! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
+//!
+//! This is the library behind the program `wavecast`; it is one so that tests and benchmarks reach its parts.
+//!
+//! # The map
+//!
+//! ```text
+//! card ── capture thread ──▶ ring ──▶ listener thread ──▶ socket     (one capture thread and one ring per
+//!               │                         ▲                           input, one listener thread per stream)
+//!               └─▶ state, counters ──────┴──▶ page, status
+//! ```
+//!
+//! | | |
+//! |---|---|
+//! | [`audio`] | sound comes in; knows nothing of HTTP |
+//! | [`ring`] | the lock-free broadcast ring between the two: one writer, many readers, nobody waits |
+//! | [`wav`] | the header, for endless and for finite streams |
+//! | [`http`] | sound goes out; knows nothing of ALSA |
+//! | [`hub`] | what all threads share: inputs, listeners, settings |
+//! | [`daemon`] | the main thread: signals, what capture threads report, the end |
+//! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
+//! | [`os`] | the clock, limits, priorities; the only unsafe code |
+//!
+//! # A sample's way
+//!
+//! [`audio::alsa`] reads a period from the card, [`audio::convert`] makes it what listeners get,
+//! [`audio::capture`] publishes it into the [`ring`] with the time at which it was captured, and
+//! [`http::stream`] copies it into a listener's buffer and hands it to the kernel. Nothing on this way locks,
+//! allocates or waits for anybody further down.
+
+#![deny(unsafe_code)]
 
 pub mod audio;
 pub mod cli;
