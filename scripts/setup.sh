@@ -19,7 +19,7 @@ need_packages() {
     [ ${#missing[@]} = 0 ] && return
     say "Installing ${missing[*]}"
     as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 at_least() { # at_least VERSION WANTED
@@ -30,7 +30,7 @@ at_least() { # at_least VERSION WANTED
 # one beside its own 1.63, under other names. With "tools" also clippy and rustfmt.
 need_rust() {
     local version
-    version=$(rustc --version 2>/dev/null | cut -d' ' -f2)
+    version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || version=
     if [ -z "$version" ] || ! at_least "$version" "$rust_needed" || ! command -v cargo >/dev/null; then
         as_root apt-get update -qq
         version=$(apt-cache policy rustc | sed -n 's/ *Candidate: //p')
