@@ -192,6 +192,72 @@ fn a_card_that_is_unplugged_twice_comes_back_twice() {
     assert_eq!(scene.listener.heard().holes().len(), 2);
 }
 
+/// A card that opens as if all were well, and then fails at each read.
+fn reads_that_fail(order: Order, problem: &str) {
+    let scene = Scene::new();
+    scene.card().command(order);
+    scene.is_lost(problem);
+    scene.stays_lost_for(Duration::from_secs(2));
+    scene.listener.keeps_up_with_the_clock();
+    let opens = scene.card().position().opens;
+    assert!(opens >= 3, "it was opened again: {opens}");
+    assert_eq!(scene.lines("back after"), 0, "opening is not yet sound");
+    scene.recovers();
+    assert_eq!(scene.lines(problem), 1, "one line for the change, none for the attempts");
+    assert_eq!(scene.lines("back after"), 1);
+    assert!(scene.count("losses") >= 3);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+}
+
+#[test]
+fn a_card_with_input_output_errors_is_silence_until_it_reads_again() {
+    reads_that_fail(Order::ReadEio, "reading failed: Input/output error");
+}
+
+#[test]
+fn a_card_in_a_bad_state_is_silence_until_it_reads_again() {
+    reads_that_fail(Order::ReadBadFd, "reading failed: File descriptor in bad state");
+}
+
+#[test]
+fn a_card_that_overruns_without_end_is_lost_and_not_a_loop() {
+    let scene = Scene::new();
+    scene.card().command(Order::Storm);
+    scene.is_lost("the sound card overran again and again without a sound");
+    scene.stays_lost_for(Duration::from_secs(2));
+    scene.listener.keeps_up_with_the_clock();
+    let position = scene.card().position();
+    assert!(position.opens >= 3, "{position:?}");
+    assert!(position.overruns <= 20 * position.opens, "{position:?}");
+    scene.recovers();
+    assert!(scene.count("overruns") >= 10);
+    assert_eq!(scene.lines("overran again and again"), 1);
+    assert_eq!(scene.lines("overrun:"), 1);
+    assert_eq!(scene.lines("back after"), 1);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+}
+
+#[test]
+fn a_card_that_hangs_for_two_seconds_is_lost_until_it_speaks_again() {
+    let scene = Scene::new();
+    scene.card().command(Order::Hang);
+    scene.is_lost("the sound card gave no sound for 2.0 s");
+    // Longer than it takes to find that the card, opened again, still hangs.
+    scene.stays_lost_for(Duration::from_secs(4));
+    scene.listener.keeps_up_with_the_clock();
+    assert!(scene.card().position().opens >= 2);
+    scene.recovers();
+    assert_eq!(scene.lines("gave no sound"), 1);
+    assert_eq!(scene.lines("back after"), 1);
+    assert!(scene.count("losses") >= 1);
+    let gave = scene.listener.got_all_that_the_card_gave(&scene.daemon, scene.card());
+    // The card stood still meanwhile, so that the silence is in place of nothing. A ramp repeats itself, so
+    // this is known up to whole ramps.
+    let missing: u64 = scene.listener.heard().holes().iter().map(|hole| hole.missing).sum();
+    assert_eq!(missing % RAMP, gave.lost() % RAMP);
+    assert!(scene.listener.time(gave.lost()) < CLOSE, "{gave:?}");
+}
+
 #[test]
 fn a_card_that_hangs_for_less_than_two_seconds_is_not_given_up() {
     let scene = Scene::new();
@@ -208,6 +274,24 @@ fn a_card_that_hangs_for_less_than_two_seconds_is_not_given_up() {
     let gave = scene.listener.got_all_that_the_card_gave(&scene.daemon, scene.card());
     assert_eq!((gave.opens, gave.lost()), (1, 0));
     assert_eq!(scene.lines("gave no sound"), 0);
+}
+
+#[test]
+fn a_card_that_opens_but_never_speaks_is_said_to_be_lost() {
+    let cards = Cards::with([("fake", CardOptions::default())]);
+    let card = cards.card("fake");
+    card.command(Order::Hang);
+    let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\nrate = 48000\n");
+    let lost = daemon.wait_for_state("live", "lost");
+    assert!(has_problem(&lost, "gave no sound for 2.0 s"), "{lost}");
+    assert_eq!(lines(&daemon, "capturing from"), 0);
+    let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
+    listener.keeps_up_with_the_clock();
+    card.command(Order::Run);
+    daemon.wait_for_state("live", "capturing");
+    listener.hear_more(Duration::from_millis(300));
+    listener.keeps_up_with_the_clock();
+    listener.got_all_that_the_card_gave(&daemon, card);
 }
 
 #[test]
@@ -305,6 +389,53 @@ fn a_card_that_does_not_open_at_the_start_says_what_to_do_and_plays_once_it_does
 /// How often ALSA was asked for a device of that name, which it does not know, and said so.
 fn attempts(daemon: &Daemon, name: &str) -> usize {
     lines(daemon, &format!("Unknown PCM {name}"))
+}
+
+#[test]
+fn a_card_that_does_not_come_back_is_tried_less_and_less_often_but_at_least_every_5_seconds() {
+    // One that opens and fails at once, and one that does not open.
+    let cards = Cards::with([("fake", CardOptions::default())]);
+    let card = cards.card("fake");
+    card.command(Order::ReadEio);
+    let daemon = Daemon::start(
+        Some(&cards),
+        "[log]\nfilter = \"debug\"\n[input.live]\ndevice = \"fake\"\n[input.other]\ndevice = \"mistyped\"\n",
+    );
+    let pauses = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0];
+    let mut opens: Vec<Instant> = Vec::new();
+    let mut others: Vec<Instant> = Vec::new();
+    let end = Instant::now() + Duration::from_secs(40);
+    while opens.len() <= pauses.len() || others.len() <= pauses.len() {
+        opens.resize(card.position().opens as usize, Instant::now());
+        others.resize(attempts(&daemon, "mistyped"), Instant::now());
+        assert!(Instant::now() < end, "{opens:?} {others:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for attempts in [opens, others] {
+        let took: Vec<f64> =
+            attempts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64()).collect();
+        for (took_one, pause) in took.iter().zip(pauses) {
+            // Never sooner, but for when this test looked; later by what this machine stalls.
+            assert!((pause - 0.05..pause + 0.4).contains(took_one), "{took:?}");
+        }
+    }
+    assert_eq!(lines(&daemon, " WARN "), 2, "one line for each");
+}
+
+#[test]
+fn a_card_that_worked_for_10_seconds_is_tried_at_once_when_it_is_lost_again() {
+    let scene = Scene::new();
+    scene.card().command(Order::ReadEio);
+    // The next pause is 1.6 s, and the one after that would be 3.2 s.
+    scene.card().wait_until("it was tried for a while", |counters| counters.opens == 5);
+    scene.recovers();
+    scene.listener.hear_more(Duration::from_secs(11));
+    let opens = scene.card().position().opens;
+    scene.card().command(Order::ReadEio);
+    let began = Instant::now();
+    scene.card().wait_until("it is tried again", |counters| counters.opens > opens);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    scene.recovers();
 }
 
 #[test]
