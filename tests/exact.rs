@@ -140,11 +140,17 @@ fn a_card_without_the_wanted_rate_or_channels_gives_the_nearest_and_the_log_says
     let cards = Cards::with([
         ("mono", card(&[44_100, 48_000], &[1])),
         ("one-rate", card(&[48_000], &[1, 2])),
+        ("low-or-high", card(&[32_000, 96_000], &[2])),
         ("eight", card(&[44_100], &[8])),
         ("neither", card(&[16_000], &[1])),
     ]);
-    let expected =
-        [("mono", 44_100, 1), ("one-rate", 48_000, 2), ("eight", 44_100, 8), ("neither", 16_000, 1)];
+    let expected = [
+        ("mono", 44_100, 1),
+        ("one-rate", 48_000, 2),
+        ("low-or-high", 32_000, 2),
+        ("eight", 44_100, 8),
+        ("neither", 16_000, 1),
+    ];
     let config = expected.map(|(name, ..)| format!("[input.{name}]\ndevice = \"{name}\"\n")).concat();
     let daemon = Daemon::start(Some(&cards), &config);
     for (name, rate, channels) in expected {

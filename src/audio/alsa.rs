@@ -163,11 +163,12 @@ fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> 
             ),
         })?;
     hw.set_format(alsa_format(sample)).map_err(|e| cannot(&device, "set the sample format", &e))?;
-    let channels = hw
-        .set_channels_near(u32::from(input.channels))
+    let channels = nearest_channels(&hw, input.channels.into())
+        .and_then(|channels| hw.set_channels_near(channels))
         .map_err(|e| cannot(&device, "set the number of channels", &e))?;
-    let rate =
-        hw.set_rate_near(input.rate, ValueOr::Nearest).map_err(|e| cannot(&device, "set the rate", &e))?;
+    let rate = nearest_rate(&hw, input.rate)
+        .and_then(|rate| hw.set_rate_near(rate, ValueOr::Nearest))
+        .map_err(|e| cannot(&device, "set the rate", &e))?;
     let channels =
         u16::try_from(channels).ok().filter(|channels| *channels <= MOST_CHANNELS).ok_or_else(|| {
             OpenError { advice: format!("{device} wants {channels} channels, more than {MOST_CHANNELS}") }
@@ -191,6 +192,29 @@ fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> 
     let block_frames = u32::try_from(period).unwrap_or(u32::MAX).clamp(1, rate);
     let buffer_frames = u32::try_from(buffer).unwrap_or(u32::MAX);
     Ok(Info { device, card, rate, channels, sample, block_frames, buffer_frames })
+}
+
+/// The rates that hardware is built for, in frames a second.
+const USUAL_RATES: [u32; 15] = [
+    8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000, 176_400,
+    192_000, 384_000,
+];
+
+/// The nearest rate on offer. ALSA's own nearest is the higher one when that is the only one above, however
+/// far it is: 96000 for 44100, from a card that has 32000 too.
+fn nearest_rate(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+    let near = hw.clone().set_rate_near(wanted, ValueOr::Nearest)?;
+    let nearer = |rate: &u32| *rate < wanted && wanted - rate < near.saturating_sub(wanted);
+    let below = USUAL_RATES.into_iter().rev().filter(nearer).find(|rate| hw.test_rate(*rate).is_ok());
+    Ok(below.unwrap_or(near))
+}
+
+/// The nearest number of channels on offer, for the same reason.
+fn nearest_channels(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+    let near = hw.clone().set_channels_near(wanted)?;
+    let nearer = |channels: &u32| wanted - channels < near.saturating_sub(wanted);
+    let below = (1..wanted).rev().take_while(nearer).find(|channels| hw.test_channels(*channels).is_ok());
+    Ok(below.unwrap_or(near))
 }
 
 /// As many as the configuration takes.
