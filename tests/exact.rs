@@ -352,6 +352,25 @@ fn wait_for_long<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
+fn a_stall_shorter_than_the_buffer_loses_nothing_and_leaves_no_delay() {
+    let cards = one_card(CardOptions::default());
+    // Nobody is to be skipped for what comes late to everybody.
+    let daemon = daemon_of(&cards, "buffer_ms = 5000\n[listeners]\nmax_lag_ms = 10000");
+    let card = cards.card("fake");
+    let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
+    listener.hear_more(Duration::from_millis(500));
+    daemon.signal("STOP");
+    std::thread::sleep(Duration::from_millis(2500));
+    daemon.signal("CONT");
+    // What waited in the card's buffer is read at once, and from then on the card is read as it speaks.
+    listener.hear_more(Duration::from_secs(4));
+    listener.keeps_up_with_the_clock();
+    assert_eq!(card.position().lost(), 0);
+    assert!(listener.heard().is_whole(), "{}", listener.heard().shown());
+    assert_eq!(number(&daemon.input("live"), "overruns"), 0);
+}
+
+#[test]
 fn a_listener_hears_everything_up_to_the_end_of_the_daemon() {
     let cards = one_card(CardOptions::default());
     let mut daemon = daemon_of(&cards, "");

@@ -24,6 +24,9 @@ const OVERRUNS_IN_A_ROW: u32 = 10;
 /// files): it is read at the clock's pace instead.
 const NO_CLOCK: u64 = 50;
 
+/// The longest buffer that the configuration takes.
+const LONGEST_BUFFER: Duration = Duration::from_secs(10);
+
 /// An open and running ALSA capture device.
 pub struct AlsaSource {
     pcm: PCM,
@@ -49,7 +52,7 @@ impl AlsaSource {
             .map_err(|error| OpenError { advice: devices::advice(&device, error.errno(), &roots) })?;
         let info = negotiate(&pcm, input, device, card)?;
         start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
-        let pace = Pace::new(info.rate);
+        let pace = Pace::new(info.rate, info.buffer_frames);
         let descriptors = pcm.get().map_err(|error| cannot(&info.device, "wait for it", &error))?;
         Ok(AlsaSource { pcm, info, descriptors, waiting: 0, overruns_in_a_row: 0, pace })
     }
@@ -233,6 +236,8 @@ fn alsa_format(sample: SourceSample) -> Format {
 /// Finds out whether a device has a clock, and is the clock for one that has none.
 struct Pace {
     rate: u64,
+    /// So many frames are counted before their time is looked at.
+    enough: u64,
     /// When this count began, and how many frames there were since.
     since: u64,
     frames: u64,
@@ -240,14 +245,18 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: u32) -> Pace {
-        Pace { rate: u64::from(rate), since: monotonic_ns(), frames: 0, slowed: false }
+    fn new(rate: u32, buffer_frames: u32) -> Pace {
+        let rate = u64::from(rate);
+        // A whole buffer comes at once from a card that was not read for a while, which has a clock all the
+        // same. What a plugin calls its buffer may be hours; no more was asked for than this.
+        let buffer = u64::from(buffer_frames).min(LONGEST_BUFFER.as_secs() * rate);
+        Pace { rate, enough: rate + 2 * buffer, since: monotonic_ns(), frames: 0, slowed: false }
     }
 
-    /// Counts what was read; after each second of sound, looks how long it took.
+    /// Counts what was read; when that is enough, looks how long it took.
     fn count(&mut self, frames: u64) {
         self.frames += frames;
-        if self.frames < self.rate {
+        if self.frames < self.enough {
             return;
         }
         if self.slowed {
