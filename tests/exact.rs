@@ -371,6 +371,32 @@ fn a_stall_shorter_than_the_buffer_loses_nothing_and_leaves_no_delay() {
 }
 
 #[test]
+fn who_asked_for_more_of_the_past_than_there_was_is_skipped_forward_and_never_back() {
+    let cards = one_card(CardOptions { speed: 20.0, ..Default::default() });
+    // All times are the card's.
+    let daemon = Daemon::start(
+        Some(&cards),
+        "[listeners]\nmax_lag_ms = 20000\n\
+         [input.live]\ndevice = \"fake\"\nbuffer_ms = 10000\nperiod_ms = 200\nhistory_seconds = 120\n",
+    );
+    daemon.wait_for_state("live", "capturing");
+    let (mut response, _) = open_stream(&daemon, "/live.wav?back=120");
+    // It reads nothing until it is further behind than it may be, and further than it began.
+    let card = cards.card("fake");
+    card.wait_until("more has come than it may be behind", |counters| counters.delivered > 90 * 44_100);
+    let mut ramp = RampReader::new(CardFormat::S16, 2);
+    let skipped = wait_for("the listener to be skipped", || {
+        ramp.feed(&response.bytes(4 * 44_100));
+        daemon.status()["listeners"][0]["frames_skipped"].as_u64().filter(|frames| *frames > 0)
+    });
+    ramp.feed(&response.bytes(4 * 44_100 * 10));
+    let missing: u64 = ramp.holes().iter().map(|hole| hole.missing).sum();
+    assert_eq!(missing % 32_768, skipped % 32_768, "the hole is what is counted: {}", ramp.shown());
+    assert_eq!(ramp.holes().len(), 1, "{}", ramp.shown());
+    assert!(ramp.frames() + skipped <= card.position().delivered, "nothing came twice: {}", ramp.shown());
+}
+
+#[test]
 fn a_listener_hears_everything_up_to_the_end_of_the_daemon() {
     let cards = one_card(CardOptions::default());
     let mut daemon = daemon_of(&cards, "");
