@@ -279,8 +279,11 @@ impl Daemon {
                 input.live.change(|state| state.problem = problem);
             }
             What::Lost(loss) => {
-                warn!("{name}: {loss}; listeners hear silence until it is back");
-                input.lost = loss.to_string();
+                let why = loss.to_string();
+                if input.lost != why {
+                    warn!("{name}: {why}; listeners hear silence until it is back");
+                }
+                input.lost = why;
                 input.live.change(|state| {
                     state.phase = Phase::Lost;
                     state.problem = input.lost.clone();

@@ -24,6 +24,9 @@ const OVERRUNS_IN_A_ROW: u32 = 10;
 /// files): it is read at the clock's pace instead.
 const NO_CLOCK: u64 = 50;
 
+/// The longest buffer that the configuration takes.
+const LONGEST_BUFFER: Duration = Duration::from_secs(10);
+
 /// An open and running ALSA capture device.
 pub struct AlsaSource {
     pcm: PCM,
@@ -49,7 +52,7 @@ impl AlsaSource {
             .map_err(|error| OpenError { advice: devices::advice(&device, error.errno(), &roots) })?;
         let info = negotiate(&pcm, input, device, card)?;
         start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
-        let pace = Pace::new(info.rate);
+        let pace = Pace::new(info.rate, info.buffer_frames);
         let descriptors = pcm.get().map_err(|error| cannot(&info.device, "wait for it", &error))?;
         Ok(AlsaSource { pcm, info, descriptors, waiting: 0, overruns_in_a_row: 0, pace })
     }
@@ -163,11 +166,12 @@ fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> 
             ),
         })?;
     hw.set_format(alsa_format(sample)).map_err(|e| cannot(&device, "set the sample format", &e))?;
-    let channels = hw
-        .set_channels_near(u32::from(input.channels))
+    let channels = nearest_channels(&hw, input.channels.into())
+        .and_then(|channels| hw.set_channels_near(channels))
         .map_err(|e| cannot(&device, "set the number of channels", &e))?;
-    let rate =
-        hw.set_rate_near(input.rate, ValueOr::Nearest).map_err(|e| cannot(&device, "set the rate", &e))?;
+    let rate = nearest_rate(&hw, input.rate)
+        .and_then(|rate| hw.set_rate_near(rate, ValueOr::Nearest))
+        .map_err(|e| cannot(&device, "set the rate", &e))?;
     let channels =
         u16::try_from(channels).ok().filter(|channels| *channels <= MOST_CHANNELS).ok_or_else(|| {
             OpenError { advice: format!("{device} wants {channels} channels, more than {MOST_CHANNELS}") }
@@ -193,6 +197,29 @@ fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> 
     Ok(Info { device, card, rate, channels, sample, block_frames, buffer_frames })
 }
 
+/// The rates that hardware is built for, in frames a second.
+const USUAL_RATES: [u32; 15] = [
+    8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000, 176_400,
+    192_000, 384_000,
+];
+
+/// The nearest rate on offer. ALSA's own nearest is the higher one when that is the only one above, however
+/// far it is: 96000 for 44100, from a card that has 32000 too.
+fn nearest_rate(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+    let near = hw.clone().set_rate_near(wanted, ValueOr::Nearest)?;
+    let nearer = |rate: &u32| *rate < wanted && wanted - rate < near.saturating_sub(wanted);
+    let below = USUAL_RATES.into_iter().rev().filter(nearer).find(|rate| hw.test_rate(*rate).is_ok());
+    Ok(below.unwrap_or(near))
+}
+
+/// The nearest number of channels on offer, for the same reason.
+fn nearest_channels(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+    let near = hw.clone().set_channels_near(wanted)?;
+    let nearer = |channels: &u32| wanted - channels < near.saturating_sub(wanted);
+    let below = (1..wanted).rev().take_while(nearer).find(|channels| hw.test_channels(*channels).is_ok());
+    Ok(below.unwrap_or(near))
+}
+
 /// As many as the configuration takes.
 const MOST_CHANNELS: u16 = 32;
 
@@ -209,6 +236,8 @@ fn alsa_format(sample: SourceSample) -> Format {
 /// Finds out whether a device has a clock, and is the clock for one that has none.
 struct Pace {
     rate: u64,
+    /// So many frames are counted before their time is looked at.
+    enough: u64,
     /// When this count began, and how many frames there were since.
     since: u64,
     frames: u64,
@@ -216,14 +245,18 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: u32) -> Pace {
-        Pace { rate: u64::from(rate), since: monotonic_ns(), frames: 0, slowed: false }
+    fn new(rate: u32, buffer_frames: u32) -> Pace {
+        let rate = u64::from(rate);
+        // A whole buffer comes at once from a card that was not read for a while, which has a clock all the
+        // same. What a plugin calls its buffer may be hours; no more was asked for than this.
+        let buffer = u64::from(buffer_frames).min(LONGEST_BUFFER.as_secs() * rate);
+        Pace { rate, enough: rate + 2 * buffer, since: monotonic_ns(), frames: 0, slowed: false }
     }
 
-    /// Counts what was read; after each second of sound, looks how long it took.
+    /// Counts what was read; when that is enough, looks how long it took.
     fn count(&mut self, frames: u64) {
         self.frames += frames;
-        if self.frames < self.rate {
+        if self.frames < self.enough {
             return;
         }
         if self.slowed {

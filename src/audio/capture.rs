@@ -48,11 +48,11 @@ pub struct Event {
 /// What happened.
 #[derive(Debug)]
 pub enum What {
-    /// The source was opened.
+    /// The source was opened, and its first sound is in the ring.
     Opened(Info),
     /// It could not be opened; it will be tried again.
     OpenFailed(OpenError),
-    /// It was open and is lost.
+    /// It was open and is lost. Again and again for one that opens each time but never brings a sound.
     Lost(Loss),
     /// It dropped frames because the capture thread was late.
     Overrun,
@@ -192,10 +192,13 @@ impl CaptureThread {
             false => vec![0; info.block_frames as usize * format.frame_bytes()],
         };
         let counters = &self.input.counters;
-        let (mut drift, mut frames_in_a_row) = (Drift::new(info.rate), 0);
+        let rate = info.rate;
+        let (mut drift, mut frames_in_a_row) = (Drift::new(rate), 0);
         // A card that is read in time cannot be quiet for longer than its buffer lasts.
         let quiet = info.buffer().clamp(Duration::from_millis(200), HUNG);
         let mut last = monotonic_ns();
+        // Opening is not yet sound: some devices open as if all were well and then fail at each read.
+        let mut opened = Some(info);
         loop {
             match self.stopped.try_recv() {
                 Err(TryRecvError::Disconnected) => return None,
@@ -210,6 +213,9 @@ impl CaptureThread {
                         false => converter.convert(block, &mut converted),
                     };
                     feed.sound(block, frames as u64, captured_at);
+                    if let Some(info) = opened.take() {
+                        self.tell(What::Opened(info));
+                    }
                     last = monotonic_ns();
                     frames_in_a_row += frames as u64;
                     if drift.note(frames_in_a_row, captured_at) {
@@ -219,7 +225,7 @@ impl CaptureThread {
                 Ok(Got::Nothing) => {
                     let silent = Duration::from_nanos(monotonic_ns() - last);
                     if silent > HUNG {
-                        return Some(Loss::Hung(silent));
+                        return Some(Loss::Hung(HUNG));
                     }
                     if silent > quiet {
                         feed.silence_until(monotonic_ns());
@@ -227,7 +233,7 @@ impl CaptureThread {
                 }
                 Ok(Got::Overrun) => {
                     feed.gap = true;
-                    (drift, frames_in_a_row) = (Drift::new(info.rate), 0);
+                    (drift, frames_in_a_row) = (Drift::new(rate), 0);
                     counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.tell(What::Overrun);
                 }
@@ -291,7 +297,6 @@ impl Opener {
             }
             match devices::quietly(|| source::open(&self.config)) {
                 Ok(source) => {
-                    tell(&self.events, &self.input, What::Opened(source.info().clone()));
                     let _ = opened.send((source, self.pause));
                     return;
                 }

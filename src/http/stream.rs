@@ -88,12 +88,15 @@ impl<'a> Stream<'a> {
         ring: &Ring,
         listener: &'a Admitted,
         socket: &'a TcpStream,
-        plan: Plan,
+        mut plan: Plan,
         low_latency: bool,
     ) -> Stream<'a> {
         let format = ring.format();
         let settings = hub.settings();
         let reader = ring.reader(plan.back);
+        // A young ring has less of the past than was asked for. Who began there must not be sent back later, to
+        // hear again what it has heard, each time that it is behind.
+        plan.lag_target = plan.lag_target.map(|target| target.min(reader.lag()));
         let block_bytes = ring.block_frames() as usize * format.frame_bytes();
         let interval_bytes = (format.bytes_per_second() / 10) as usize;
         let capacity = interval_bytes.max(block_bytes).min(MOST_BYTES).max(format.frame_bytes());

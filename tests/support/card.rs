@@ -186,26 +186,35 @@ impl Counters {
 /// Several cards that one process can open: they share an `asound.conf`.
 pub(crate) struct Cards {
     cards: Vec<Card>,
+    options: Vec<CardOptions>,
+    /// What else is in the `asound.conf`.
+    more: String,
 }
 
 impl Cards {
     /// Makes a card for each name and its options.
     pub(crate) fn with<'a>(cards: impl IntoIterator<Item = (&'a str, CardOptions)>) -> Cards {
         let folder = Arc::new(Folder::new());
-        let mut conf = format!(
-            "</usr/share/alsa/alsa.conf>\npcm_type.fakecard {{ lib {} }}\n",
-            quoted(plugin().as_os_str())
-        );
-        let cards = cards
-            .into_iter()
-            .map(|(name, options)| {
-                let card = Card::in_folder(&folder, name);
-                card.describe(&options, &mut conf);
-                card
-            })
-            .collect();
-        fs::write(folder.0.join("asound.conf"), conf).expect("the test's own folder is writable");
-        Cards { cards }
+        let (cards, options) =
+            cards.into_iter().map(|(name, options)| (Card::in_folder(&folder, name), options)).unzip();
+        let cards = Cards { cards, options, more: String::new() };
+        cards.write_conf();
+        cards
+    }
+
+    /// Adds to the `asound.conf`.
+    pub(crate) fn and(mut self, conf: &str) -> Cards {
+        self.more += conf;
+        self.write_conf();
+        self
+    }
+
+    /// Puts another card in the place of the one of that name. libasound looks at each open whether its
+    /// `asound.conf` is another file now, so whoever has the old card open keeps it until then.
+    pub(crate) fn exchange(&mut self, name: &str, options: CardOptions) {
+        let place = self.cards.iter().position(|card| card.name == name);
+        self.options[place.expect("a card that this test has made")] = options;
+        self.write_conf();
     }
 
     /// The card of that name.
@@ -216,6 +225,18 @@ impl Cards {
     /// The environment variable that shows the cards to a child process.
     pub(crate) fn env(&self) -> (&'static str, PathBuf) {
         self.cards[0].env()
+    }
+
+    fn write_conf(&self) {
+        let mut conf = format!(
+            "</usr/share/alsa/alsa.conf>\npcm_type.fakecard {{ lib {} }}\n",
+            quoted(plugin().as_os_str())
+        );
+        for (card, options) in self.cards.iter().zip(&self.options) {
+            card.describe(options, &mut conf);
+        }
+        conf += &self.more;
+        replace(&self.cards[0].env().1, conf.as_bytes()).expect("the test's own folder is writable");
     }
 }
 

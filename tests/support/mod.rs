@@ -6,6 +6,7 @@
 pub(crate) mod card;
 pub(crate) mod daemon;
 pub(crate) mod http;
+pub(crate) mod listening;
 pub(crate) mod ramp;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,517 @@
+//! What happens to the card happens to the state, the log and the sound; never to the connection.
+//!
+//! Nearly every test has a listener that is connected from the card's first frame on and stays. What it heard
+//! is compared, frame by frame, with what the card says that it gave and that nobody got; and with the clock,
+//! since silence takes the place of what was lost.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::card::{Card, CardFormat, CardOptions, Cards, Order, ramp_bytes};
+use support::daemon::Daemon;
+use support::listening::{CLOSE, Ending, Listener, number};
+use support::ramp::{RampReader, Stretch};
+use support::wait_for;
+
+/// Frames until the ramp of two channels begins again.
+const RAMP: u64 = 32_768;
+
+/// A card, a daemon that captures it, and a listener from the first frame on.
+struct Scene {
+    cards: Cards,
+    daemon: Daemon,
+    listener: Listener,
+}
+
+impl Scene {
+    /// A stereo card with both usual rates at 48 kHz, and everything else as it is by default.
+    fn new() -> Scene {
+        let cards = Cards::with([("fake", CardOptions::default())]);
+        let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\nrate = 48000\n");
+        daemon.wait_for_state("live", "capturing");
+        let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
+        let scene = Scene { cards, daemon, listener };
+        scene.listener.hear_more(Duration::from_millis(300));
+        scene.is_well();
+        assert_eq!(scene.count("overruns"), 0);
+        assert_eq!(scene.count("losses"), 0);
+        assert_eq!(scene.count("silence_frames"), 0);
+        scene
+    }
+
+    fn card(&self) -> &Card {
+        self.cards.card("fake")
+    }
+
+    fn count(&self, key: &str) -> u64 {
+        number(&self.daemon.input("live"), key)
+    }
+
+    /// How many lines of the log have that in it.
+    fn lines(&self, text: &str) -> usize {
+        lines(&self.daemon, text)
+    }
+
+    /// The state is that of a card that works.
+    fn is_well(&self) {
+        let input = self.daemon.input("live");
+        assert_eq!(input["state"], "capturing", "{input}");
+        assert!(input["problem"].is_null(), "{input}");
+        let health = self.daemon.get("/healthz");
+        assert_eq!((health.status, health.text().trim()), (200, "ok"));
+        assert_eq!(self.listener.ending(), None);
+    }
+
+    /// Waits until the state is that of a lost card, with that problem, and who comes now gets a stream too.
+    fn is_lost(&self, problem: &str) {
+        wait_for(problem, || has_problem(&self.daemon.input("live"), problem).then_some(()));
+        assert_eq!(self.daemon.input("live")["state"], "lost");
+        let health = self.daemon.get("/healthz");
+        assert_eq!(health.status, 503);
+        let text = health.text();
+        assert!(text.starts_with("live is lost: ") && text.contains(problem), "{text}");
+        let mut newcomer = self.daemon.get("/live.wav?latency=low");
+        assert_eq!(newcomer.status, 200);
+        newcomer.bytes(44 + 4 * 480);
+        assert_eq!(self.listener.ending(), None);
+    }
+
+    /// Lets so much silence be heard, through all of which the state stays that of a lost card.
+    fn stays_lost_for(&self, time: Duration) {
+        let until = self.listener.heard().silence_frames() + (time.as_secs_f64() * 48_000.0) as u64;
+        wait_for("more silence", || {
+            assert_eq!(self.daemon.input("live")["state"], "lost");
+            (self.listener.look_at(RampReader::silence_frames) >= until).then_some(())
+        });
+    }
+
+    /// Lets the card work again, and waits until that is heard and seen.
+    fn recovers(&self) {
+        self.card().command(Order::Run);
+        self.daemon.wait_for_state("live", "capturing");
+        self.listener.hear_more(Duration::from_millis(300));
+        self.listener.keeps_up_with_the_clock();
+        self.is_well();
+    }
+}
+
+fn has_problem(input: &Value, problem: &str) -> bool {
+    input["problem"].as_str().is_some_and(|text| text.contains(problem))
+}
+
+fn lines(daemon: &Daemon, text: &str) -> usize {
+    daemon.log().iter().filter(|line| line.contains(text)).count()
+}
+
+#[test]
+fn an_overrun_is_counted_logged_and_filled_with_as_much_silence_as_was_lost() {
+    let scene = Scene::new();
+    scene.card().command(Order::Overrun);
+    wait_for("the overrun to be counted", || (scene.count("overruns") == 1).then_some(()));
+    scene.listener.hear_more(Duration::from_millis(300));
+    scene.is_well();
+    scene.listener.keeps_up_with_the_clock();
+    assert_eq!(scene.count("losses"), 0, "the card was never lost");
+    assert_eq!(scene.count("silence_frames"), scene.listener.heard().silence_frames());
+    assert_eq!(scene.card().position().opens, 1);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+    assert_eq!(scene.card().position().overruns, 1);
+    assert_eq!(scene.lines("overrun"), 1);
+}
+
+#[test]
+fn a_burst_of_overruns_is_one_line_in_the_log_and_another_one_when_it_is_over() {
+    let scene = Scene::new();
+    for overruns in 1..=5 {
+        scene.card().command(Order::Overrun);
+        wait_for("the overrun to be counted", || (scene.count("overruns") == overruns).then_some(()));
+        scene.listener.hear_more(Duration::from_millis(50));
+    }
+    assert_eq!(scene.lines("overrun"), 1);
+    let line = scene.daemon.wait_for_log("overruns within");
+    assert!(line.contains("5 overruns within"), "{line}");
+    scene.listener.keeps_up_with_the_clock();
+    scene.is_well();
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+    assert_eq!(scene.lines("overrun"), 2);
+}
+
+#[test]
+fn a_daemon_that_is_stopped_for_longer_than_the_buffer_overruns_once_and_goes_on() {
+    let scene = Scene::new();
+    scene.daemon.signal("STOP");
+    // Not a wait for something to happen: the stop is as long as this.
+    std::thread::sleep(Duration::from_millis(1500));
+    scene.daemon.signal("CONT");
+    wait_for("the overrun to be counted", || (scene.count("overruns") == 1).then_some(()));
+    scene.listener.hear_more(Duration::from_millis(300));
+    scene.is_well();
+    scene.listener.keeps_up_with_the_clock();
+    assert_eq!(scene.count("losses"), 0);
+    let lost = scene.listener.time(scene.card().position().lost());
+    assert!(lost > Duration::from_millis(1400), "{lost:?}");
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+    assert_eq!(scene.card().position().overruns, 1);
+    assert_eq!(scene.lines("overrun"), 1);
+}
+
+#[test]
+fn an_unplugged_card_is_silence_until_it_is_plugged_in_again() {
+    let scene = Scene::new();
+    scene.card().command(Order::Unplug);
+    scene.is_lost("the sound card was unplugged");
+    scene.stays_lost_for(Duration::from_secs(3));
+    scene.listener.keeps_up_with_the_clock();
+    scene.is_lost("ALSA knows no \"fake\", or what it stands for is not there");
+    scene.recovers();
+    assert_eq!(scene.count("losses"), 1);
+    assert_eq!(scene.count("overruns"), 0);
+    let silence = scene.count("silence_frames");
+    assert_eq!(silence, scene.listener.heard().silence_frames());
+    assert!(scene.listener.time(silence) > Duration::from_secs(3));
+    assert_eq!(scene.lines("the sound card was unplugged"), 1);
+    assert_eq!(scene.lines("ALSA knows no"), 1);
+    assert_eq!(scene.lines("back after"), 1);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+}
+
+#[test]
+fn a_card_that_is_unplugged_twice_comes_back_twice() {
+    let scene = Scene::new();
+    for losses in 1..=2 {
+        scene.card().command(Order::Unplug);
+        scene.is_lost("the sound card was unplugged");
+        scene.stays_lost_for(Duration::from_millis(500));
+        scene.recovers();
+        assert_eq!(scene.count("losses"), losses);
+        assert_eq!(scene.lines("back after"), losses as usize);
+    }
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+    assert_eq!(scene.listener.heard().holes().len(), 2);
+}
+
+/// A card that opens as if all were well, and then fails at each read.
+fn reads_that_fail(order: Order, problem: &str) {
+    let scene = Scene::new();
+    scene.card().command(order);
+    scene.is_lost(problem);
+    scene.stays_lost_for(Duration::from_secs(2));
+    scene.listener.keeps_up_with_the_clock();
+    let opens = scene.card().position().opens;
+    assert!(opens >= 3, "it was opened again: {opens}");
+    assert_eq!(scene.lines("back after"), 0, "opening is not yet sound");
+    scene.recovers();
+    assert_eq!(scene.lines(problem), 1, "one line for the change, none for the attempts");
+    assert_eq!(scene.lines("back after"), 1);
+    assert!(scene.count("losses") >= 3);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+}
+
+#[test]
+fn a_card_with_input_output_errors_is_silence_until_it_reads_again() {
+    reads_that_fail(Order::ReadEio, "reading failed: Input/output error");
+}
+
+#[test]
+fn a_card_in_a_bad_state_is_silence_until_it_reads_again() {
+    reads_that_fail(Order::ReadBadFd, "reading failed: File descriptor in bad state");
+}
+
+#[test]
+fn a_card_that_overruns_without_end_is_lost_and_not_a_loop() {
+    let scene = Scene::new();
+    scene.card().command(Order::Storm);
+    scene.is_lost("the sound card overran again and again without a sound");
+    scene.stays_lost_for(Duration::from_secs(2));
+    scene.listener.keeps_up_with_the_clock();
+    let position = scene.card().position();
+    assert!(position.opens >= 3, "{position:?}");
+    assert!(position.overruns <= 20 * position.opens, "{position:?}");
+    scene.recovers();
+    assert!(scene.count("overruns") >= 10);
+    assert_eq!(scene.lines("overran again and again"), 1);
+    assert_eq!(scene.lines("overrun:"), 1);
+    assert_eq!(scene.lines("back after"), 1);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+}
+
+#[test]
+fn a_card_that_hangs_for_two_seconds_is_lost_until_it_speaks_again() {
+    let scene = Scene::new();
+    scene.card().command(Order::Hang);
+    scene.is_lost("the sound card gave no sound for 2.0 s");
+    // Longer than it takes to find that the card, opened again, still hangs.
+    scene.stays_lost_for(Duration::from_secs(4));
+    scene.listener.keeps_up_with_the_clock();
+    assert!(scene.card().position().opens >= 2);
+    scene.recovers();
+    assert_eq!(scene.lines("gave no sound"), 1);
+    assert_eq!(scene.lines("back after"), 1);
+    assert!(scene.count("losses") >= 1);
+    let gave = scene.listener.got_all_that_the_card_gave(&scene.daemon, scene.card());
+    // The card stood still meanwhile, so that the silence is in place of nothing. A ramp repeats itself, so
+    // this is known up to whole ramps.
+    let missing: u64 = scene.listener.heard().holes().iter().map(|hole| hole.missing).sum();
+    assert_eq!(missing % RAMP, gave.lost() % RAMP);
+    assert!(scene.listener.time(gave.lost()) < CLOSE, "{gave:?}");
+}
+
+#[test]
+fn a_card_that_hangs_for_less_than_two_seconds_is_not_given_up() {
+    let scene = Scene::new();
+    scene.card().command(Order::Hang);
+    scene.listener.hear_silence(Duration::from_secs(1));
+    scene.is_well();
+    scene.card().command(Order::Run);
+    scene.listener.hear_more(Duration::from_millis(300));
+    scene.listener.keeps_up_with_the_clock();
+    scene.is_well();
+    assert_eq!(scene.count("losses"), 0);
+    assert_eq!(scene.count("overruns"), 0);
+    assert_eq!(scene.count("silence_frames"), scene.listener.heard().silence_frames());
+    let gave = scene.listener.got_all_that_the_card_gave(&scene.daemon, scene.card());
+    assert_eq!((gave.opens, gave.lost()), (1, 0));
+    assert_eq!(scene.lines("gave no sound"), 0);
+}
+
+#[test]
+fn a_card_that_opens_but_never_speaks_is_said_to_be_lost() {
+    let cards = Cards::with([("fake", CardOptions::default())]);
+    let card = cards.card("fake");
+    card.command(Order::Hang);
+    let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\nrate = 48000\n");
+    let lost = daemon.wait_for_state("live", "lost");
+    assert!(has_problem(&lost, "gave no sound for 2.0 s"), "{lost}");
+    assert_eq!(lines(&daemon, "capturing from"), 0);
+    let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
+    listener.keeps_up_with_the_clock();
+    card.command(Order::Run);
+    daemon.wait_for_state("live", "capturing");
+    listener.hear_more(Duration::from_millis(300));
+    listener.keeps_up_with_the_clock();
+    listener.got_all_that_the_card_gave(&daemon, card);
+}
+
+#[test]
+fn a_card_that_another_program_takes_while_it_is_away_is_reported_as_in_use() {
+    let scene = Scene::new();
+    scene.card().command(Order::Unplug);
+    scene.is_lost("the sound card was unplugged");
+    scene.card().command(Order::Busy);
+    scene.is_lost("the sound card was unplugged; \"fake\" is in use by another program");
+    assert!(has_problem(&scene.daemon.input("live"), "Stop it"));
+    assert!(has_problem(&scene.daemon.input("live"), "sudo fuser -v /dev/snd/*"));
+    scene.stays_lost_for(Duration::from_secs(1));
+    scene.recovers();
+    assert_eq!(scene.lines("is in use by another program"), 1);
+    assert_eq!(scene.count("losses"), 1);
+    scene.listener.missed_what_the_card_lost(&scene.daemon, scene.card());
+}
+
+#[test]
+fn a_card_that_does_not_open_at_the_start_says_what_to_do_and_plays_once_it_does() {
+    let refused = [
+        ("busy", Some(Order::Busy), "is in use by another program:  sudo fuser -v /dev/snd/*  tells which"),
+        ("forbidden", Some(Order::NoPermission), "would not open: Permission denied"),
+        ("gone", Some(Order::Gone), "ALSA knows no \"gone\", or what it stands for is not there; "),
+        (
+            "unplugged",
+            Some(Order::Unplug),
+            "ALSA knows no \"unplugged\", or what it stands for is not there; ",
+        ),
+        ("mistyped", None, "ALSA knows no \"mistyped\", or what it stands for is not there; "),
+        ("hw", None, "\"hw:CARD=NoSuchCard,DEV=0\" is not there"),
+    ];
+    let cards = Cards::with(
+        refused
+            .iter()
+            .filter(|(_, order, _)| order.is_some())
+            .map(|(name, ..)| (*name, CardOptions::default())),
+    );
+    let mut config = "[log]\nfilter = \"debug\"\n".to_owned();
+    for (name, order, _) in &refused {
+        if let Some(order) = order {
+            cards.card(name).command(*order);
+        }
+        let device = if *name == "hw" { "hw:CARD=NoSuchCard,DEV=0" } else { name };
+        config += &format!("[input.{name}]\ndevice = \"{device}\"\n");
+    }
+    let daemon = Daemon::start(Some(&cards), &config);
+    // So that the log has something to say of more than one attempt: all began at once.
+    wait_for("four attempts", || (attempts(&daemon, "mistyped") >= 4).then_some(()));
+
+    let health = daemon.get("/healthz");
+    assert_eq!(health.status, 503);
+    let health = health.text();
+    for (name, _, problem) in &refused {
+        let input = daemon.input(name);
+        assert_eq!(input["state"], "waiting");
+        assert!(has_problem(&input, problem), "{input}");
+        assert!(input["source"].is_null() && input["format"].is_null(), "{input}");
+        assert!(health.contains(&format!("{name} is waiting: ")), "{health}");
+        let stream = daemon.get(&format!("/{name}.wav"));
+        assert_eq!(stream.status, 503);
+        let text = stream.text();
+        assert!(text.starts_with(&format!("{name} has no sound yet: ")) && text.contains(problem), "{text}");
+        let warnings =
+            daemon.log().iter().filter(|l| l.contains(" WARN ") && l.contains(&format!(" {name}: "))).count();
+        assert_eq!(warnings, 1, "{name}: one line, not one for each attempt");
+    }
+    // Who may open no card is told how that is changed, for a service and for a person.
+    assert!(has_problem(&daemon.input("forbidden"), "audio"));
+    // A card that is not there comes with those that are, or with what plays without one.
+    let choice = |input: &Value| has_problem(input, "there are: ") || has_problem(input, "synth:tone");
+    for name in ["gone", "unplugged", "mistyped", "hw"] {
+        assert!(choice(&daemon.input(name)), "{}", daemon.input(name));
+    }
+    let page = daemon.get("/");
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("is in use by another program"));
+
+    for (name, order, _) in refused {
+        if order.is_none() {
+            continue;
+        }
+        cards.card(name).command(Order::Run);
+        let input = daemon.wait_for_state(name, "capturing");
+        assert!(input["problem"].is_null(), "{input}");
+        let mut stream = daemon.get(&format!("/{name}.wav?back=30"));
+        assert_eq!(stream.status, 200);
+        stream.bytes(44);
+        let mut ramp = RampReader::new(CardFormat::S16, 2);
+        ramp.feed(&stream.bytes(4 * 10_000));
+        assert_eq!(ramp.stretches, [Stretch::Ramp { first: 0, frames: 10_000 }], "{name}");
+    }
+}
+
+/// How often ALSA was asked for a device of that name, which it does not know, and said so.
+fn attempts(daemon: &Daemon, name: &str) -> usize {
+    lines(daemon, &format!("Unknown PCM {name}"))
+}
+
+#[test]
+fn a_card_that_does_not_come_back_is_tried_less_and_less_often_but_at_least_every_5_seconds() {
+    // One that opens and fails at once, and one that does not open.
+    let cards = Cards::with([("fake", CardOptions::default())]);
+    let card = cards.card("fake");
+    card.command(Order::ReadEio);
+    let daemon = Daemon::start(
+        Some(&cards),
+        "[log]\nfilter = \"debug\"\n[input.live]\ndevice = \"fake\"\n[input.other]\ndevice = \"mistyped\"\n",
+    );
+    let pauses = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0];
+    let mut opens: Vec<Instant> = Vec::new();
+    let mut others: Vec<Instant> = Vec::new();
+    let end = Instant::now() + Duration::from_secs(40);
+    while opens.len() <= pauses.len() || others.len() <= pauses.len() {
+        opens.resize(card.position().opens as usize, Instant::now());
+        others.resize(attempts(&daemon, "mistyped"), Instant::now());
+        assert!(Instant::now() < end, "{opens:?} {others:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for attempts in [opens, others] {
+        let took: Vec<f64> =
+            attempts.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64()).collect();
+        for (took_one, pause) in took.iter().zip(pauses) {
+            // Never sooner, but for when this test looked; later by what this machine stalls.
+            assert!((pause - 0.05..pause + 0.4).contains(took_one), "{took:?}");
+        }
+    }
+    assert_eq!(lines(&daemon, " WARN "), 2, "one line for each");
+}
+
+#[test]
+fn a_card_that_worked_for_10_seconds_is_tried_at_once_when_it_is_lost_again() {
+    let scene = Scene::new();
+    scene.card().command(Order::ReadEio);
+    // The next pause is 1.6 s, and the one after that would be 3.2 s.
+    scene.card().wait_until("it was tried for a while", |counters| counters.opens == 5);
+    scene.recovers();
+    scene.listener.hear_more(Duration::from_secs(11));
+    let opens = scene.card().position().opens;
+    scene.card().command(Order::ReadEio);
+    let began = Instant::now();
+    scene.card().wait_until("it is tried again", |counters| counters.opens > opens);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    scene.recovers();
+}
+
+#[test]
+fn a_card_that_comes_back_with_another_rate_ends_the_stream_cleanly_and_begins_a_new_one() {
+    let mut scene = Scene::new();
+    scene.card().command(Order::Unplug);
+    scene.is_lost("the sound card was unplugged");
+    scene.cards.exchange("fake", CardOptions { rates: vec![32_000], ..Default::default() });
+    scene.card().command(Order::Run);
+    let input = scene.daemon.wait_for_state("live", "capturing");
+    assert_eq!(input["format"]["rate"], 32_000);
+    wait_for("the end of the stream", || scene.listener.ending());
+    assert_eq!(scene.listener.ending(), Some(Ending::Complete), "its last chunk says that it is the last");
+    let heard = scene.listener.heard();
+    assert!(matches!(heard.stretches[..], [Stretch::Ramp { first: 0, .. }, Stretch::Silence { .. }]));
+
+    let listener = Listener::start(&scene.daemon, "/live.wav", RampReader::new(CardFormat::S16, 2));
+    assert_eq!(listener.rate(), 32_000);
+    listener.hear_more(Duration::from_millis(500));
+    assert!(listener.heard().is_whole(), "{}", listener.heard().shown());
+    let line = scene.daemon.wait_for_log("back after");
+    assert!(line.contains("32000 Hz") && line.contains("asked for 48000 Hz"), "{line}");
+}
+
+/// Ticks of the scheduler's clock that a process has used, as a time.
+fn cpu(daemon: &Daemon) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// A device that would give a year of sound in a minute.
+fn is_paced(daemon: &Daemon) {
+    let input = daemon.wait_for_state("live", "capturing");
+    let rate = number(&input["format"], "rate") as f64;
+    // It takes some sound to find out that it has no clock: all of it comes at once.
+    wait_for("the clock to be missed", || {
+        (number(&daemon.input("live"), "frames") as f64 > rate).then_some(())
+    });
+    let (began, frames, used) = (Instant::now(), number(&daemon.input("live"), "frames"), cpu(daemon));
+    let mut stream = daemon.get("/live.wav?latency=low");
+    stream.bytes(44 + 3 * 4 * rate as usize);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(2800), "three seconds of sound in {took:?}");
+    let frames = (number(&daemon.input("live"), "frames") - frames) as f64 / rate;
+    assert!((frames - took.as_secs_f64()).abs() < 0.3, "{frames} s of sound in {took:?}");
+    let used = cpu(daemon) - used;
+    assert!(used < took / 5, "{used:?} of CPU time in {took:?}");
+    assert_eq!(number(&daemon.input("live"), "overruns"), 0);
+    assert_eq!(daemon.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_device_without_a_clock_is_read_at_the_pace_of_the_clock() {
+    let cards = Cards::with([("fake", CardOptions::default())]);
+    let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"null\"\n");
+    is_paced(&daemon);
+    // Left to itself its buffer is 206,158,430 frames.
+    assert!(number(&daemon.input("live")["source"], "buffer_frames") <= 44_100);
+}
+
+#[test]
+fn a_file_instead_of_a_card_is_played_at_the_pace_of_the_clock_to_its_last_frame() {
+    const SECONDS: u64 = 8;
+    let file =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("file-{}.raw", std::process::id()));
+    std::fs::write(&file, ramp_bytes(CardFormat::S16, 0, 44_100 * SECONDS as usize, 2)).expect("written");
+    let cards = Cards::with([("fake", CardOptions::default())]).and(&format!(
+        "pcm.recording {{ type file slave.pcm null file /dev/null infile \"{}\" format raw }}\n",
+        file.display()
+    ));
+    let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"recording\"\n");
+    is_paced(&daemon);
+    let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
+    listener.wait_until("all of the file", |ramp| ramp.ramp_frames() >= 44_100 * SECONDS);
+    std::fs::remove_file(file).expect("it is this test's own");
+    assert_eq!(listener.heard().stretches[0], Stretch::Ramp { first: 0, frames: 44_100 * SECONDS });
+}

@@ -1,0 +1,191 @@
+//! A listener who stays, in a thread of its own, and remembers what was heard.
+
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::card::{Card, Counters, Order};
+use super::daemon::Daemon;
+use super::ramp::RampReader;
+use super::{PATIENCE, wait_for};
+
+/// So far may a stream be from where the clock says it should be.
+pub(crate) const CLOSE: Duration = Duration::from_millis(150);
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As its framing says that it ends.
+    Complete,
+    /// The connection was cut.
+    Cut,
+}
+
+/// A connected listener of the input `live`. It leaves when it is dropped.
+pub(crate) struct Listener {
+    heard: Arc<Mutex<Heard>>,
+    socket: TcpStream,
+    thread: Option<JoinHandle<()>>,
+    rate: u32,
+    /// When it began, and how long the stream was then, in frames.
+    began: (Instant, u64),
+}
+
+struct Heard {
+    ramp: RampReader,
+    ending: Option<Ending>,
+}
+
+impl Listener {
+    /// Listens to everything from the stream's first frame on, as long as the stream is younger than its
+    /// history.
+    pub(crate) fn from_the_beginning(daemon: &Daemon, ramp: RampReader) -> Listener {
+        Listener::start(daemon, "/live.wav?back=30", ramp)
+    }
+
+    /// Begins to listen.
+    pub(crate) fn start(daemon: &Daemon, target: &str, ramp: RampReader) -> Listener {
+        // Asked again should this machine have stalled meanwhile: this is what the stream is compared with.
+        let began = wait_for("a quick answer", || {
+            let now = Instant::now();
+            let input = daemon.input("live");
+            let frames = number(&input, "frames") + number(&input, "silence_frames");
+            (now.elapsed() < CLOSE / 10).then_some((now, frames))
+        });
+        let mut response = daemon.get(target);
+        assert_eq!(response.status, 200, "{target}");
+        let header = response.bytes(44);
+        let rate = u32::from_le_bytes(header[24..28].try_into().expect("four bytes"));
+        let socket = response.body.socket().try_clone().expect("a descriptor");
+        let heard = Arc::new(Mutex::new(Heard { ramp, ending: None }));
+        let shared = Arc::clone(&heard);
+        let thread = std::thread::spawn(move || {
+            let mut bytes = vec![0; 256 * 1024];
+            loop {
+                let count = response.body.read(&mut bytes);
+                let mut heard = shared.lock().expect("only this thread can panic holding it");
+                match count {
+                    Ok(0) => break heard.ending = Some(Ending::Complete),
+                    Ok(count) => heard.ramp.feed(&bytes[..count]),
+                    Err(_) => break heard.ending = Some(Ending::Cut),
+                }
+            }
+        });
+        Listener { heard, socket, thread: Some(thread), rate, began }
+    }
+
+    /// What was heard until now.
+    pub(crate) fn heard(&self) -> RampReader {
+        self.look(|heard| heard.ramp.clone())
+    }
+
+    /// Something of what was heard until now.
+    pub(crate) fn look_at<T>(&self, look: impl FnOnce(&RampReader) -> T) -> T {
+        self.look(|heard| look(&heard.ramp))
+    }
+
+    /// Frames a second, as the stream's header has it.
+    pub(crate) fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// How the stream ended, if it has.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.look(|heard| heard.ending)
+    }
+
+    /// Waits until what was heard is as a test wants it.
+    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&RampReader) -> bool) {
+        wait_for(what, || self.look(|heard| wanted(&heard.ramp)).then_some(()));
+    }
+
+    /// Waits until so much more of the ramp was heard.
+    pub(crate) fn hear_more(&self, time: Duration) {
+        let until = self.look(|heard| heard.ramp.ramp_frames()) + self.frames_in(time);
+        self.wait_until("more of the ramp", |ramp| ramp.ramp_frames() >= until);
+    }
+
+    /// Waits until so much more silence was heard.
+    pub(crate) fn hear_silence(&self, time: Duration) {
+        let until = self.look(|heard| heard.ramp.silence_frames()) + self.frames_in(time);
+        self.wait_until("more silence", |ramp| ramp.silence_frames() >= until);
+    }
+
+    /// Waits until the stream is as long as the time that has passed, neither late nor early.
+    ///
+    /// # Panics
+    ///
+    /// When it stays late or early, or has ended.
+    pub(crate) fn keeps_up_with_the_clock(&self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (began, before) = self.began;
+            let heard = self.look_at(RampReader::frames) as f64 / f64::from(self.rate);
+            let late = before as f64 / f64::from(self.rate) + began.elapsed().as_secs_f64() - heard;
+            if late.abs() < CLOSE.as_secs_f64() {
+                break;
+            }
+            assert!(Instant::now() < end, "{late:.3} s late: {}", self.heard().shown());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.ending(), None, "it is connected");
+    }
+
+    /// Compares what was heard from the card's first frame on with what the card says that it gave: unplugs
+    /// the card for that, so that its counters stand still, and returns them.
+    ///
+    /// # Panics
+    ///
+    /// When a single frame is missing or too many.
+    pub(crate) fn got_all_that_the_card_gave(&self, daemon: &Daemon, card: &Card) -> Counters {
+        card.command(Order::Unplug);
+        daemon.wait_for_state("live", "lost");
+        let gave = card.position();
+        self.wait_until("all that the card gave", |ramp| ramp.ramp_frames() >= gave.delivered);
+        let heard = self.heard();
+        assert_eq!(heard.ramp_frames(), gave.delivered, "{}", heard.shown());
+        assert_eq!(number(&daemon.input("live"), "frames"), gave.delivered);
+        gave
+    }
+
+    /// Besides that, compares the holes with what the card says that nobody got: exactly, frame by frame, and
+    /// each with the silence in its place, within [`CLOSE`].
+    pub(crate) fn missed_what_the_card_lost(&self, daemon: &Daemon, card: &Card) {
+        let gave = self.got_all_that_the_card_gave(daemon, card);
+        let heard = self.heard();
+        let missing: u64 = heard.holes().iter().map(|hole| hole.missing).sum();
+        assert_eq!(missing, gave.lost(), "{}", heard.shown());
+        for hole in heard.holes() {
+            assert!(self.time(hole.missing.abs_diff(hole.silence)) < CLOSE, "{}", heard.shown());
+        }
+    }
+
+    /// So many frames are so long.
+    pub(crate) fn time(&self, frames: u64) -> Duration {
+        Duration::from_secs_f64(frames as f64 / f64::from(self.rate))
+    }
+
+    fn frames_in(&self, time: Duration) -> u64 {
+        (time.as_secs_f64() * f64::from(self.rate)) as u64
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
+        look(&self.heard.lock().expect("the listener heard what is no ramp"))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A number in an input's status.
+pub(crate) fn number(input: &serde_json::Value, key: &str) -> u64 {
+    input[key].as_u64().unwrap_or_else(|| panic!("no {key} in {input}"))
+}
