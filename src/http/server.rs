@@ -195,6 +195,16 @@ impl Handler {
     }
 
     fn answer(&self, request: Request) {
+        // tiny_http reads on where a body in chunks begins, and would take it for the next request.
+        let last = !matches!(request.method(), Method::Get | Method::Head)
+            || header(&request, "Transfer-Encoding").is_some();
+        self.answer_one(request);
+        if last {
+            self.hang_up();
+        }
+    }
+
+    fn answer_one(&self, request: Request) {
         let hub = &*self.connections.hub;
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);
