@@ -157,12 +157,10 @@ impl Daemon {
         self.log.lock().expect("no test panics holding it").clone()
     }
 
-    /// Replaces the configuration and sends SIGHUP.
+    /// Replaces the configuration and sends SIGHUP. The address stays as it is in the file, and so the port that
+    /// was chosen for it stays too.
     pub(crate) fn reload(&self, config: &str) {
-        // The port stays the one it chose.
-        let config = format!("[http]\nlisten = \"{}\"\n{config}", self.address);
-        fs::write(self.folder.join("wavecast.toml"), config).expect("the configuration is written");
-        self.signal("HUP");
+        self.reload_whole(&with_listen(config));
     }
 
     /// Replaces the whole configuration and sends SIGHUP.
