@@ -1005,6 +1005,24 @@ fn who_never_finishes_his_request_waits_alone() {
 }
 
 #[test]
+fn a_request_that_comes_among_half_ones_is_not_forgotten() {
+    let daemon = Daemon::ramp("");
+    daemon.wait_for_edge(RATE / 2);
+    let mut halves = Vec::new();
+    let mut worst = Duration::ZERO;
+    for _ in 0..40 {
+        for _ in 0..6 {
+            let mut half = http::connect(daemon.address());
+            half.write_all(b"GET /live.wav HTTP/1.1\r\n").expect("sent");
+            halves.push(half);
+        }
+        worst = worst.max(time_to_sound(&daemon, "/live.wav"));
+    }
+    println!("among half requests: the worst of 40 hears something after {worst:?}");
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+}
+
+#[test]
 fn random_bytes_harm_nobody() {
     let daemon = Daemon::ramp("");
     let mut listening = daemon.get("/live.wav");
