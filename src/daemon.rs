@@ -55,7 +55,7 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Resul
         daemon.listen(*address)?;
     }
     daemon.set_inputs(&config.inputs, &config.listeners);
-    daemon.say_where(&config);
+    daemon.say_where(&config, 0);
     daemon.live(&signals, &events, config, reload);
     daemon.end();
     Ok(())
@@ -152,9 +152,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Tells a person which addresses to open.
-    fn say_where(&self, config: &Config) {
-        for (_, server) in &self.servers {
+    /// Tells a person which addresses to open, from that server on.
+    fn say_where(&self, config: &Config, first: usize) {
+        for (_, server) in &self.servers[first..] {
             let (ip, port) = (server.address().ip(), server.address().port());
             let host = match ip {
                 ip if !ip.is_unspecified() => SocketHost(ip).to_string(),
@@ -176,9 +176,14 @@ impl Daemon {
         for (_, server) in gone {
             server.stop();
         }
-        for address in new.http.listen.iter().filter(|address| !old.http.listen.contains(address)) {
-            if let Err(error) = self.listen(*address) {
-                error!("{error}");
+        // One that could not be had the last time is tried again.
+        for address in &new.http.listen {
+            if self.servers.iter().any(|(served, _)| served == address) {
+                continue;
+            }
+            match self.listen(*address) {
+                Ok(()) => self.say_where(new, self.servers.len() - 1),
+                Err(error) => error!("{error}"),
             }
         }
         if old.log != new.log {

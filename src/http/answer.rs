@@ -12,11 +12,10 @@ pub(super) fn unavailable(request: Request, line: &str) {
     send(request, 503, "text/plain; charset=utf-8", format!("{line}\n"), &[("Retry-After", "5")]);
 }
 
-/// 405, with what is allowed.
+/// 405, with what is allowed. The connection cannot go on: what came with the request was not read.
 pub(super) fn not_allowed(request: Request) {
     let text = format!("{} is not allowed here, only GET and HEAD.\n", request.method());
-    // What came with it is not read; the connection cannot go on.
-    send(request, 405, "text/plain; charset=utf-8", text, &[("Allow", "GET, HEAD"), ("Connection", "close")]);
+    send(request, 405, "text/plain; charset=utf-8", text, &[("Allow", "GET, HEAD")]);
 }
 
 /// Answers with the page: nothing in it comes from elsewhere, and nobody may put it into a frame.

@@ -24,8 +24,9 @@ pub struct Listener {
     pub sent: AtomicU64,
     /// Frames it will never get because it was too slow.
     pub skipped: AtomicU64,
-    /// Frames it was behind the live edge after the last of them were sent.
-    pub behind: AtomicU64,
+    /// Index in the ring of the frame that comes next for it; what is being sent is not counted yet. Beyond
+    /// the live edge before it began.
+    pub position: AtomicU64,
     /// How often it is served, in µs.
     pub interval_us: AtomicU32,
     /// Time from the capture of a block to its being with the kernel.
@@ -129,7 +130,7 @@ impl Listeners {
             since: Instant::now(),
             sent: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
-            behind: AtomicU64::new(0),
+            position: AtomicU64::new(u64::MAX),
             interval_us: AtomicU32::new(0),
             latency: Histogram::new(),
             socket,

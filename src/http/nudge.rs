@@ -12,7 +12,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::debug;
@@ -21,9 +21,11 @@ use super::sockets;
 
 /// A request that lies unread for so long is forgotten: a thread that has it would have read it.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// Looked after this time even if nobody has asked for anything, should the one request that came with a
-/// forgotten one be slow to arrive.
-const ROUND: Duration = Duration::from_secs(2);
+/// Looked after this time even if nobody has asked for anything: those that came with a forgotten one may be
+/// slow to ask, or never do.
+const ROUND: Duration = Duration::from_millis(200);
+/// And so much longer than a look takes: with thousands of connections it is not for nothing.
+const LEISURE: u32 = 200;
 
 /// Starts a thread that looks after connections to that address of ours whenever it is told that a request
 /// came, until nobody can tell it any more. `served` says whether a peer has a handler already.
@@ -33,13 +35,16 @@ pub(super) fn start(
     served: impl Fn(&SocketAddr) -> bool + Send + 'static,
 ) -> io::Result<()> {
     thread::Builder::new().name("nudge".to_owned()).stack_size(64 * 1024).spawn(move || {
-        while asked.recv_timeout(ROUND) != Err(RecvTimeoutError::Disconnected) {
+        let mut round = ROUND;
+        while asked.recv_timeout(round) != Err(RecvTimeoutError::Disconnected) {
             let unread = || -> Vec<SocketAddr> {
                 let mut peers = sockets::unread(address.port());
                 peers.retain(|peer| !served(peer));
                 peers
             };
+            let began = Instant::now();
             let mut suspects = unread();
+            round = ROUND.max(began.elapsed() * LEISURE);
             while !suspects.is_empty() {
                 thread::sleep(PATIENCE);
                 let now = unread();

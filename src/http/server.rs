@@ -76,6 +76,8 @@ pub fn bind(address: ListenAddr) -> io::Result<TcpListener> {
 /// A running server on one listening socket.
 pub struct Server {
     address: SocketAddr,
+    /// The listening socket once more: tiny_http keeps the one it was given.
+    listener: TcpListener,
     http: Arc<tiny_http::Server>,
     thread: JoinHandle<()>,
 }
@@ -88,6 +90,7 @@ impl Server {
     /// When the operating system gives no thread.
     pub fn start(listener: TcpListener, hub: Arc<Hub>) -> io::Result<Server> {
         let address = listener.local_addr()?;
+        let same = listener.try_clone()?;
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let http = Arc::new(http);
         let (asked, nudger) = bounded(1);
@@ -110,7 +113,7 @@ impl Server {
                 }
             }
         })?;
-        Ok(Server { address, http, thread })
+        Ok(Server { address, listener: same, http, thread })
     }
 
     /// Where it listens.
@@ -118,10 +121,13 @@ impl Server {
         self.address
     }
 
-    /// Stops to accept connections and to take requests; streams go on.
+    /// Stops to accept connections and to take requests; streams go on. After this the address is free.
     pub fn stop(self) {
         self.http.unblock();
         let _ = self.thread.join();
+        // tiny_http closes its socket some time later, in a thread of its own. One that does not listen any
+        // more does not keep others from its address.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
 }
 
@@ -195,6 +201,16 @@ impl Handler {
     }
 
     fn answer(&self, request: Request) {
+        // tiny_http reads on where a body in chunks begins, and would take it for the next request.
+        let last = !matches!(request.method(), Method::Get | Method::Head)
+            || header(&request, "Transfer-Encoding").is_some();
+        self.answer_one(request);
+        if last {
+            self.hang_up();
+        }
+    }
+
+    fn answer_one(&self, request: Request) {
         let hub = &*self.connections.hub;
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);

@@ -9,6 +9,7 @@ use super::stream::shown;
 use crate::audio::format::StreamFormat;
 use crate::audio::input::{LiveInput, Phase};
 use crate::hub::Hub;
+use crate::ring::Ring;
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -97,7 +98,7 @@ pub fn render(hub: &Hub) -> String {
             .listeners
             .all()
             .iter()
-            .map(|listener| listener_status(listener, hub.input(&listener.input).and_then(|i| format(&i))))
+            .map(|listener| listener_status(listener, hub.input(&listener.input).and_then(|i| i.ring())))
             .collect(),
     };
     // It has only strings as keys and no other way to fail.
@@ -156,10 +157,14 @@ fn input_status(input: &LiveInput) -> InputStatus {
     }
 }
 
-fn listener_status(listener: &Listener, format: Option<StreamFormat>) -> ListenerStatus {
-    let lag = format.map_or(0.0, |format| {
+fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
+    // From where it is, and not from how far behind it last knew itself to be: one that is stuck in a send
+    // knows nothing.
+    let lag = ring.map_or(0.0, |ring| {
+        let format = ring.format();
         let queued = listener.queued_bytes() as f64 / format.bytes_per_second() as f64;
-        format.duration_of(listener.behind.load(Ordering::Relaxed)).as_secs_f64() + queued
+        let behind = ring.frames().saturating_sub(listener.position.load(Ordering::Relaxed));
+        format.duration_of(behind).as_secs_f64() + queued
     });
     let ms = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     ListenerStatus {

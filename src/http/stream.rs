@@ -97,6 +97,7 @@ impl<'a> Stream<'a> {
         // A young ring has less of the past than was asked for. Who began there must not be sent back later, to
         // hear again what it has heard, each time that it is behind.
         plan.lag_target = plan.lag_target.map(|target| target.min(reader.lag()));
+        listener.position.store(reader.frame(), Ordering::Relaxed);
         let block_bytes = ring.block_frames() as usize * format.frame_bytes();
         let interval_bytes = (format.bytes_per_second() / 10) as usize;
         let capacity = interval_bytes.max(block_bytes).min(MOST_BYTES).max(format.frame_bytes());
@@ -235,12 +236,13 @@ impl<'a> Stream<'a> {
     /// Looks how far it is behind, and does what is configured for one that is too far.
     fn keep_up(&mut self) -> Option<End> {
         let lag = self.reader.lag();
-        self.listener.behind.store(lag, Ordering::Relaxed);
+        self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
         let target = self.plan.lag_target.filter(|_| lag > self.allowed_lag)?;
         if self.hub.settings().when_behind == WhenBehind::Disconnect {
             return Some(End::TooSlow);
         }
         let lost = self.reader.seek(target);
+        self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
         self.skipped(lost);
         None
     }

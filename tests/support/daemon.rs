@@ -1,5 +1,6 @@
 //! The built program as a child process, with a configuration and a port of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -27,6 +28,18 @@ impl Daemon {
     /// Starts the daemon with that configuration, on a free port of the loopback, and waits until it listens.
     /// With `cards` it sees those and no others.
     pub(crate) fn start(cards: Option<&Cards>, config: &str) -> Daemon {
+        let env: Vec<_> = cards.map(Cards::env).into_iter().collect();
+        let env: Vec<_> = env.iter().map(|(key, value)| (*key, value.as_os_str())).collect();
+        let mut daemon = Daemon::launch(config, &[], &env, Stdio::piped());
+        let line = daemon.wait_for_log("open http://");
+        let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        daemon.address = host.parse().expect("an address");
+        daemon
+    }
+
+    /// Starts the daemon with more arguments and another environment, and does not wait for anything; it may
+    /// not even get to listen. Its log is there if `stderr` is [`Stdio::piped`].
+    pub(crate) fn launch(config: &str, arguments: &[&str], env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -36,25 +49,18 @@ impl Daemon {
         fs::write(&file, with_listen(config)).expect("the configuration is written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_wavecast"));
         command.arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
-        if let Some(cards) = cards {
-            let (key, value) = cards.env();
-            command.env(key, value);
-        }
-        let mut child =
-            command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the daemon starts");
+        command.args(arguments).envs(env.iter().copied());
+        let mut child = command.stderr(stderr).stdin(Stdio::null()).spawn().expect("the daemon starts");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let lines = Arc::clone(&log);
-        let stderr = child.stderr.take().expect("it is piped");
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().expect("no test panics holding it").push(line);
-            }
-        });
-        let mut daemon = Daemon { child, address: ([127, 0, 0, 1], 0).into(), log, folder };
-        let line = daemon.wait_for_log("open http://");
-        let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
-        daemon.address = host.parse().expect("an address");
-        daemon
+        if let Some(stderr) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    lines.lock().expect("no test panics holding it").push(line);
+                }
+            });
+        }
+        Daemon { child, address: ([127, 0, 0, 1], 0).into(), log, folder }
     }
 
     /// A daemon with one synthetic input `live`.
@@ -62,9 +68,40 @@ impl Daemon {
         Daemon::start(None, &format!("[input.live]\ndevice = \"{device}\"\n"))
     }
 
+    /// A daemon whose input `live` is the synthetic ramp, with more lines for its table. A machine that stalls
+    /// for seconds loses none of it.
+    pub(crate) fn ramp(options: &str) -> Daemon {
+        Daemon::ramp_with("", "synth:ramp", options)
+    }
+
+    /// The same from that device, and with other tables before that of the input.
+    pub(crate) fn ramp_with(tables: &str, device: &str, options: &str) -> Daemon {
+        let daemon = Daemon::start(
+            None,
+            &format!("{tables}\n[input.live]\ndevice = \"{device}\"\nbuffer_ms = 10000\n{options}\n"),
+        );
+        daemon.wait_for_state("live", "capturing");
+        daemon
+    }
+
+    /// Frames that came from the source of `live`: the index of the next one.
+    pub(crate) fn edge(&self) -> u64 {
+        self.input("live")["frames"].as_u64().expect("a number")
+    }
+
+    /// Waits until the source of `live` has brought so many frames.
+    pub(crate) fn wait_for_edge(&self, frames: u64) {
+        wait_for(&format!("{frames} frames"), || (self.edge() >= frames).then_some(()));
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.join("wavecast.toml")
     }
 
     /// Its process.
@@ -103,7 +140,10 @@ impl Daemon {
     /// Waits until an input is in that state (`waiting`, `capturing`, `lost`), and returns its status.
     pub(crate) fn wait_for_state(&self, name: &str, state: &str) -> Value {
         wait_for(&format!("{name} to be {state}"), || {
-            Some(self.input(name)).filter(|input| input["state"] == state)
+            // The source is open a moment before the first listener can be served.
+            Some(self.input(name)).filter(|input| {
+                input["state"] == state && (state != "capturing" || input["format"].is_object())
+            })
         })
     }
 
@@ -117,12 +157,21 @@ impl Daemon {
         self.log.lock().expect("no test panics holding it").clone()
     }
 
-    /// Replaces the configuration and sends SIGHUP.
+    /// Replaces the configuration and sends SIGHUP. The address stays as it is in the file, and so the port that
+    /// was chosen for it stays too.
     pub(crate) fn reload(&self, config: &str) {
-        // The port stays the one it chose.
-        let config = format!("[http]\nlisten = \"{}\"\n{config}", self.address);
-        fs::write(self.folder.join("wavecast.toml"), config).expect("the configuration is written");
+        self.reload_whole(&with_listen(config));
+    }
+
+    /// Replaces the whole configuration and sends SIGHUP.
+    pub(crate) fn reload_whole(&self, config: &str) {
+        fs::write(self.config_file(), config).expect("the configuration is written");
         self.signal("HUP");
+    }
+
+    /// The listeners in the status.
+    pub(crate) fn listeners(&self) -> Vec<Value> {
+        self.status()["listeners"].as_array().expect("listeners").clone()
     }
 
     /// Sends a signal: `TERM`, `INT`, `HUP`, `STOP`, `CONT`.

@@ -3,6 +3,8 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
+
 use super::PATIENCE;
 
 /// Connects, with time limits on everything.
@@ -14,6 +16,38 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Connects with a receive buffer of at most so many bytes (the kernel doubles that for its own bookkeeping), so
+/// that the server soon feels a client that does not read.
+pub(crate) fn connect_narrow(address: SocketAddr, receive_buffer: usize) -> TcpStream {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Before it connects: the window that is offered then is never taken back.
+    sockopt::set_socket_recv_buffer_size(&socket, receive_buffer).expect("a buffer");
+    net::connect(&socket, &address).expect("it listens");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+/// The text of a request without a body.
+pub(crate) fn request_text(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    version: &str,
+    headers: &[(&str, &str)],
+) -> String {
+    let mut text = format!("{method} {target} HTTP/{version}\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        text += &format!("Host: {address}\r\n");
+    }
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text + "\r\n"
+}
+
 /// Sends a request and returns once the head of its answer is there.
 pub(crate) fn request(
     address: SocketAddr,
@@ -23,11 +57,8 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
 ) -> Response {
     let mut stream = connect(address);
-    let mut text = format!("{method} {target} HTTP/{version}\r\nHost: {address}\r\n");
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    stream.write_all((text + "\r\n").as_bytes()).expect("the request is sent");
+    let text = request_text(address, method, target, version, headers);
+    stream.write_all(text.as_bytes()).expect("the request is sent");
     Response::read(stream, method == "HEAD")
 }
 
@@ -58,7 +89,11 @@ enum Framing {
 impl Response {
     /// Reads the head of an answer.
     pub(crate) fn read(stream: TcpStream, to_head: bool) -> Response {
-        let mut stream = BufReader::with_capacity(256 * 1024, stream);
+        Response::next(BufReader::with_capacity(256 * 1024, stream), to_head)
+    }
+
+    /// Reads the head of the next answer on a connection that was used before.
+    pub(crate) fn next(mut stream: BufReader<TcpStream>, to_head: bool) -> Response {
         let mut line = String::new();
         stream.read_line(&mut line).expect("a status line");
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -89,6 +124,19 @@ impl Response {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Status and headers as they came, but for the Date.
+    pub(crate) fn head(&self) -> (u16, Vec<(String, String)>) {
+        let headers = self.headers.iter().filter(|(name, _)| name != "date");
+        (self.status, headers.cloned().collect())
+    }
+
+    /// The rest of the body, and the connection after it.
+    pub(crate) fn finish(mut self) -> (String, BufReader<TcpStream>) {
+        let mut text = String::new();
+        self.body.read_to_string(&mut text).expect("a text");
+        (text, self.body.stream)
+    }
+
     /// The whole body as text.
     pub(crate) fn text(mut self) -> String {
         let mut text = String::new();
@@ -108,6 +156,19 @@ impl Body {
     /// Whether it ended as its framing says.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// The bytes of the next chunk: what one send of the server brought.
+    pub(crate) fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 1];
+        if self.read(&mut bytes)? == 0 {
+            return Ok(Vec::new());
+        }
+        if let Framing::Chunked(left) = self.framing {
+            bytes.resize(1 + left as usize, 0);
+            self.read_exact(&mut bytes[1..])?;
+        }
+        Ok(bytes)
     }
 
     /// The socket.
