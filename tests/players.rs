@@ -1,0 +1,551 @@
+//! Real players hear what the card hears: their output is the card's ramp, sample by sample.
+//!
+//! Each player runs as a child process that writes the sound it would play to its standard output. It may
+//! begin anywhere; from there on nothing may be missing, added or changed. `players.packages` lists what has
+//! to be installed; a test whose player is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`.
+
+mod support;
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::{env, fs, thread};
+
+use serde_json::Value;
+use support::card::{CardFormat, CardOptions, Cards, Order};
+use support::daemon::Daemon;
+use support::ramp::{RampReader, Stretch};
+use support::wait_for;
+use wavecast::wav::HEADER_BYTES;
+
+/// A stream of [`Room`].
+#[derive(Clone, Copy)]
+struct Stream {
+    name: &'static str,
+    rate: u32,
+    channels: u32,
+    samples: CardFormat,
+    /// ffmpeg's name for its samples; the configuration's without the `le`.
+    codec: &'static str,
+}
+
+const LIVE: Stream =
+    Stream { name: "live", rate: 44_100, channels: 2, samples: CardFormat::S16, codec: "s16le" };
+const STREAMS: [Stream; 4] = [
+    LIVE,
+    Stream { name: "mono", rate: 48_000, channels: 1, samples: CardFormat::S16, codec: "s16le" },
+    Stream { name: "wide", rate: 48_000, channels: 2, samples: CardFormat::S24Packed, codec: "s24le" },
+    Stream { name: "widest", rate: 44_100, channels: 2, samples: CardFormat::S32, codec: "s32le" },
+];
+
+/// How a player writes samples of 24 bits.
+#[derive(Clone, Copy, PartialEq)]
+enum Samples24 {
+    /// In 3 bytes.
+    Packed,
+    /// As the upper 24 bits of 32.
+    Padded,
+}
+
+/// How much sound each player has to get right, in seconds.
+const SECONDS: u64 = 2;
+
+/// A daemon that captures every one of [`STREAMS`] from a card of its own.
+struct Room {
+    daemon: Daemon,
+    cards: Cards,
+}
+
+impl Room {
+    fn with(streams: &[Stream]) -> Room {
+        let cards = Cards::with(streams.iter().map(|stream| {
+            let options = CardOptions { formats: vec![stream.samples], ..CardOptions::default() };
+            (stream.name, options)
+        }));
+        let config: String = streams
+            .iter()
+            .map(|Stream { name, rate, channels, codec, .. }| {
+                let format = codec.trim_end_matches("le");
+                format!(
+                    "[input.{name}]\ndevice = \"{name}\"\nrate = {rate}\nchannels = {channels}\n\
+                     format = \"{format}\"\n"
+                )
+            })
+            .collect();
+        let daemon = Daemon::start(Some(&cards), &config);
+        for stream in streams {
+            // A second: then every player gets its whole burst, and none gets the card's first frame, which
+            // in mono cannot be told from silence.
+            wait_for("a second of sound", || {
+                daemon.input(stream.name)["frames"].as_u64().filter(|frames| *frames > stream.rate.into())
+            });
+        }
+        Room { daemon, cards }
+    }
+
+    /// Has a player play each of the streams, all at once, and compares what it hears.
+    fn plays_exactly(
+        &self,
+        streams: &[Stream],
+        samples24: Samples24,
+        player: impl Fn(&str, &Stream) -> Playing,
+    ) {
+        let playing: Vec<Playing> = streams
+            .iter()
+            .map(|stream| player(&self.daemon.url(&format!("/{}.wav", stream.name)), stream))
+            .collect();
+        for (stream, mut playing) in streams.iter().zip(playing) {
+            playing.hears_exactly(stream, samples24);
+        }
+    }
+
+    /// Has a player open both playlists of the first stream.
+    fn plays_playlists(&self, player: impl Fn(&str) -> Playing) {
+        let playing: Vec<Playing> =
+            ["/live.m3u", "/live.pls"].iter().map(|playlist| player(&self.daemon.url(playlist))).collect();
+        for mut playing in playing {
+            playing.hears_exactly(&LIVE, Samples24::Packed);
+        }
+    }
+
+    /// The one listener.
+    fn listener(&self) -> Value {
+        let status = self.daemon.status();
+        let listeners = status["listeners"].as_array().expect("listeners");
+        assert_eq!(listeners.len(), 1, "{listeners:?}");
+        listeners[0].clone()
+    }
+
+    /// Unplugs the card for five seconds, and expects the player to play silence and then sound again, over
+    /// the connection that it has.
+    fn outlives_an_unplugged_card(&self, mut playing: Playing) {
+        let card = self.cards.card("live");
+        let mut ramp = RampReader::new(LIVE.samples, LIVE.channels);
+        let rate = u64::from(LIVE.rate);
+        playing.hear("sound", |bytes| {
+            ramp.feed(bytes);
+            ramp.frames() > rate
+        });
+        let before = self.listener();
+        card.command(Order::Unplug);
+        self.daemon.wait_for_state("live", "lost");
+        wait_for("five seconds of silence", || {
+            self.daemon.input("live")["silence_frames"].as_u64().filter(|silent| *silent >= 5 * rate)
+        });
+        card.command(Order::Run);
+        playing.hear("sound after the silence", |bytes| {
+            ramp.feed(bytes);
+            matches!(ramp.stretches[..], [_, _, Stretch::Ramp { frames, .. }, ..] if frames > rate)
+        });
+        match ramp.stretches[..] {
+            [Stretch::Ramp { .. }, Stretch::Silence { frames: silent }, Stretch::Ramp { .. }] => {
+                assert!(silent >= 5 * rate, "only {silent} frames of silence");
+            }
+            _ => panic!("{:?}", ramp.stretches),
+        }
+        let after = self.listener();
+        assert_eq!(before["id"], after["id"], "it came anew: {before} {after}");
+        assert_eq!(after["frames_skipped"], 0);
+    }
+}
+
+/// A player that plays; killed on drop.
+struct Playing {
+    name: String,
+    child: Child,
+    /// What it has written to its standard output and what nobody has asked for yet.
+    heard: Arc<Mutex<Vec<u8>>>,
+    /// And to its standard error.
+    said: Arc<Mutex<Vec<u8>>>,
+    /// What is to be removed in the end.
+    folder: Option<PathBuf>,
+}
+
+impl Playing {
+    fn start(command: &mut Command) -> Playing {
+        let name = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let heard = gather(child.stdout.take().expect("it is piped"));
+        let said = gather(child.stderr.take().expect("it is piped"));
+        Playing { name, child, heard, said, folder: None }
+    }
+
+    /// Hands over what it writes until that is enough.
+    fn hear(&mut self, what: &str, mut enough: impl FnMut(&[u8]) -> bool) {
+        wait_for(&format!("{what} from {}", self.name), || {
+            let ended = self.child.try_wait().expect("it is our child");
+            let bytes = std::mem::take(&mut *self.heard.lock().expect("nobody panics holding it"));
+            if enough(&bytes) {
+                return Some(());
+            }
+            assert!(ended.is_none(), "{} ended: {ended:?}", self.name);
+            None
+        });
+    }
+
+    /// Leaves out the header of the stream.
+    fn skip_header(&mut self) {
+        let mut header = Vec::new();
+        self.hear("a header", |bytes| {
+            header.extend_from_slice(bytes);
+            header.len() >= HEADER_BYTES
+        });
+        let sound = header.split_off(HEADER_BYTES);
+        self.heard.lock().expect("nobody panics holding it").splice(..0, sound);
+    }
+
+    /// Expects [`SECONDS`] of the stream without a fault.
+    fn hears_exactly(&mut self, stream: &Stream, samples24: Samples24) {
+        let padded = samples24 == Samples24::Padded && stream.samples == CardFormat::S24Packed;
+        let mut ramp = RampReader::new(stream.samples, stream.channels);
+        let mut rest = Vec::new();
+        self.hear(&format!("{SECONDS} s of {}", stream.name), |bytes| {
+            rest.extend_from_slice(bytes);
+            match padded {
+                true => ramp.feed(&packed(&mut rest)),
+                false => ramp.feed(&std::mem::take(&mut rest)),
+            }
+            ramp.frames() > SECONDS * u64::from(stream.rate)
+        });
+        assert!(ramp.is_whole(), "{} heard {:?}", self.name, ramp.stretches);
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
+            eprintln!("--- {}:\n{}\n---", self.name, said.unwrap_or_default());
+        }
+        if let Some(folder) = &self.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Reads everything that comes, so that a player never waits for a test.
+fn gather(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+    let all: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let more = Arc::clone(&all);
+    thread::spawn(move || {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = pipe.read(&mut bytes) {
+            more.lock().expect("nobody panics holding it").extend_from_slice(&bytes[..count]);
+        }
+    });
+    all
+}
+
+/// Takes all whole samples of 32 bits out of `bytes`, without their lowest 8 bits, which must be zero.
+fn packed(bytes: &mut Vec<u8>) -> Vec<u8> {
+    let rest = bytes.split_off(bytes.len() / 4 * 4);
+    let samples = std::mem::replace(bytes, rest);
+    assert!(samples.iter().step_by(4).all(|lowest| *lowest == 0), "more than 24 bits");
+    samples.chunks_exact(4).flat_map(|sample| &sample[1..]).copied().collect()
+}
+
+/// Whether all these programs are installed; says so if not, or fails where all must be.
+fn installed(programs: &[&str]) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| !env::split_paths(&path).any(|folder| folder.join(program).exists()))
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let all = env::var_os("WAVECAST_ALL_PLAYERS").is_some_and(|all| all == "1");
+    assert!(!all, "not installed: {missing:?}; tests/players.packages names what is needed");
+    // Not through eprintln!, whose output cargo shows of failed tests only; and in one piece, for tests run
+    // side by side.
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("\nSKIPPED {test}: not installed: {missing:?}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
+    false
+}
+
+fn curl(url: &str) -> Command {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--no-buffer", url]);
+    command
+}
+
+fn ffmpeg(url: &str, stream: &Stream) -> Command {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-i", url, "-f", stream.codec, "-"]);
+    command
+}
+
+/// VLC without a face. It refuses to be root, so root becomes nobody.
+fn vlc(url: &str) -> Command {
+    let mut command = match rustix::process::geteuid().is_root() {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "vlc"]);
+            command.env("HOME", "/nonexistent");
+            command
+        }
+        false => Command::new("vlc"),
+    };
+    command.args(["--intf=dummy", "--quiet", "--ignore-config", url]);
+    command
+}
+
+/// VLC with its file for a sound card, which takes 16 bits.
+fn vlc_to_card(url: &str) -> Command {
+    let mut command = vlc(url);
+    command.args(["--aout=afile", "--audiofile-file=-", "--audiofile-format=s16", "--no-audiofile-wav"]);
+    command
+}
+
+fn mpv(url: &str) -> Command {
+    let mut command = Command::new("mpv");
+    command.args(["--no-config", "--no-terminal", "--ao=pcm", "--ao-pcm-waveheader=no"]);
+    command.args(["--ao-pcm-file=/dev/stdout", url]);
+    command
+}
+
+fn gstreamer(pipeline: &[&str]) -> Command {
+    let mut command = Command::new("gst-launch-1.0");
+    command.arg("--quiet").args(pipeline);
+    command
+}
+
+fn sox(url: &str) -> Command {
+    let mut command = Command::new("sox");
+    command.args([url, "--type", "raw", "-"]);
+    command
+}
+
+fn mplayer(arguments: &[&str]) -> Command {
+    let mut command = Command::new("mplayer");
+    command.args(["-really-quiet", "-noconfig", "all", "-nolirc", "-vo", "null"]);
+    command.args(["-ao", "pcm:nowaveheader:file=/dev/stdout"]).args(arguments);
+    command
+}
+
+/// An MPD of its own, told with `mpc` to `load` a playlist or to `add` an address. Its output is a command.
+fn mpd(verb: &str, url: &str) -> Playing {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    // Not in cargo's folder, whose path may be longer than a socket's may be.
+    let folder = env::temp_dir().join(format!("wavecast-mpd-{}-{number}", process::id()));
+    fs::create_dir_all(&folder).expect("a folder for MPD");
+    let (config, socket) = (folder.join("mpd.conf"), folder.join("socket"));
+    let text = format!(
+        "bind_to_address \"{}\"\nplaylist_directory \"{}\"\nzeroconf_enabled \"no\"\n\
+         audio_output {{\n  type \"pipe\"\n  name \"stdout\"\n  command \"cat\"\n}}\n",
+        socket.display(),
+        folder.display()
+    );
+    fs::write(&config, text).expect("MPD's configuration is written");
+    let mut playing = Playing::start(Command::new("mpd").args(["--no-daemon", "--stderr"]).arg(config));
+    playing.folder = Some(folder);
+    let mpc = |arguments: &[&str]| {
+        let mut host = OsString::from("--host=");
+        host.push(&socket);
+        let output = Command::new("mpc").arg("--quiet").arg(host).args(arguments).output();
+        output.expect("mpc runs").status.success()
+    };
+    wait_for("MPD", || mpc(&["status"]).then_some(()));
+    assert!(mpc(&[verb, url]), "mpc {verb} {url}");
+    assert!(mpc(&["play"]));
+    playing
+}
+
+#[test]
+fn curl_gets_every_sample() {
+    if installed(&["curl"]) {
+        Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Packed, |url, _| {
+            let mut playing = Playing::start(&mut curl(url));
+            playing.skip_header();
+            playing
+        });
+    }
+}
+
+#[test]
+fn ffmpeg_plays_every_sample() {
+    if installed(&["ffmpeg"]) {
+        Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Packed, |url, stream| {
+            Playing::start(&mut ffmpeg(url, stream))
+        });
+    }
+}
+
+#[test]
+fn ffprobe_sees_what_the_streams_are() {
+    if !installed(&["ffprobe"]) {
+        return;
+    }
+    let room = Room::with(&STREAMS);
+    for stream in &STREAMS {
+        let url = room.daemon.url(&format!("/{}.wav", stream.name));
+        let output = Command::new("ffprobe")
+            .args(["-v", "error", "-of", "json", "-show_streams", "-show_format", &url])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("ffprobe runs");
+        assert!(output.status.success());
+        let seen: Value = serde_json::from_slice(&output.stdout).expect("it writes JSON");
+        assert_eq!(seen["format"]["format_name"], "wav");
+        let seen = &seen["streams"][0];
+        assert_eq!(seen["codec_name"], format!("pcm_{}", stream.codec));
+        assert_eq!(seen["sample_rate"], stream.rate.to_string());
+        assert_eq!(seen["channels"], stream.channels);
+        assert_eq!(seen["duration"], Value::Null, "it has no end");
+    }
+}
+
+#[test]
+fn vlc_plays_every_sample() {
+    if installed(&["vlc"]) {
+        Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Padded, |url, stream| {
+            Playing::start(&mut match stream.samples {
+                CardFormat::S16 => vlc_to_card(url),
+                // Its sound file knows no more than 16 bits, but its encoder does.
+                _ => {
+                    let mut command = vlc(url);
+                    command.arg("--sout=#transcode{acodec=s32l}:std{access=file,mux=dummy,dst=-}");
+                    command
+                }
+            })
+        });
+    }
+}
+
+#[test]
+fn vlc_plays_the_playlists() {
+    if installed(&["vlc"]) {
+        Room::with(&[LIVE]).plays_playlists(|url| Playing::start(&mut vlc_to_card(url)));
+    }
+}
+
+#[test]
+fn vlc_goes_on_when_the_card_is_unplugged_for_five_seconds() {
+    if installed(&["vlc"]) {
+        let room = Room::with(&[LIVE]);
+        let playing = Playing::start(&mut vlc_to_card(&room.daemon.url("/live.wav")));
+        room.outlives_an_unplugged_card(playing);
+    }
+}
+
+#[test]
+fn mpv_plays_every_sample() {
+    if installed(&["mpv"]) {
+        Room::with(&STREAMS)
+            .plays_exactly(&STREAMS, Samples24::Padded, |url, _| Playing::start(&mut mpv(url)));
+    }
+}
+
+#[test]
+fn mpv_plays_the_playlists() {
+    if installed(&["mpv"]) {
+        Room::with(&[LIVE]).plays_playlists(|url| Playing::start(&mut mpv(url)));
+    }
+}
+
+#[test]
+fn mpv_goes_on_when_the_card_is_unplugged_for_five_seconds() {
+    if installed(&["mpv"]) {
+        let room = Room::with(&[LIVE]);
+        let playing = Playing::start(&mut mpv(&room.daemon.url("/live.wav")));
+        room.outlives_an_unplugged_card(playing);
+    }
+}
+
+#[test]
+fn gstreamers_http_source_plays_every_sample() {
+    if installed(&["gst-launch-1.0"]) {
+        Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Packed, |url, _| {
+            let location = format!("location={url}");
+            let pipeline = ["souphttpsrc", &location, "!", "wavparse", "!", "fdsink", "fd=1"];
+            Playing::start(&mut gstreamer(&pipeline))
+        });
+    }
+}
+
+#[test]
+fn gstreamers_playbin_plays_every_sample() {
+    if installed(&["gst-launch-1.0"]) {
+        Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Packed, |url, _| {
+            let pipeline = ["playbin", &format!("uri={url}"), "audio-sink=fdsink fd=1"];
+            Playing::start(&mut gstreamer(&pipeline))
+        });
+    }
+}
+
+#[test]
+fn mpd_plays_every_sample() {
+    if installed(&["mpd", "mpc"]) {
+        Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Padded, |url, _| mpd("add", url));
+    }
+}
+
+#[test]
+fn mpd_plays_the_playlists() {
+    if installed(&["mpd", "mpc"]) {
+        Room::with(&[LIVE]).plays_playlists(|url| mpd("load", url));
+    }
+}
+
+#[test]
+fn sox_plays_every_sample() {
+    if installed(&["sox", "wget"]) {
+        Room::with(&STREAMS)
+            .plays_exactly(&STREAMS, Samples24::Packed, |url, _| Playing::start(&mut sox(url)));
+    }
+}
+
+#[test]
+fn mplayer_plays_every_sample() {
+    if installed(&["mplayer"]) {
+        Room::with(&STREAMS)
+            .plays_exactly(&STREAMS, Samples24::Packed, |url, _| Playing::start(&mut mplayer(&[url])));
+    }
+}
+
+#[test]
+fn mplayer_plays_the_playlists() {
+    if installed(&["mplayer"]) {
+        Room::with(&[LIVE]).plays_playlists(|url| Playing::start(&mut mplayer(&["-playlist", url])));
+    }
+}
+
+/// The other tests of MPlayer show what they are to show, namely a player that knows nothing of chunks.
+#[test]
+fn mplayer_asks_with_http_1_0() {
+    if installed(&["mplayer"]) {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/live.wav", server.local_addr().expect("an address"));
+        let _playing = Playing::start(&mut mplayer(&[&url]));
+        let (connection, _) = server.accept().expect("it connects");
+        let mut line = String::new();
+        BufReader::new(connection).read_line(&mut line).expect("it asks");
+        assert_eq!(line, "GET /live.wav HTTP/1.0\r\n");
+    }
+}
+
+#[test]
+fn curl_with_http_1_0_gets_the_bare_stream() {
+    if installed(&["curl"]) {
+        Room::with(&[LIVE]).plays_exactly(&[LIVE], Samples24::Packed, |url, _| {
+            let mut command = curl(url);
+            command.args(["--http1.0", "--raw"]);
+            let mut playing = Playing::start(&mut command);
+            playing.skip_header();
+            playing
+        });
+    }
+}
