@@ -29,17 +29,25 @@ pub enum Sizes {
     Data(u32),
 }
 
+impl Sizes {
+    /// How many bytes of sound these say there are; `None` when they leave it open.
+    pub fn data_bytes(self, format: StreamFormat) -> Option<u32> {
+        let frame_bytes = format.frame_bytes() as u32;
+        match self {
+            Sizes::Unknown | Sizes::Zero => None,
+            Sizes::LargestWhole => Some(MOST_DATA_BYTES as u32 / frame_bytes * frame_bytes),
+            Sizes::Data(data) => Some(data),
+        }
+    }
+}
+
 /// The header of a stream.
 pub fn header(format: StreamFormat, sizes: Sizes) -> [u8; HEADER_BYTES] {
     let frame_bytes = format.frame_bytes() as u32;
-    let (riff, data) = match sizes {
-        Sizes::Unknown => (u32::MAX, u32::MAX),
-        Sizes::Zero => (0, 0),
-        Sizes::LargestWhole => {
-            let data = MOST_DATA_BYTES as u32 / frame_bytes * frame_bytes;
-            (data + COUNTED_BY_RIFF, data)
-        }
-        Sizes::Data(data) => (data.saturating_add(COUNTED_BY_RIFF), data),
+    let (riff, data) = match sizes.data_bytes(format) {
+        Some(data) => (data.saturating_add(COUNTED_BY_RIFF), data),
+        None if sizes == Sizes::Zero => (0, 0),
+        None => (u32::MAX, u32::MAX),
     };
     let mut header = [0; HEADER_BYTES];
     let mut at = 0;

@@ -7,7 +7,7 @@ use crate::hub::Hub;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}\
-body{max-width:42rem;margin:2rem auto;padding:0 1rem}\
+body{max-width:42rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}\
 audio{width:100%}\
 section{border-top:1px solid #8888;padding:1rem 0}\
 .problem{border-left:.25rem solid #c60;padding-left:.75rem}\
@@ -49,19 +49,22 @@ fn section(page: &mut String, input: &LiveInput) {
     let source =
         state.source.as_ref().map_or(state.device.as_str(), |s| s.card.as_deref().unwrap_or(&s.device));
     let format = input.ring().map(|ring| format!(" · {}", ring.format())).unwrap_or_default();
+    let problem = Escaped(match state.problem.as_str() {
+        "" => "it is being opened",
+        problem => problem,
+    });
     match state.phase {
         Phase::Capturing => {
             let _ = writeln!(page, "<p>{}{format}</p>", Escaped(source));
         }
         Phase::Waiting => {
-            let _ = writeln!(page, "<p class=problem>No sound yet. {}</p>", Escaped(&state.problem));
+            let _ = writeln!(page, "<p class=problem>No sound yet: {problem}</p>");
         }
         Phase::Lost => {
             let _ = writeln!(
                 page,
-                "<p class=problem>Silent for {} s. {}</p>",
-                state.since.elapsed().as_secs(),
-                Escaped(&state.problem)
+                "<p class=problem>Silent for {} s: {problem}</p>",
+                state.since.elapsed().as_secs()
             );
         }
     }

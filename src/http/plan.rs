@@ -9,12 +9,13 @@
 //!   byte N is where its frames expect it. `bytes=0-` is what players send at first: 200, from the header.
 //!   A range is never refused: mpv and ffplay die of a 416.
 //! - HTTP/1.0, and who says `TE: identity`, gets the bare bytes until the connection ends.
-//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end.
+//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end. So does Firefox:
+//!   only when the first answer is 206 and says where the end is does it come back after a cut connection.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::player::{APPLE_DATA_BYTES, Player};
+use super::player::Player;
 use super::request::{BadRequest, Range, Wanted};
 use crate::audio::format::StreamFormat;
 use crate::wav::{self, HEADER_BYTES, Sizes};
@@ -58,8 +59,6 @@ pub struct Plan {
 /// number in JavaScript.
 const FAR: u64 = (1 << 53) - 2;
 
-const APPLE_TOTAL: u64 = APPLE_DATA_BYTES as u64 + HEADER_BYTES as u64;
-
 /// Decides what goes out for a request of a stream of that format, of which so much is kept.
 ///
 /// # Errors
@@ -82,14 +81,15 @@ pub fn plan(ask: &Ask<'_>, format: StreamFormat, history: Duration) -> Result<Pl
     let back = asked_back.unwrap_or(burst);
     let lag_target = Some(asked_back.unwrap_or(0));
 
-    let (first, last) = match (ask.range, ask.player) {
-        (Some(Range::From(first)), Player::Apple) => (first, Some(APPLE_TOTAL - 1)),
-        (Some(Range::Bounded(first, last)), Player::Apple) => (first, Some(last.min(APPLE_TOTAL - 1))),
-        (Some(Range::From(first)), _) => (first, None),
-        (Some(Range::Bounded(first, last)), _) => (first, Some(last)),
-        (None, _) => (0, None),
+    // For players that are told how much sound there is, the stream is a file of this size.
+    let total = ask.player.sizes().data_bytes(format).map(|data| u64::from(data) + HEADER_BYTES as u64);
+    let end = total.map(|total| total - 1);
+    let (first, last) = match ask.range {
+        Some(Range::From(first)) => (first, end),
+        Some(Range::Bounded(first, last)) => (first, Some(end.map_or(last, |end| last.min(end)))),
+        None => (0, None),
     };
-    // What lies beyond the end of Apple's file cannot be had; like every range that cannot, it is ignored.
+    // What lies beyond the end of the file cannot be had; like every range that cannot, it is ignored.
     let (first, last) = match last {
         Some(last) if first > last => (0, None),
         _ => (first, last),
@@ -112,7 +112,7 @@ pub fn plan(ask: &Ask<'_>, format: StreamFormat, history: Duration) -> Result<Pl
     }
     if bytes.is_some() || first > 0 {
         let last = last.unwrap_or(FAR);
-        let total = if ask.player == Player::Apple { APPLE_TOTAL.to_string() } else { "*".to_owned() };
+        let total = total.map_or("*".to_owned(), |total| total.to_string());
         let _ = write!(head, "Content-Range: bytes {first}-{last}/{total}\r\n");
     }
     if chunked {
@@ -174,7 +174,9 @@ fn start(status: u16) -> String {
 mod tests {
     use super::*;
     use crate::audio::format::SampleFormat;
+    use crate::http::player::APPLE_DATA_BYTES;
 
+    const APPLE_TOTAL: u64 = APPLE_DATA_BYTES as u64 + HEADER_BYTES as u64;
     const CD: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
     const HISTORY: Duration = Duration::from_secs(30);
 
@@ -259,6 +261,24 @@ mod tests {
         }
         let beyond = planned(&ask(Player::Apple, Some(Range::From(APPLE_TOTAL))));
         assert!(beyond.head.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn firefox_is_told_where_the_end_is_so_that_it_comes_back() {
+        let all = planned(&ask(Player::Firefox, Some(Range::From(0))));
+        assert!(all.head.starts_with("HTTP/1.1 206 "), "{}", all.head);
+        assert!(!all.chunked);
+        assert_eq!(header(&all, "Content-Range"), Some("bytes 0-4294967299/4294967300"));
+        assert_eq!(header(&all, "Content-Length"), Some("4294967300"));
+        assert_eq!((all.prefix.len(), all.length, all.back), (44, Some(4_294_967_256), 22_050));
+        let again = planned(&ask(Player::Firefox, Some(Range::From(1_000_001))));
+        assert!(again.head.starts_with("HTTP/1.1 206 "));
+        assert_eq!(header(&again, "Content-Range"), Some("bytes 1000001-4294967299/4294967300"));
+        assert_eq!((again.prefix.len(), again.skip, again.back), (0, 1, 0));
+        // A page's fetch() asks for no range, and gets the stream that never ends.
+        let fetch = planned(&ask(Player::Firefox, None));
+        assert!(fetch.head.starts_with("HTTP/1.1 200 "));
+        assert!(fetch.chunked);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! | player | sizes in the header | burst | why |
 //! |---|---|---|---|
 //! | Chromium, `<audio>` | unknown | 256 KiB | it waits for 229 KB before the first sound, whatever their age |
-//! | Firefox | largest whole | 500 ms | refuses 0; would wrap into the middle of a frame at 4 GiB |
+//! | Firefox | largest whole | 500 ms | refuses 0; would wrap into the middle of a frame at 4 GiB; comes back after a cut connection only to a file with an end |
 //! | GStreamer | 0 | 500 ms | stops at 2 GiB of anything else |
 //! | WebKitGTK | 0 | 500 ms | is GStreamer; starts in 73 ms instead of 4.6 s |
 //! | Apple | 0x7FFFFF00 | 500 ms | wants ranges of a file with an end |

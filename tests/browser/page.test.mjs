@@ -1,0 +1,71 @@
+// The page in a browser: it loads without a complaint, and its players play.
+
+import assert from 'node:assert/strict';
+
+import { CHROMIUM, FIREFOX, Tab, chromium, firefox } from './support/browsers.mjs';
+import { Daemon } from './support/daemon.mjs';
+import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
+import { scenario } from './support/scenario.mjs';
+import { Wire } from './support/wire.mjs';
+
+const FORMATS = {
+  mono16: { rate: 44_100, channels: 1, bits: 16 },
+  mono24: { rate: 44_100, channels: 1, bits: 24 },
+  stereo16: { rate: 48_000, channels: 2, bits: 16 },
+  stereo24: { rate: 48_000, channels: 2, bits: 24 },
+};
+
+const INPUTS = Object.entries(FORMATS).map(([name, { rate, channels, bits }], i) => `
+[input.${name}]
+device = "synth:tone?hz=${440 + i}"
+rate = ${rate}
+channels = ${channels}
+format = "s${bits}"
+`).join('');
+
+/** The sizes that the header must give each browser, RIFF's and the data's. */
+const WHOLE_FRAMES = (frame) => 0xFFFFFFFF - 36 - (0xFFFFFFFF - 36) % frame;
+const BROWSERS = [
+  { name: 'Chromium', programs: CHROMIUM, launch: chromium, data: () => 0xFFFFFFFF, player: /^Chrome \d/ },
+  { name: 'Firefox', programs: FIREFOX, launch: firefox, data: WHOLE_FRAMES, player: /^Firefox \d/ },
+];
+
+for (const { name, programs, launch, data, player } of BROWSERS) {
+  scenario(`${name} plays every format from the page`, { needs: [programs, ...LOUDSPEAKER] }, async (t, use) => {
+    const daemon = await use(Daemon.start(INPUTS));
+    const wire = await use(Wire.to(daemon.port));
+    const browser = await use(launch(await use(Loudspeaker.start())));
+    t.diagnostic(`${name}: ${await browser.version()}`);
+    await daemon.remembers(3.5);
+    for (const [input, { rate, channels, bits }] of Object.entries(FORMATS)) {
+      const tab = await Tab.open(browser, `http://127.0.0.1:${wire.port}/`);
+      const started = await tab.play(input);
+      const speed = await tab.playsInRealTime(3);
+      assert.deepEqual(tab.complaints, []);
+
+      const [{ headers, answer }, ...more] = wire.asked(`/${input}.wav`);
+      assert.deepEqual(more, [], 'one request is enough');
+      if (input === 'mono16') t.diagnostic(`${name} asks with ${JSON.stringify(headers)}`);
+      assert.equal(answer.status, 200);
+      assert.deepEqual(format(answer.body), { rate, channels, bits });
+      assert.equal(answer.body.readUInt32LE(40), data(channels * bits / 8));
+
+      const { listeners } = await daemon.status();
+      assert.equal(listeners.length, 1);
+      assert.match(listeners[0].player, player);
+      assert.equal(listeners[0].frames_skipped, 0);
+      t.diagnostic(
+        `${name}, ${channels} × ${rate} Hz × ${bits} bit: starts in ${started.toFixed(0)} ms, ` +
+        `plays at ${speed.toFixed(3)} of real time`,
+      );
+      await tab.close();
+      await daemon.nobodyListens();
+    }
+  });
+}
+
+/** What a WAV header says. */
+function format(header) {
+  assert.equal(header.toString('latin1', 0, 4) + header.toString('latin1', 8, 16), 'RIFFWAVEfmt ');
+  return { rate: header.readUInt32LE(24), channels: header.readUInt16LE(22), bits: header.readUInt16LE(34) };
+}

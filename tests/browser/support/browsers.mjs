@@ -1,0 +1,137 @@
+// The distribution's browsers, and a person before one.
+
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import { launch as puppeteer } from 'puppeteer-core';
+
+import { PATIENCE_MS, find, until } from './scenario.mjs';
+
+/** What each is called on Debian, Raspberry Pi OS and elsewhere. */
+export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome'];
+export const FIREFOX = ['firefox-esr', 'firefox'];
+/** A name that no browser takes for this machine's, so that it is an insecure origin, like `http://raspberrypi`. */
+export const INSECURE_HOST = 'wavecast.test';
+
+const QUIET = [
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-gpu',
+  '--disable-quic',
+  '--disable-sync',
+  '--no-first-run',
+];
+
+/** Starts Chromium, which plays to that loudspeaker. */
+export function chromium(speaker) {
+  return puppeteer({
+    browser: 'chrome',
+    executablePath: find(CHROMIUM),
+    env: { ...process.env, ...speaker.env },
+    args: [
+      ...QUIET,
+      `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`,
+      // Its sandbox does not work for root, who runs tests in a container.
+      ...(process.getuid() === 0 ? ['--no-sandbox'] : []),
+    ],
+    ignoreDefaultArgs: ['--mute-audio'],
+  });
+}
+
+/** Starts Firefox, which plays to that loudspeaker. */
+export function firefox(speaker) {
+  return puppeteer({
+    browser: 'firefox',
+    executablePath: find(FIREFOX),
+    env: { ...process.env, ...speaker.env },
+    extraPrefsFirefox: { 'network.dns.localDomains': INSECURE_HOST },
+  });
+}
+
+/** A page of the daemon's, open in a browser. */
+export class Tab {
+  /** What the browser complained about: errors in the console and what the policy forbade. */
+  complaints = [];
+
+  /** Opens an address and waits until it is there. */
+  static async open(browser, url) {
+    const tab = new Tab();
+    tab.page = await browser.newPage();
+    tab.page.on('console', (message) => {
+      if (['error', 'warn'].includes(message.type())) tab.complaints.push(message.text());
+    });
+    tab.page.on('pageerror', (error) => tab.complaints.push(String(error)));
+    await tab.page.evaluateOnNewDocument(() => {
+      document.addEventListener('securitypolicyviolation', (event) => {
+        console.error(`forbidden by ${event.violatedDirective}: ${event.blockedURI}`);
+      });
+    });
+    const answer = await tab.page.goto(url, { timeout: PATIENCE_MS });
+    assert.equal(answer.status(), 200);
+    return tab;
+  }
+
+  /**
+   * Presses the space bar on the player of that input, as a person does who uses the keyboard, and waits until the
+   * sound moves. Returns the milliseconds from the key to that.
+   */
+  async play(input, { query = '' } = {}) {
+    this.selector = `audio[src^="/${input}.wav"]`;
+    await this.page.$eval(
+      this.selector,
+      (audio, query) => {
+        if (query) audio.setAttribute('src', audio.getAttribute('src') + query);
+        const seen = (window.seen = { events: [] });
+        for (const name of ['play', 'loadstart', 'playing', 'waiting', 'stalled', 'ended', 'error', 'pause']) {
+          audio.addEventListener(name, () => seen.events.push(name));
+        }
+        audio.addEventListener('play', () => {
+          const began = performance.now();
+          const look = setInterval(() => {
+            // The very first values are no sound yet in Firefox.
+            if (audio.currentTime < 0.1) return;
+            // What has been heard meanwhile was not waited for.
+            seen.started = performance.now() - began - audio.currentTime * 1000;
+            clearInterval(look);
+          }, 2);
+        });
+        audio.focus();
+      },
+      query,
+    );
+    await this.page.keyboard.press(' ');
+    return until(`${input} to play`, () => this.page.evaluate(() => window.seen.started));
+  }
+
+  /** Where the player is: its clock and the wall's in seconds, and the events it has sent. */
+  now() {
+    return this.page.$eval(this.selector, (audio) => ({
+      clock: audio.currentTime,
+      wall: performance.now() / 1000,
+      buffered: audio.buffered.length > 0 ? audio.buffered.end(audio.buffered.length - 1) : 0,
+      error: audio.error?.message ?? null,
+      events: window.seen.events,
+    }));
+  }
+
+  /** Checks that for so long the player's clock goes as fast as the wall's, and returns how fast that was. */
+  async playsInRealTime(seconds) {
+    const before = await this.now();
+    await pause(seconds * 1000);
+    const after = await this.now();
+    const speed = (after.clock - before.clock) / (after.wall - before.wall);
+    const what = `${(after.clock - before.clock).toFixed(2)} s of sound in ${(after.wall - before.wall).toFixed(2)} s`;
+    assert.ok(speed > 0.9 && speed < 1.1, `${what}; ${JSON.stringify(after)}`);
+    assert.equal(after.error, null);
+    return speed;
+  }
+
+  /** Waits until the player's clock shows so many seconds more. */
+  async advances(seconds) {
+    const { clock } = await this.now();
+    await until(`${seconds} s of sound`, async () => (await this.now()).clock >= clock + seconds);
+  }
+
+  close() {
+    return this.page.close();
+  }
+}

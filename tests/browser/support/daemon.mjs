@@ -1,0 +1,96 @@
+// The built daemon and the fake sound card, as child processes with folders of their own.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+import { end, folder, until } from './scenario.mjs';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const PROGRAM = process.env.WAVECAST ?? join(ROOT, 'target/debug/wavecast');
+
+/** A running daemon on a free port of the loopback. */
+export class Daemon {
+  log = [];
+
+  /** Starts it with those tables of a configuration, and waits until it listens. With `card` it sees only that. */
+  static async start(config, card) {
+    assert.ok(existsSync(PROGRAM), `${PROGRAM} is not built: cargo build, or set WAVECAST`);
+    const daemon = new Daemon();
+    daemon.folder = folder();
+    const file = join(daemon.folder.path, 'wavecast.toml');
+    writeFileSync(file, `[http]\nlisten = "127.0.0.1:0"\n${config}`);
+    const env = { ...process.env, ...card?.env };
+    delete env.RUST_LOG;
+    delete env.JOURNAL_STREAM;
+    daemon.child = spawn(PROGRAM, ['--config', file], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    process.once('exit', () => daemon.child.kill('SIGKILL'));
+    createInterface(daemon.child.stderr).on('line', (line) => daemon.log.push(line));
+    const address = await until('the daemon to listen', () => {
+      assert.equal(daemon.child.exitCode, null, `the daemon ended: ${daemon.log.join('\n')}`);
+      return daemon.log.map((line) => /open http:\/\/([^/]+):(\d+)\//.exec(line)).find(Boolean);
+    });
+    daemon.port = Number(address[2]);
+    return daemon;
+  }
+
+  async status() {
+    const answer = await fetch(`http://127.0.0.1:${this.port}/status.json`);
+    return answer.json();
+  }
+
+  /** Waits until an input is in that state (`waiting`, `capturing`, `lost`). */
+  async inState(name, state) {
+    return until(`${name} to be ${state}`, async () => {
+      const { inputs } = await this.status();
+      return inputs.find((input) => input.name === name && input.state === state);
+    });
+  }
+
+  /** Waits until so many seconds of every input are kept, which players may have at once. */
+  async remembers(seconds) {
+    await until(`${seconds} s of sound to be kept`, async () => {
+      const { inputs } = await this.status();
+      return inputs.every(({ frames, format }) => frames >= format?.rate * seconds);
+    });
+  }
+
+  /** Waits until the last listener has left. */
+  nobodyListens() {
+    return until('the listeners to leave', async () => (await this.status()).listeners.length === 0);
+  }
+
+  /** Ends it; it must end well. */
+  async close() {
+    const code = await end(this.child);
+    this.folder.remove();
+    assert.equal(code, 0, `the daemon's end: ${this.log.join('\n')}`);
+  }
+}
+
+/** A fake sound card, `tests/support/fakecard.c`: devices `fake`, and `fakeraw` if it was given a sound. */
+export class Card {
+  /** Builds it. `record(path)` may write interleaved 16-bit samples there for `fakeraw` to play in a loop. */
+  static async make(record, ...settings) {
+    const card = new Card();
+    card.folder = folder();
+    await record?.(join(card.folder.path, 'sound.raw'));
+    execFileSync(join(ROOT, 'scripts/fake-card'), [card.folder.path, ...settings], { stdio: 'pipe' });
+    card.env = { ALSA_CONFIG_PATH: join(card.folder.path, 'asound.conf') };
+    return card;
+  }
+
+  /** Tells the device `fake` what to do: `unplug`, `run`, and what else `fakecard.c` knows. */
+  command(word) {
+    const file = join(this.folder.path, 'fake', 'ctl');
+    writeFileSync(`${file}.new`, word);
+    renameSync(`${file}.new`, file);
+  }
+
+  close() {
+    this.folder.remove();
+  }
+}

@@ -1,0 +1,69 @@
+// A loudspeaker without hardware: a PulseAudio of the test's own, whose only device keeps what is played to it.
+
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { end, folder, until } from './scenario.mjs';
+
+export const LOUDSPEAKER = ['pulseaudio', 'parec'];
+export const RATE = 44_100;
+// With rewinds it is asleep for up to two seconds before it notices a new stream.
+const SPECIFICATION = `norewinds=1 rate=${RATE} channels=2 format=s16le`;
+
+/** The loudspeaker; browsers find it by `env`. Firefox plays nothing on a machine without one. */
+export class Loudspeaker {
+  log = [];
+
+  static async start() {
+    const speaker = new Loudspeaker();
+    speaker.folder = folder();
+    const { path } = speaker.folder;
+    const socket = join(path, 'socket');
+    speaker.env = { PULSE_SERVER: `unix:${socket}` };
+    speaker.child = spawn('pulseaudio', [
+      '-n', '--daemonize=no', '--system=no', '--exit-idle-time=-1', '--use-pid-file=no', '--log-level=error',
+      '-L', `module-null-sink sink_name=room ${SPECIFICATION}`,
+      '-L', `module-native-protocol-unix auth-anonymous=1 socket=${socket}`,
+    ], { env: { ...process.env, HOME: path, XDG_RUNTIME_DIR: path }, stdio: ['ignore', 'ignore', 'pipe'] });
+    process.once('exit', () => speaker.child.kill('SIGKILL'));
+    createInterface(speaker.child.stderr).on('line', (line) => speaker.log.push(line));
+    await until('PulseAudio to start', () => {
+      if (speaker.child.exitCode !== null) throw new Error(`PulseAudio ended: ${speaker.log.join('\n')}`);
+      return existsSync(socket);
+    });
+    return speaker;
+  }
+
+  /** Listens for so long. Returns what each of the two channels played, as samples between -1 and 1. */
+  async hear(seconds) {
+    const recorder = spawn('parec', [
+      '--device=room.monitor', '--raw', '--format=s16le', `--rate=${RATE}`, '--channels=2', '--latency-msec=50',
+    ], { env: { ...process.env, ...this.env }, stdio: ['ignore', 'pipe', 'ignore'] });
+    const pieces = [];
+    let bytes = 0;
+    recorder.stdout.on('data', (piece) => {
+      pieces.push(piece);
+      bytes += piece.length;
+    });
+    try {
+      await until(`${seconds} s of recording`, () => bytes >= seconds * RATE * 4, seconds * 1000 + 10_000);
+    } finally {
+      await end(recorder);
+    }
+    return channels(Buffer.concat(pieces));
+  }
+
+  async close() {
+    await end(this.child);
+    this.folder.remove();
+  }
+}
+
+/** Takes interleaved 16-bit stereo apart. */
+export function channels(buffer) {
+  const frames = Math.floor(buffer.length / 4);
+  const channel = (c) => Float32Array.from({ length: frames }, (_, i) => buffer.readInt16LE(i * 4 + c * 2) / 32768);
+  return [channel(0), channel(1)];
+}

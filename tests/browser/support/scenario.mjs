@@ -1,0 +1,83 @@
+// A test that uses daemons, browsers and cards, and puts all of them away in the end.
+
+import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { tmpdir } from 'node:os';
+
+/** How long a test waits for something that must happen, on a machine that stalls at times. */
+export const PATIENCE_MS = 20_000;
+
+/**
+ * Declares a test.
+ *
+ * `needs` names programs (each one or a list of alternatives). Where one is missing the test is skipped and says
+ * so, unless WAVECAST_ALL_PLAYERS=1 makes that a failure.
+ *
+ * `run(t, use)` does it. `await use(thing)` returns the thing (or what the promise of it gives), whose `close()` is
+ * called in the end, the last one first. When the test fails, what each has in `log` is printed.
+ */
+export function scenario(name, { needs = [] }, run) {
+  const missing = needs.filter((program) => !find(program)).map((program) => [program].flat().join(' or '));
+  const skip = missing.length > 0 && process.env.WAVECAST_ALL_PLAYERS !== '1' && `not installed: ${missing}`;
+  test(name, { skip, timeout: 60_000 }, async (t) => {
+    if (missing.length > 0) throw new Error(`not installed: ${missing}`);
+    const used = [];
+    const use = async (thing) => {
+      used.push(await thing);
+      return used.at(-1);
+    };
+    try {
+      await run(t, use);
+    } catch (error) {
+      for (const { log } of used) for (const line of log ?? []) t.diagnostic(line);
+      throw error;
+    } finally {
+      for (const thing of used.reverse()) await thing.close();
+    }
+  });
+}
+
+/** The path of a program, or of the first of several that is there. */
+export function find(program) {
+  const folders = process.env.PATH.split(delimiter);
+  const paths = [program].flat().flatMap((name) => folders.map((folder) => join(folder, name)));
+  return paths.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Waits until `look` returns something true, and returns that. */
+export async function until(what, look, patience = PATIENCE_MS) {
+  const end = performance.now() + patience;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (performance.now() > end) throw new Error(`waited ${patience} ms in vain for ${what}`);
+    await pause(10);
+  }
+}
+
+/** An empty folder, and what removes it. */
+export function folder() {
+  const path = mkdtempSync(join(tmpdir(), 'wavecast-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** Ends a child process: asks, and after two seconds insists. Returns its exit code, null after a signal. */
+export async function end(child, signal = 'SIGTERM') {
+  if (child.exitCode === null && child.signalCode === null) {
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    const insist = setTimeout(() => child.kill('SIGKILL'), 2000);
+    await gone;
+    clearTimeout(insist);
+  }
+  return child.exitCode;
+}

@@ -1,0 +1,90 @@
+// What lies between a browser and the daemon: a TCP proxy that sees every request and answer, and can be cut.
+
+import { createServer, connect } from 'node:net';
+
+/** A proxy on a port of its own. */
+export class Wire {
+  /** Every request so far, with the beginning of its answer. */
+  exchanges = [];
+  #connections = new Set();
+
+  /** Starts it in front of that port. */
+  static async to(port) {
+    const wire = new Wire();
+    wire.server = createServer((browser) => wire.#connect(browser, connect(port, '127.0.0.1')));
+    await new Promise((resolve) => wire.server.listen(0, '127.0.0.1', resolve));
+    wire.port = wire.server.address().port;
+    return wire;
+  }
+
+  /** The requests for that path, with or without a query. */
+  asked(path) {
+    return this.exchanges.filter(({ target }) => target.split('?')[0] === path);
+  }
+
+  /** Cuts all connections as a router does that forgot them: with a reset. New ones are welcome. */
+  reset() {
+    for (const { browser, daemon } of this.#connections) {
+      browser.resetAndDestroy();
+      daemon.destroy();
+    }
+  }
+
+  close() {
+    this.reset();
+    return new Promise((resolve) => this.server.close(resolve));
+  }
+
+  #connect(browser, daemon) {
+    const connection = { browser, daemon };
+    this.#connections.add(connection);
+    let exchange;
+    browser.on('data', (data) => {
+      exchange = new Exchange(data);
+      this.exchanges.push(exchange);
+    });
+    daemon.on('data', (data) => exchange?.answered(data));
+    browser.pipe(daemon).pipe(browser);
+    const gone = () => {
+      this.#connections.delete(connection);
+      browser.destroy();
+      daemon.destroy();
+    };
+    for (const socket of [browser, daemon]) socket.on('error', gone).on('close', gone);
+  }
+}
+
+/** A request, and what there is of its answer. Browsers send a request in one piece, and one at a time. */
+class Exchange {
+  #answer = Buffer.alloc(0);
+  bytes = 0;
+
+  constructor(request) {
+    const [first, ...lines] = request.toString('latin1').split('\r\n');
+    [this.method, this.target] = first.split(' ');
+    this.headers = headers(lines);
+  }
+
+  answered(data) {
+    this.bytes += data.length;
+    if (this.#answer.length < 4096) this.#answer = Buffer.concat([this.#answer, data]);
+  }
+
+  /** The answer's status and headers, and the first bytes of its body without the first chunk's size. */
+  get answer() {
+    const at = this.#answer.indexOf('\r\n\r\n');
+    if (at < 0) return undefined;
+    const [first, ...lines] = this.#answer.toString('latin1', 0, at).split('\r\n');
+    const answer = { status: Number(first.split(' ')[1]), headers: headers(lines) };
+    answer.body = this.#answer.subarray(at + 4);
+    if (answer.headers['transfer-encoding'] === 'chunked') {
+      answer.body = answer.body.subarray(answer.body.indexOf('\r\n') + 2);
+    }
+    return answer;
+  }
+}
+
+function headers(lines) {
+  const pairs = lines.map((line) => /^([^:]+): *(.*)$/.exec(line)).filter(Boolean);
+  return Object.fromEntries(pairs.map(([, name, value]) => [name.toLowerCase(), value]));
+}
