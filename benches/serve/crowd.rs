@@ -1,0 +1,320 @@
+//! The listening side: any number of players in one thread that check every frame of `synth:ramp`.
+//!
+//! It is as cheap as it can be, since it shares the machine with what is measured: one `epoll_wait` for all, one
+//! `recv` for what one has, and one comparison of memory with the ramp as it should be.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::time::Timespec;
+
+use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
+
+const RAMP_BYTES: usize = RAMP_FRAMES * FRAME_BYTES;
+const WAV_HEADER_BYTES: usize = 44;
+/// The most that one read takes.
+const READ_BYTES: usize = 64 * 1024;
+/// All must hear something within this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Players that listen to one server.
+pub(crate) struct Crowd {
+    epoll: OwnedFd,
+    players: Vec<Player>,
+    /// The ramp, and its beginning again, so that any read can be compared in one piece.
+    ramp: Vec<u8>,
+    buffer: Vec<u8>,
+    clock: Instant,
+    heard: Heard,
+}
+
+/// What a crowd has heard in some time.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// Chunks, over all players; 0 from a server that sends none.
+    pub(crate) chunks: u64,
+    /// The longest time in which a player got nothing.
+    pub(crate) largest_gap: Duration,
+    /// Frames of the ramp that are missing.
+    pub(crate) lost: u64,
+    /// Frames that are not of the ramp, or silence in place of it.
+    pub(crate) wrong: u64,
+    /// Streams that ended.
+    pub(crate) ended: u64,
+    /// For each read, when it was done, in seconds, against when its last frame was due: only differences
+    /// between them mean something.
+    arrivals: Vec<f64>,
+}
+
+impl Heard {
+    /// How much later than the fastest of all reads this share of them was not.
+    pub(crate) fn lateness(&self, share: f64) -> Duration {
+        // The ramp tells a frame's time only modulo its own length, so these are points on a circle. Their
+        // spread is far less than half of it.
+        let circle = RAMP_FRAMES as f64 / f64::from(FORMAT.rate);
+        let Some(first) = self.arrivals.first() else { return Duration::ZERO };
+        let from_first = |at: &f64| (at - first + circle / 2.0).rem_euclid(circle) - circle / 2.0;
+        let mut late: Vec<f64> = self.arrivals.iter().map(from_first).collect();
+        late.sort_by(f64::total_cmp);
+        let at = ((late.len() as f64 * share).ceil() as usize).clamp(1, late.len()) - 1;
+        Duration::from_secs_f64(late[at] - late[0])
+    }
+}
+
+impl Crowd {
+    /// Connects so many players, one after the other, and waits until all of them hear something.
+    pub(crate) fn new(address: SocketAddr, target: &str, players: usize) -> Crowd {
+        let mut crowd = Crowd {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll descriptor"),
+            players: Vec::with_capacity(players),
+            ramp: ramp(0, RAMP_FRAMES + READ_BYTES / FRAME_BYTES),
+            buffer: vec![0; READ_BYTES],
+            clock: Instant::now(),
+            heard: Heard::default(),
+        };
+        for number in 0..players {
+            let socket = request(address, target);
+            socket.set_nonblocking(true).expect("a socket of our own");
+            epoll::add(
+                &crowd.epoll,
+                &socket,
+                epoll::EventData::new_u64(number as u64),
+                epoll::EventFlags::IN,
+            )
+            .expect("room for one more");
+            crowd.players.push(Player::new(socket));
+            // Who is there goes on reading while the others come.
+            crowd.listen(Duration::from_millis(1));
+        }
+        let end = Instant::now() + PATIENCE;
+        while crowd.players.iter().any(|player| player.checked.place.is_none()) {
+            assert!(Instant::now() < end, "not all of {players} players heard something in {PATIENCE:?}");
+            crowd.listen(Duration::from_millis(10));
+        }
+        crowd
+    }
+
+    /// Listens for that long, and returns what was heard since the last time it was asked.
+    pub(crate) fn listen(&mut self, time: Duration) -> Heard {
+        let end = Instant::now() + time;
+        let mut events = Vec::with_capacity(256);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return std::mem::take(&mut self.heard);
+            }
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&left)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("epoll_wait: {error}"),
+            }
+            for event in events.drain(..) {
+                self.read(event.data.u64() as usize);
+            }
+        }
+    }
+
+    fn read(&mut self, number: usize) {
+        let Crowd { players, ramp, buffer, heard, .. } = self;
+        let player = &mut players[number];
+        let bytes = match (&player.socket).read(buffer) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(_) => 0,
+        };
+        let now = Instant::now();
+        if bytes == 0 {
+            heard.ended += 1;
+            let _ = epoll::delete(&self.epoll, &player.socket);
+            return;
+        }
+        let (chunks, checked) = (player.framing.chunks, &mut player.checked);
+        let mut sound = false;
+        player.framing.take_apart(&buffer[..bytes], |bytes| {
+            sound = true;
+            checked.check(bytes, ramp, heard);
+        });
+        heard.chunks += player.framing.chunks - chunks;
+        if !sound {
+            return;
+        }
+        if let Some(last) = player.last_sound.replace(now) {
+            heard.largest_gap = heard.largest_gap.max(now - last);
+        }
+        if let Some(place) = checked.place {
+            let due = (place / FRAME_BYTES) as f64 / f64::from(FORMAT.rate);
+            heard.arrivals.push((now - self.clock).as_secs_f64() - due);
+        }
+    }
+}
+
+struct Player {
+    socket: TcpStream,
+    framing: Framing,
+    checked: Checked,
+    last_sound: Option<Instant>,
+}
+
+impl Player {
+    fn new(socket: TcpStream) -> Player {
+        Player { socket, framing: Framing::default(), checked: Checked::default(), last_sound: None }
+    }
+}
+
+/// Where a player is in the ramp.
+#[derive(Default)]
+struct Checked {
+    /// The byte of the ramp that should come next; `None` before the first frame.
+    place: Option<usize>,
+    /// The beginning of a frame whose end has not come yet, or of the first one.
+    rest: Vec<u8>,
+}
+
+impl Checked {
+    fn check(&mut self, sound: &[u8], ramp: &[u8], heard: &mut Heard) {
+        if let Some(place) = self.place.filter(|_| self.rest.is_empty()) {
+            if sound == &ramp[place..place + sound.len()] {
+                self.place = Some((place + sound.len()) % RAMP_BYTES);
+                return;
+            }
+            // Once more and frame by frame, from where the frame begins that this is in.
+            let begun = place % FRAME_BYTES;
+            self.rest.extend_from_slice(&ramp[place - begun..place]);
+            self.place = Some(place - begun);
+        }
+        self.rest.extend_from_slice(sound);
+        let mut frames = self.rest.chunks_exact(FRAME_BYTES);
+        for frame in &mut frames {
+            let value = u16::from_le_bytes([frame[0], frame[1]]);
+            let of_ramp = frame[..2] == frame[2..];
+            let expected = self.place.map(|place| (place / FRAME_BYTES) as u16);
+            match expected {
+                Some(expected) if !of_ramp || (value == 0 && expected != 0) => {
+                    heard.wrong += 1;
+                    self.place = Some(usize::from(expected) * FRAME_BYTES);
+                    continue;
+                }
+                Some(expected) => heard.lost += u64::from(value.wrapping_sub(expected)),
+                None => {}
+            }
+            self.place = Some(usize::from(value.wrapping_add(1)) * FRAME_BYTES);
+        }
+        self.rest = frames.remainder().to_vec();
+    }
+}
+
+/// Takes the head, the chunks' framing and the WAV header off a stream.
+#[derive(Default)]
+struct Framing {
+    head: Vec<u8>,
+    chunked: bool,
+    part: Part,
+    wav_header: usize,
+    chunks: u64,
+}
+
+#[derive(Default)]
+enum Part {
+    /// Status line and header fields.
+    #[default]
+    Head,
+    /// A chunk's size: what its digits say until now.
+    Size(usize),
+    /// So many bytes of the body.
+    Body(usize),
+    /// So many bytes of the line end after a chunk.
+    End(usize),
+}
+
+impl Framing {
+    /// Takes in what was received and hands on the bytes of sound in it.
+    fn take_apart(&mut self, mut bytes: &[u8], mut sound: impl FnMut(&[u8])) {
+        while let [first, rest @ ..] = bytes {
+            match &mut self.part {
+                Part::Head => {
+                    self.head.push(*first);
+                    bytes = rest;
+                    if self.head.ends_with(b"\r\n\r\n") {
+                        assert!(self.head.starts_with(b"HTTP/1.1 200 "), "the server refused");
+                        let head = self.head.to_ascii_lowercase();
+                        self.chunked = head.windows(26).any(|line| line == b"transfer-encoding: chunked");
+                        self.part = if self.chunked { Part::Size(0) } else { Part::Body(usize::MAX) };
+                    }
+                }
+                Part::Size(size) => {
+                    bytes = rest;
+                    match char::from(*first).to_digit(16) {
+                        Some(digit) => *size = *size * 16 + digit as usize,
+                        None if *first == b'\n' => {
+                            self.chunks += 1;
+                            self.part = Part::Body(*size);
+                        }
+                        None => {}
+                    }
+                }
+                Part::Body(left) => {
+                    let (body, rest) = bytes.split_at(bytes.len().min(*left));
+                    bytes = rest;
+                    *left -= body.len();
+                    if *left == 0 {
+                        self.part = Part::End(2);
+                    }
+                    let header = body.len().min(WAV_HEADER_BYTES - self.wav_header);
+                    self.wav_header += header;
+                    if body.len() > header {
+                        sound(&body[header..]);
+                    }
+                }
+                Part::End(left) => {
+                    bytes = rest;
+                    *left -= 1;
+                    if *left == 0 {
+                        self.part = Part::Size(0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn request(address: SocketAddr, target: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(address).expect("the server listens");
+    socket.set_nodelay(true).expect("a socket of our own");
+    // In one piece, as players send it.
+    let text = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n\r\n");
+    socket.write_all(text.as_bytes()).expect("the server takes the request");
+    socket
+}
+
+/// How long a new player waits, from before it connects.
+pub(crate) struct Start {
+    /// For the WAV header: what the server takes for a request.
+    pub(crate) header: Duration,
+    /// For the first byte of sound.
+    pub(crate) sound: Duration,
+}
+
+/// Connects one player, and leaves as soon as it hears something.
+pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
+    let began = Instant::now();
+    let mut socket = request(address, target);
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket of our own");
+    let (mut framing, mut header, mut sound) = (Framing::default(), None, None);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let bytes = socket.read(&mut buffer).expect("the stream begins");
+        let now = began.elapsed();
+        assert!(bytes > 0, "the stream ended before it began");
+        framing.take_apart(&buffer[..bytes], |_| sound = Some(now));
+        if framing.wav_header == WAV_HEADER_BYTES {
+            header.get_or_insert(now);
+        }
+        if let (Some(header), Some(sound)) = (header, sound) {
+            return Start { header, sound };
+        }
+    }
+}

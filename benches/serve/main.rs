@@ -1,0 +1,282 @@
+//! What it costs to put sound on the air: the built daemon on the loopback, 44.1 kHz stereo, 16 bit.
+//!
+//! ```text
+//! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200] [--markdown]
+//! ```
+//!
+//! - **Start**: how long a player waits, from before it connects to the first byte of sound.
+//! - **Serving**: CPU, memory and threads of the server; how late sound is and what is missing, as the server and
+//!   as its listeners see it. Every step is followed by the [floor], which serves as many listeners at the same
+//!   interval with nothing but one `send` each; the ratio of the two is what survives another machine.
+//!
+//! The daemon is a new process for each step, the listeners are one thread of this process ([crowd]). Steps are
+//! repeated in rounds, so that a noisy minute hits one repetition of each and not all of one; shown are medians,
+//! and for CPU the range. Nothing here fails: it measures, and says which of the project's targets are met.
+
+mod crowd;
+mod floor;
+mod process;
+mod report;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::env;
+use std::process::exit;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wavecast::audio::format::{SampleFormat, StreamFormat};
+
+use crowd::Crowd;
+use floor::Floor;
+use process::Ticks;
+use support::daemon::Daemon;
+
+/// What everybody sends. The daemon's defaults, said again in its configuration.
+const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
+const FRAME_BYTES: usize = FORMAT.frame_bytes();
+/// Frames in a block: a period of 10 ms.
+const PERIOD: usize = 441;
+/// Frames after which the ramp repeats itself.
+const RAMP_FRAMES: usize = 65_536;
+const HISTORY: Duration = Duration::from_secs(30);
+/// Intervals to ask for: one block of 10 ms, and blocks of 1024, 2048 and 4096 frames, which others send. The
+/// daemon serves whole periods, and no longer than it was asked for.
+const INTERVALS_MS: [u32; 4] = [10, 23, 46, 93];
+/// Until the bursts are sent, and everybody is served at the interval that belongs to so many.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == floor::ARGUMENT) {
+        floor::run(&arguments[1..]);
+    }
+    // Cargo says so when it is a benchmark that is wanted, and not `cargo test --benches`.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("Only `cargo bench` and scripts/bench measure.");
+        return;
+    }
+    let options = Options::parse(&arguments).unwrap_or_else(|error| {
+        eprintln!("{error}\n{USAGE}");
+        exit(2);
+    });
+    wavecast::os::raise_open_files();
+    let machine = process::machine();
+    eprintln!("{machine}\nAbout {:.0} s.", options.estimate().as_secs_f64());
+
+    let (began, before) = (Instant::now(), Ticks::now());
+    let mut results: Vec<report::Row> = options.steps().into_iter().map(report::Row::new).collect();
+    let mut starts = report::Starts::default();
+    for round in 1..=options.rounds {
+        eprintln!("Round {round} of {}: starts", options.rounds);
+        measure_starts(options.starts, &mut starts);
+        for row in &mut results {
+            eprintln!("Round {round} of {}: {}", options.rounds, row.step);
+            let served = row.step.serve(options.time);
+            if row.step.listeners > 0 {
+                row.floor.push(row.step.floor(options.time, served.blocks));
+            }
+            row.served.push(served);
+        }
+    }
+    let others = Ticks::now().others_since(&before) / began.elapsed().as_secs_f64();
+    let report = report::Report { machine, others, options: &options, starts, rows: results };
+    print!("{}", if options.markdown { report.markdown() } else { report.text() });
+}
+
+/// What is to be measured, and for how long.
+struct Options {
+    listeners: Vec<usize>,
+    /// For each step.
+    time: Duration,
+    rounds: usize,
+    /// Starts of a player in each round.
+    starts: usize,
+    markdown: bool,
+}
+
+const USAGE: &str = "Options: --quick  --seconds N  --rounds N  --listeners N,N,...  --markdown";
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Options, String> {
+        let mut options = Options {
+            listeners: vec![1, 50, 200],
+            time: Duration::from_secs(8),
+            rounds: 3,
+            starts: 100,
+            markdown: false,
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            let wrong = |value: &str| format!("{argument} {value}: that is no number above 0");
+            let number =
+                |value: &str| value.parse().ok().filter(|number| *number > 0).ok_or_else(|| wrong(value));
+            match argument.as_str() {
+                "--bench" => {}
+                "--quick" => (options.time, options.rounds) = (Duration::from_secs(2), 1),
+                "--seconds" => options.time = Duration::from_secs(number(value()?)? as u64),
+                "--rounds" => options.rounds = number(value()?)?,
+                "--listeners" => {
+                    options.listeners = value()?.split(',').map(number).collect::<Result<_, _>>()?
+                }
+                "--markdown" => options.markdown = true,
+                _ => return Err(format!("{argument} is not known")),
+            }
+        }
+        options.listeners.sort_unstable();
+        options.listeners.dedup();
+        Ok(options)
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let default = |listeners| Step { listeners, low_latency: false, interval_ms: None };
+        let most = self.listeners.last().copied().unwrap_or(1);
+        let mut steps = vec![default(0), Step { low_latency: true, ..default(1) }];
+        steps.extend(self.listeners.iter().copied().map(default));
+        steps.extend(INTERVALS_MS.map(|ms| Step { interval_ms: Some(ms), ..default(most) }));
+        steps
+    }
+
+    fn estimate(&self) -> Duration {
+        // Starts pause for 20 ms on average and there are two kinds of them; a step is served twice.
+        let starts = Duration::from_millis(45) * self.starts as u32;
+        let steps = (self.time + SETTLE + Duration::from_millis(500)) * 2 * self.steps().len() as u32;
+        (starts + steps) * self.rounds as u32
+    }
+}
+
+/// So many listeners, served in some way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Step {
+    listeners: usize,
+    low_latency: bool,
+    /// What is configured; `None` is the default, which depends on how many listen.
+    interval_ms: Option<u32>,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.listeners, self.low_latency, self.interval_ms) {
+            (0, ..) => f.write_str("nobody"),
+            (n, true, _) => write!(f, "{n}, low latency"),
+            (n, false, None) => write!(f, "{n}"),
+            (n, false, Some(ms)) => write!(f, "{n}, every {ms} ms"),
+        }
+    }
+}
+
+/// What the daemon did in a step.
+struct Served {
+    /// CPU time in a second of serving.
+    cpu: Duration,
+    size: process::Size,
+    heard: crowd::Heard,
+    /// Periods in one send, as the listeners saw it.
+    blocks: usize,
+    status: Status,
+}
+
+/// What the daemon itself says after a step.
+#[derive(Default)]
+struct Status {
+    overruns: u64,
+    skipped: u64,
+    /// For each listener, from capture to the kernel, in ms: median and 99th percentile.
+    latency: Vec<(f64, f64)>,
+}
+
+impl Status {
+    fn of(daemon: &Daemon) -> Status {
+        let status = daemon.status();
+        let all = |key: &str| status[key].as_array().cloned().unwrap_or_default();
+        let sum = |list: &[Value], key: &str| list.iter().filter_map(|item| item[key].as_u64()).sum();
+        let (inputs, listeners) = (all("inputs"), all("listeners"));
+        let latency = |listener: &Value| {
+            let latency = &listener["latency_ms"];
+            Some((latency["median"].as_f64()?, latency["p99"].as_f64()?))
+        };
+        Status {
+            overruns: sum(&inputs, "overruns"),
+            skipped: sum(&listeners, "frames_skipped"),
+            latency: listeners.iter().filter_map(latency).collect(),
+        }
+    }
+}
+
+/// What the floor did in a step.
+struct FloorServed {
+    cpu: Duration,
+    heard: crowd::Heard,
+}
+
+impl Step {
+    fn serve(self, time: Duration) -> Served {
+        let daemon = daemon(self.interval_ms);
+        let target = if self.low_latency { "/live.wav?latency=low" } else { "/live.wav" };
+        let mut crowd = Crowd::new(daemon.address(), target, self.listeners);
+        let (cpu, heard) = measure(daemon.pid(), &mut crowd, time);
+        let size = process::size(daemon.pid());
+        let status = Status::of(&daemon);
+        let sends = heard.chunks as f64 / self.listeners.max(1) as f64 / time.as_secs_f64();
+        let period = FORMAT.duration_of(PERIOD as u64).as_secs_f64();
+        let blocks = (1.0 / sends / period).round().clamp(1.0, 1000.0) as usize;
+        Served { cpu, size, heard, blocks, status }
+    }
+
+    fn floor(self, time: Duration, blocks: usize) -> FloorServed {
+        let floor = Floor::start(self.listeners, blocks * PERIOD);
+        let mut crowd = Crowd::new(floor.address(), "/", self.listeners);
+        let (cpu, heard) = measure(floor.pid(), &mut crowd, time);
+        FloorServed { cpu, heard }
+    }
+}
+
+/// CPU time of that process in a second, while the crowd listens for so long, and what it hears.
+fn measure(pid: u32, crowd: &mut Crowd, time: Duration) -> (Duration, crowd::Heard) {
+    crowd.listen(SETTLE);
+    let (began, before) = (Instant::now(), process::cpu_time(pid));
+    let heard = crowd.listen(time);
+    let used = process::cpu_time(pid) - before;
+    (used.div_f64(began.elapsed().as_secs_f64()), heard)
+}
+
+fn daemon(interval_ms: Option<u32>) -> Daemon {
+    let interval = interval_ms.map_or(String::from("\"auto\""), |ms| ms.to_string());
+    let daemon = Daemon::start(
+        None,
+        &format!(
+            "[listeners]\nmax = 100000\ninterval_ms = {interval}\n\
+             [input.live]\ndevice = \"synth:ramp\"\nperiod_ms = {}\nhistory_seconds = {}\n\
+             rate = {}\nchannels = {}\nformat = \"{}\"\n",
+            FORMAT.duration_of(PERIOD as u64).as_millis(),
+            HISTORY.as_secs(),
+            FORMAT.rate,
+            FORMAT.channels,
+            FORMAT.sample.name()
+        ),
+    );
+    daemon.wait_for_state("live", "capturing");
+    daemon
+}
+
+/// Starts players one after the other, at ever other moments between two blocks.
+fn measure_starts(count: usize, starts: &mut report::Starts) {
+    let daemon = daemon(None);
+    // For the burst there must be a past.
+    thread::sleep(Duration::from_secs(1));
+    for number in 0..count {
+        let pause = || thread::sleep(Duration::from_micros(15_000 + number as u64 * 1_618 % 10_000));
+        pause();
+        starts.ordinary.push(crowd::start(daemon.address(), "/live.wav"));
+        pause();
+        starts.low_latency.push(crowd::start(daemon.address(), "/live.wav?latency=low"));
+    }
+}
+
+/// So many frames of the ramp from that one on, as `synth:ramp` sends them.
+fn ramp(first: usize, frames: usize) -> Vec<u8> {
+    let frame = |number: usize| [(number as u16).to_le_bytes(); FORMAT.channels as usize];
+    (first..first + frames).flat_map(frame).flatten().collect()
+}

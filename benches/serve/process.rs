@@ -1,0 +1,105 @@
+//! What the kernel tells of a process, and of the machine.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+/// The CPU time that a process has used until now: all of its threads, those that ended too, user and system.
+///
+/// From the scheduler's own clock of that process (clock_getcpuclockid(3)), in nanoseconds. `/proc/PID/stat` has
+/// the same in steps of 10 ms, a listener's cost of half a minute; `/proc/PID/task/*/schedstat` forgets threads
+/// that ended, does not count what a running one has used since the last tick, and takes a file a thread.
+pub(crate) fn cpu_time(pid: u32) -> Duration {
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both calls only write to what they are given, which lives until after them.
+    let failed = unsafe {
+        libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) != 0
+            || libc::clock_gettime(clock, &mut time) != 0
+    };
+    assert!(!failed, "process {pid} is gone");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A process's memory and threads.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    /// In KB: VmRSS, which counts the libraries' pages too.
+    pub(crate) rss: f64,
+    pub(crate) threads: f64,
+}
+
+/// How large a process is now.
+pub(crate) fn size(pid: u32) -> Size {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let number = |key| field(&status, key).and_then(|value| value.split(' ').next()?.parse().ok());
+    Size {
+        rss: number("VmRSS").expect("Linux says VmRSS"),
+        threads: number("Threads").expect("Linux says Threads"),
+    }
+}
+
+/// The value of a line `key : value`.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim())
+    })
+}
+
+/// The machine and the date, for the head of the report.
+pub(crate) fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    // Boards say what they are; the CPU of an arm64 one has no name.
+    let board = read("/proc/device-tree/model");
+    let cpu = match board.trim_end_matches('\0') {
+        "" => field(&cpuinfo, "model name").unwrap_or("unknown CPU").to_owned(),
+        board => board.to_owned(),
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field(&read("/proc/meminfo"), "MemTotal")
+        .and_then(|value| value.split(' ').next()?.parse::<f64>().ok())
+        .unwrap_or_default();
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    let date = date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    format!(
+        "{cpu}, {cores} cores, {:.1} GB, Linux {}, {}",
+        memory / 1e6,
+        read("/proc/sys/kernel/osrelease").trim(),
+        date.unwrap_or_default()
+    )
+}
+
+/// CPU time in seconds, from two files of /proc that count in the same ticks.
+pub(crate) struct Ticks {
+    /// Of all processes on the machine.
+    all: f64,
+    /// Of this process and those it started, as far as they have ended.
+    own: f64,
+}
+
+impl Ticks {
+    /// Until now.
+    pub(crate) fn now() -> Ticks {
+        let numbers = |text: &str| -> Vec<f64> {
+            text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+        };
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let all = numbers(stat.lines().next().unwrap_or_default());
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // After the name, which ends with the last parenthesis: utime, stime, cutime, cstime (proc(5)).
+        let own = numbers(stat.rsplit(')').next().unwrap_or_default());
+        let per_second = rustix::param::clock_ticks_per_second() as f64;
+        Ticks {
+            // user, nice, system, -, -, irq, softirq, steal
+            all: [0, 1, 2, 5, 6, 7].iter().filter_map(|i| all.get(*i)).sum::<f64>() / per_second,
+            own: own.iter().skip(10).take(4).sum::<f64>() / per_second,
+        }
+    }
+
+    /// CPU time of everybody else between the two.
+    pub(crate) fn others_since(&self, earlier: &Ticks) -> f64 {
+        (self.all - earlier.all) - (self.own - earlier.own)
+    }
+}

@@ -1,0 +1,346 @@
+//! The figures as a table for people, in the terminal or in Markdown, and what they mean for the targets.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use super::{FORMAT, FloorServed, HISTORY, Options, PERIOD, Served, Step};
+use crate::crowd::Start;
+
+/// All there is to report.
+pub(crate) struct Report<'a> {
+    pub(crate) machine: String,
+    /// How many cores others kept busy meanwhile.
+    pub(crate) others: f64,
+    pub(crate) options: &'a Options,
+    pub(crate) starts: Starts,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// How long players waited for their first sound.
+#[derive(Default)]
+pub(crate) struct Starts {
+    /// Of those that get a burst of the last half second.
+    pub(crate) ordinary: Vec<Start>,
+    /// Of those that get the next block.
+    pub(crate) low_latency: Vec<Start>,
+}
+
+/// A step and what was measured in its rounds.
+pub(crate) struct Row {
+    pub(crate) step: Step,
+    pub(crate) served: Vec<Served>,
+    pub(crate) floor: Vec<FloorServed>,
+}
+
+impl Row {
+    pub(crate) fn new(step: Step) -> Row {
+        Row { step, served: Vec::new(), floor: Vec::new() }
+    }
+
+    fn served(&self, figure: impl Fn(&Served) -> f64) -> Figure {
+        Figure::of(self.served.iter().map(figure))
+    }
+
+    fn floor(&self, figure: impl Fn(&FloorServed) -> f64) -> Figure {
+        Figure::of(self.floor.iter().map(figure))
+    }
+
+    /// CPU time for each listener and second, in µs.
+    fn micros(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.step.listeners as f64
+    }
+
+    /// How often a listener was served, in ms.
+    fn interval(&self) -> f64 {
+        self.served(|served| ms(FORMAT.duration_of((served.blocks * PERIOD) as u64))).median
+    }
+
+    /// What it costs, as a multiple of the floor in the same round.
+    fn ratio(&self) -> Figure {
+        let rounds = self.served.iter().zip(&self.floor);
+        Figure::of(rounds.map(|(served, floor)| served.cpu.as_secs_f64() / floor.cpu.as_secs_f64()))
+    }
+
+    /// From capture to the kernel, over the listeners of all rounds: their medians and 99th percentiles.
+    fn latency(&self) -> (Figure, Figure) {
+        let all = || self.served.iter().flat_map(|served| &served.status.latency);
+        (Figure::of(all().map(|latency| latency.0)), Figure::of(all().map(|latency| latency.1)))
+    }
+
+    /// The resident memory that a listener adds, in KB.
+    fn memory_of_one(&self, nobody: &Row) -> f64 {
+        (self.served(|s| s.size.rss).median - nobody.served(|s| s.size.rss).median)
+            / self.step.listeners as f64
+    }
+
+    /// Frames of the ramp that listeners did not get, and those that the server says it left out.
+    fn missing(&self) -> u64 {
+        self.served
+            .iter()
+            .map(|served| served.heard.lost + served.heard.wrong + served.status.skipped + served.heard.ended)
+            .sum()
+    }
+}
+
+/// One figure of several rounds.
+#[derive(Clone, Copy)]
+struct Figure {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Figure {
+    fn of(values: impl Iterator<Item = f64>) -> Figure {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (values.first().copied(), values.last().copied());
+        Figure {
+            median: quantile(&values, 0.5),
+            least: least.unwrap_or(f64::NAN),
+            most: most.unwrap_or(f64::NAN),
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(0);
+        write!(f, "{:.digits$}", self.median)?;
+        let shown = |value: f64| format!("{value:.digits$}");
+        if shown(self.least) != shown(self.most) {
+            write!(f, " ({:.digits$}–{:.digits$})", self.least, self.most)?;
+        }
+        Ok(())
+    }
+}
+
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let at = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(at.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+impl Report<'_> {
+    /// For a terminal.
+    pub(crate) fn text(&self) -> String {
+        self.render(Style::Text)
+    }
+
+    /// For a README.
+    pub(crate) fn markdown(&self) -> String {
+        self.render(Style::Markdown)
+    }
+
+    fn render(&self, style: Style) -> String {
+        let gap = if style == Style::Markdown { "\n\n" } else { "\n" };
+        let mut out = format!("{}{gap}", self.machine);
+        let _ = writeln!(
+            out,
+            "{FORMAT}, periods of {} ms, loopback; {} × {} s for each line, medians and (ranges); \
+             others kept {:.2} cores busy meanwhile\n",
+            ms(FORMAT.duration_of(PERIOD as u64)),
+            self.options.rounds,
+            self.options.time.as_secs(),
+            self.others
+        );
+        out += &table(
+            style,
+            &["Start of a player, from before it connects", "median ms", "p99 ms"],
+            self.starts(),
+        );
+        out += "\n";
+        out += &table(style, &SERVING, self.serving());
+        out += "\n";
+        out += match style {
+            Style::Text => NOTES,
+            Style::Markdown => "",
+        };
+        for (met, target) in self.targets() {
+            let bullet = if style == Style::Markdown { "- " } else { "" };
+            let _ = writeln!(out, "{bullet}{}: {target}", if met { "met" } else { "NOT met" });
+        }
+        out
+    }
+
+    fn starts(&self) -> Vec<Vec<String>> {
+        let row = |what: &str, times: Vec<f64>| {
+            vec![
+                what.to_owned(),
+                format!("{:.2}", quantile(&times, 0.5)),
+                format!("{:.2}", quantile(&times, 0.99)),
+            ]
+        };
+        let Starts { ordinary, low_latency } = &self.starts;
+        vec![
+            row("first sound, from the burst", sorted(ordinary, |start| start.sound)),
+            row("latency=low: WAV header", sorted(low_latency, |start| start.header)),
+            row(
+                "latency=low: first sound, which is the next block",
+                sorted(low_latency, |start| start.sound),
+            ),
+        ]
+    }
+
+    fn serving(&self) -> Vec<Vec<String>> {
+        let nobody = self.nobody();
+        self.rows
+            .iter()
+            .map(|row| {
+                let mut cells = vec![
+                    row.step.to_string(),
+                    String::new(),
+                    format!("{:.2}", row.served(|served| served.cpu.as_secs_f64() * 100.0)),
+                ];
+                if row.step.listeners > 0 {
+                    cells[1] = format!("{:.0} ms", row.interval());
+                    let (median, p99) = row.latency();
+                    let late = |share| row.served(|served| ms(served.heard.lateness(share)));
+                    let floor_late = row.floor(|floor| ms(floor.heard.lateness(0.99)));
+                    cells.extend([
+                        format!("{:.0}", row.served(|served| row.micros(served.cpu))),
+                        format!("{:.0}", row.floor(|floor| row.micros(floor.cpu))),
+                        format!("{:.2}", row.ratio()),
+                        format!("{:.2}", median.median),
+                        format!("{:.2} / {:.2}", p99.median, p99.most),
+                        format!("{:.2}", late(0.5).median),
+                        format!("{:.2}", late(0.99).median),
+                        format!("{:.2}", floor_late.median),
+                        format!("{:.0}", row.served(|served| ms(served.heard.largest_gap)).most),
+                        row.missing().to_string(),
+                    ]);
+                }
+                cells.resize(SERVING.len() - 3, String::new());
+                cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1024.0));
+                cells.push(match row.step.listeners {
+                    0 => String::new(),
+                    _ => format!("{:.1}", row.memory_of_one(nobody)),
+                });
+                cells.push(format!("{:.0}", row.served(|served| served.size.threads).median));
+                cells
+            })
+            .collect()
+    }
+
+    fn nobody(&self) -> &Row {
+        // The first step always.
+        &self.rows[0]
+    }
+
+    /// The project's targets that these figures say something about, and whether they are met.
+    fn targets(&self) -> Vec<(bool, String)> {
+        let nobody = self.nobody();
+        let mut targets = Vec::new();
+        let first = quantile(&sorted(&self.starts.ordinary, |start| start.sound), 0.5);
+        targets.push((first < 5.0, format!("first sound under 5 ms at the median: {first:.2} ms")));
+        let asked = |step: &Step| step.interval_ms.is_none();
+        for row in self.rows.iter().filter(|row| row.step.listeners > 0 && asked(&row.step)) {
+            let p99 = row.latency().1.median;
+            let what = format!(
+                "at most 1 ms from capture to socket at the 99th percentile, {}: {p99:.2} ms",
+                row.step
+            );
+            targets.push((p99 <= 1.0, what));
+        }
+        if let Some(row) = self.rows.iter().find(|row| row.step.listeners == 1 && !row.step.low_latency) {
+            let percent = row.served(|served| served.cpu.as_secs_f64() * 100.0).median;
+            targets.push((percent < 0.5, format!("one listener under 0.5 % of a core: {percent:.2} %")));
+        }
+        let most = self.options.listeners.last().copied().unwrap_or_default();
+        for row in self.rows.iter().filter(|row| row.step.listeners == most && !row.step.low_latency) {
+            let (ratio, interval) = (row.ratio().median, row.interval());
+            let what =
+                format!("at most 1.5 × the floor at {most} listeners, every {interval:.0} ms: {ratio:.2}");
+            targets.push((ratio <= 1.5, what));
+        }
+        let history = FORMAT.frames_in(HISTORY) as f64 * FORMAT.frame_bytes() as f64 / 1e6;
+        let megabytes = nobody.served(|served| served.size.rss).median * 1024.0 / 1e6;
+        targets.push((
+            megabytes <= 4.0 + history,
+            format!("at most 4 MB and the history's {history:.1} MB of memory: {megabytes:.1} MB"),
+        ));
+        if let Some(row) = self.rows.iter().find(|row| row.step.listeners == most && asked(&row.step)) {
+            let one = row.memory_of_one(nobody);
+            targets.push((one <= 24.0, format!("at most 24 KB more per listener, {most}: {one:.1} KB")));
+        }
+        let missing: u64 = self.rows.iter().map(Row::missing).sum();
+        let overruns: u64 =
+            self.rows.iter().flat_map(|row| &row.served).map(|served| served.status.overruns).sum();
+        let what = format!("nobody misses a frame: {missing} missing, {overruns} overruns of the source");
+        targets.push((missing == 0, what));
+        targets
+    }
+}
+
+fn sorted(starts: &[Start], time: impl Fn(&Start) -> Duration) -> Vec<f64> {
+    let mut times: Vec<f64> = starts.iter().map(|start| ms(time(start))).collect();
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+const SERVING: [&str; 16] = [
+    "listeners",
+    "served every",
+    "% of a core",
+    "µs of CPU per listener and s",
+    "the floor's",
+    "ratio",
+    "added ms",
+    "p99 / worst",
+    "late ms",
+    "p99",
+    "the floor's",
+    "gap ms",
+    "missing",
+    "RSS MB",
+    "KB per listener",
+    "threads",
+];
+
+const NOTES: &str = "\
+added  from capture to the kernel, from the blocks' own times, as status.json has it: the middle listener's median
+       and 99th percentile, and the worst listener's; up to a quarter octave too high, and from a listener's start on
+late   the same from the other end: later at the listener than the fastest of all blocks, with the listeners' own work
+gap    the longest that any listener got nothing;  missing  frames lost, replaced or left out, streams that ended
+
+";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Text,
+    Markdown,
+}
+
+/// A table whose first column is to the left and whose others are to the right.
+fn table(style: Style, head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let (start, between, end) = match style {
+        Style::Text => ("", "  ", ""),
+        Style::Markdown => ("| ", " | ", " |"),
+    };
+    let line = |cells: Vec<&str>| {
+        let cells = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        format!("{start}{}{end}\n", cells.collect::<Vec<_>>().join(between))
+    };
+    let mut out = line(head.to_vec());
+    let rule = |(column, width): (usize, &usize)| match (style, column) {
+        (Style::Markdown, 1..) => "-".repeat(width - 1) + ":",
+        _ => "-".repeat(*width),
+    };
+    let rules: Vec<String> = widths.iter().enumerate().map(rule).collect();
+    out += &line(rules.iter().map(String::as_str).collect());
+    for row in &rows {
+        out += &line(row.iter().map(String::as_str).collect());
+    }
+    out
+}
