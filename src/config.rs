@@ -169,7 +169,7 @@ pub struct Listeners {
 impl Default for Listeners {
     fn default() -> Listeners {
         Listeners {
-            max: 500,
+            max: 1000,
             interval: Interval::Auto,
             send_buffer: Duration::from_millis(250),
             max_lag: Duration::from_millis(2_000),
@@ -182,7 +182,8 @@ impl Default for Listeners {
 /// How often a listener is sent what has come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// As its kind of player needs it: at each block for low latency, in larger steps for the rest.
+    /// All share a budget of sends: few get each block as it comes, many some blocks at a time. See
+    /// [`http::stream`](crate::http::stream).
     Auto,
     /// At this interval, whatever it is.
     Every(Duration),
