@@ -16,7 +16,7 @@
 //! - A request that announces a large body is never dropped: tiny_http would then allocate all of it at once,
 //!   and where that much memory cannot be had the process would end.
 //! - The kernel hands over a connection only when it has sent something: one that stays silent costs nothing.
-//! - A connection that tiny_http forgets is brought back to its mind: see [`nudge`](super::nudge).
+//! - A connection that tiny_http forgets is brought back to its mind: see `nudge.rs`.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
