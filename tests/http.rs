@@ -636,6 +636,26 @@ fn what_comes_with_a_refused_request_is_never_taken_for_another_one() {
     assert_serves(&daemon);
 }
 
+#[test]
+fn a_body_that_is_announced_as_huge_harms_nobody() {
+    let daemon = Daemon::ramp("");
+    let mut listening = daemon.get("/live.wav");
+    listening.bytes(HEADER_BYTES);
+    for length in [3_000_000_000, 100_000_000_000, 1 << 50, i64::MAX as u64, u64::MAX] {
+        for request in ["POST /", "GET /healthz", "GET /live.wav", "HEAD /live.wav"] {
+            let mut stream = http::connect(daemon.address());
+            let text = format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\nbody");
+            stream.write_all(text.as_bytes()).expect("sent");
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            assert_eq!(answer, b"", "{request} with {length} bytes is not worth an answer");
+        }
+    }
+    assert_serves(&daemon);
+    assert!(ramp_of(&mut listening, 60_000).is_whole());
+    assert_eq!(daemon.listeners().len(), 1);
+}
+
 // Playlists, state and page.
 
 #[test]

@@ -13,8 +13,10 @@
 //!   its own head through tiny_http's writer, which keeps the order, and then on the socket itself.
 //! - The listening socket's options are inherited by accepted ones: a send that makes no progress ends, a
 //!   dead peer is noticed. (Never a receive timeout: it ends tiny_http's accept loop.)
+//! - A request that announces a large body is never dropped: tiny_http would then allocate all of it at once,
+//!   and where that much memory cannot be had the process would end.
 //! - The kernel hands over a connection only when it has sent something: one that stays silent costs nothing.
-//! - A connection that tiny_http forgets is brought back to its mind: see [`nudge`](super::nudge).
+//! - A connection that tiny_http forgets is brought back to its mind: see `nudge.rs`.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -41,6 +43,8 @@ use crate::os;
 const STACK: usize = 128 * 1024;
 /// Requests that may wait on one connection behind the one that is being answered.
 const MOST_WAITING: usize = 16;
+/// A body that is announced as larger than this ends the connection. Nothing here wants one.
+const LARGEST_BODY: usize = 1024 * 1024;
 /// An answer that makes no progress for so long is given up.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel holds back a connection that says nothing for so many seconds.
@@ -146,6 +150,15 @@ impl Connections {
     fn take(self: &Arc<Self>, request: Request) {
         // None only for Unix sockets, of which there are none here.
         let Some(peer) = request.remote_addr().copied() else { return };
+        if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
+            warn!("{}: announced a body of more than 1 MiB and was disconnected", stream::shown(peer));
+            if let Some(socket) = sockets::find(peer) {
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+            // What this leaks (a descriptor or two, and tiny_http's thread for the connection) is less than
+            // what its drop would do.
+            return std::mem::forget(request);
+        }
         {
             let mut waiting = self.lock();
             if let Some(queue) = waiting.get_mut(&peer) {
