@@ -363,9 +363,9 @@ impl Reader {
         self.shared.frames.load(Ordering::Relaxed).saturating_sub(self.frame)
     }
 
-    /// The number of the next block to be published.
-    pub fn next_block(&self) -> u64 {
-        self.shared.blocks.load(Ordering::Acquire)
+    /// Number of the block that the next frame to be read is in.
+    pub fn block(&self) -> u64 {
+        self.block
     }
 
     /// Copies the next frames, at most one block of them and at most as many as fit into `out`.
