@@ -155,10 +155,9 @@ impl Report<'_> {
         out += "\n";
         out += &table(style, &SERVING, self.serving());
         out += "\n";
-        out += match style {
-            Style::Text => NOTES,
-            Style::Markdown => "",
-        };
+        if style == Style::Text {
+            out += NOTES;
+        }
         for (met, target) in self.targets() {
             let bullet = if style == Style::Markdown { "- " } else { "" };
             let _ = writeln!(out, "{bullet}{}: {target}", if met { "met" } else { "NOT met" });
@@ -216,7 +215,8 @@ impl Report<'_> {
                 cells.resize(SERVING.len() - 3, String::new());
                 cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1024.0));
                 cells.push(match row.step.listeners {
-                    0 => String::new(),
+                    // What a page or two more or less make of a few would say nothing.
+                    0..10 => String::new(),
                     _ => format!("{:.1}", row.memory_of_one(nobody)),
                 });
                 cells.push(format!("{:.0}", row.served(|served| served.size.threads).median));
@@ -236,8 +236,8 @@ impl Report<'_> {
         let mut targets = Vec::new();
         let first = quantile(&sorted(&self.starts.ordinary, |start| start.sound), 0.5);
         targets.push((first < 5.0, format!("first sound under 5 ms at the median: {first:.2} ms")));
-        let asked = |step: &Step| step.interval_ms.is_none();
-        for row in self.rows.iter().filter(|row| row.step.listeners > 0 && asked(&row.step)) {
+        let default = |step: &Step| step.interval_ms.is_none();
+        for row in self.rows.iter().filter(|row| row.step.listeners > 0 && default(&row.step)) {
             let p99 = row.latency().1.median;
             let what = format!(
                 "at most 1 ms from capture to socket at the 99th percentile, {}: {p99:.2} ms",
@@ -262,7 +262,9 @@ impl Report<'_> {
             megabytes <= 4.0 + history,
             format!("at most 4 MB and the history's {history:.1} MB of memory: {megabytes:.1} MB"),
         ));
-        if let Some(row) = self.rows.iter().find(|row| row.step.listeners == most && asked(&row.step)) {
+        if let Some(row) =
+            self.rows.iter().find(|row| most >= 10 && row.step.listeners == most && default(&row.step))
+        {
             let one = row.memory_of_one(nobody);
             targets.push((one <= 24.0, format!("at most 24 KB more per listener, {most}: {one:.1} KB")));
         }
@@ -285,26 +287,29 @@ const SERVING: [&str; 16] = [
     "listeners",
     "served every",
     "% of a core",
-    "µs of CPU per listener and s",
-    "the floor's",
+    "µs/listener·s",
+    "floor's",
     "ratio",
     "added ms",
     "p99 / worst",
     "late ms",
     "p99",
-    "the floor's",
+    "floor's p99",
     "gap ms",
     "missing",
     "RSS MB",
-    "KB per listener",
+    "KB/listener",
     "threads",
 ];
 
 const NOTES: &str = "\
+µs/listener·s  CPU time of the server, user and system, for each listener and second; then the floor's for the
+       same work at the same interval, right after it, and what the one is of the other
 added  from capture to the kernel, from the blocks' own times, as status.json has it: the middle listener's median
        and 99th percentile, and the worst listener's; up to a quarter octave too high, and from a listener's start on
 late   the same from the other end: later at the listener than the fastest of all blocks, with the listeners' own work
-gap    the longest that any listener got nothing;  missing  frames lost, replaced or left out, streams that ended
+gap    the longest that any listener got nothing
+missing  frames lost, replaced or left out, and streams that ended
 
 ";
 

@@ -139,6 +139,8 @@ impl<'a> Stream<'a> {
         self.room()[..filled].copy_from_slice(&prefix);
         let (began, mut captured_at) = (monotonic_ns(), None);
         let mut left_out = self.plan.skip;
+        // Whether this listener is due: at first, and whenever it has slept.
+        let mut due = true;
         loop {
             if self.listener.has_ended() {
                 return Ok(End::Left);
@@ -151,9 +153,9 @@ impl<'a> Stream<'a> {
             let capacity = self.room().len();
             let until = capacity.min(filled.saturating_add(allowed));
             let full = until < filled + frame_bytes;
-            let read = match full {
-                true => Read::Nothing,
-                false => {
+            let read = match due && !full {
+                false => Read::Nothing,
+                true => {
                     let room = &mut self.buffer[CHUNK_HEAD..][filled..until];
                     self.reader.read(room)
                 }
@@ -182,7 +184,8 @@ impl<'a> Stream<'a> {
                 }
                 Read::Nothing if filled > 0 => {
                     self.send(filled)?;
-                    filled = 0;
+                    // What came in meanwhile waits for its turn too: a send of its own would cost as much.
+                    (filled, due) = (0, false);
                     // Only sound from after the request: what was kept for a burst is old on purpose.
                     if let Some(at) = captured_at.take().filter(|at| *at > began) {
                         self.listener.latency.note(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
@@ -192,7 +195,10 @@ impl<'a> Stream<'a> {
                     }
                 }
                 Read::Nothing if self.plan.length == Some(0) => return self.finish(),
-                Read::Nothing => self.sleep(),
+                Read::Nothing => {
+                    self.sleep();
+                    due = true;
+                }
                 Read::End => {
                     self.send(filled)?;
                     filled = 0;
@@ -262,15 +268,15 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Sleeps until this listener is due.
+    /// Sleeps until this listener is due, which is at once if that was before what it has been sent until now.
     fn sleep(&mut self) {
         let interval = self.interval();
         self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
         let block = self.format.duration_of(self.block_frames.into());
         let blocks = (interval.as_nanos() / block.as_nanos().max(1)).max(1) as u64;
-        // The next block whose number is this listener's own modulo the interval: so a thousand listeners
-        // are not all due at the same block.
-        let next = self.reader.next_block();
+        // The next block, from its own place on, whose number is this listener's own modulo the interval: so
+        // a thousand listeners are not all due at the same block.
+        let next = self.reader.block();
         let due = next + (blocks - 1 - (next + self.listener.id) % blocks);
         self.reader.wait(due, NAP);
     }
