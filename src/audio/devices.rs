@@ -9,8 +9,8 @@
 //! does not see. The identity of USB cards comes from sysfs. Whoever reads `/proc`, `/sys`, `/dev` or `/etc` here
 //! takes them from [`Roots`], so that tests can hand in a tree of their own.
 //!
-//! Beside the list: what to do when a card would not open ([`advice`]), the text of `wavecast devices`
-//! ([`listing`]), and a way to keep libasound's own messages off stderr ([`quietly`]).
+//! Beside the list: what to do when a card would not open ([`advice()`]), the text of `wavecast devices`
+//! ([`listing()`]), and a way to keep libasound's own messages off stderr ([`quietly`]).
 
 mod advice;
 mod listing;
