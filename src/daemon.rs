@@ -85,6 +85,8 @@ struct Daemon {
 /// An input and the thread that captures it.
 struct Running {
     config: config::Input,
+    /// How much its ring keeps.
+    keep: Duration,
     live: Arc<LiveInput>,
     capture: Option<Capture>,
     /// Why it was lost, and the last reason why it did not open: each is logged once.
@@ -195,11 +197,12 @@ impl Daemon {
     /// Starts, restarts and ends inputs until they are those. All that end do so before any starts: two may
     /// have changed their cards.
     fn set_inputs(&mut self, wanted: &[config::Input], settings: &config::Listeners) {
+        let keep = |config: &config::Input| config.history.max(settings.max_lag) + MARGIN;
         let mut old: Vec<(Running, Option<Feed>)> = Vec::new();
         let mut running = Vec::new();
         for mut input in std::mem::take(&mut self.inputs) {
             match wanted.iter().find(|config| config.name == input.config.name) {
-                Some(config) if *config == input.config => running.push(input),
+                Some(config) if *config == input.config && keep(config) == input.keep => running.push(input),
                 Some(_) => {
                     let feed = input.capture.take().and_then(Capture::stop);
                     old.push((input, feed));
@@ -231,13 +234,14 @@ impl Daemon {
                 None => (Arc::new(LiveInput::new(&config.name, &device)), None),
             };
             live.set_history(config.history);
-            let keep = config.history.max(settings.max_lag) + MARGIN;
+            let keep = keep(config);
             let capture = Capture::start(config.clone(), keep, Arc::clone(&live), self.sender.clone(), feed);
             if let Err(error) = &capture {
                 error!("{}: no thread to capture it: {error}", config.name);
             }
             running.push(Running {
                 config: config.clone(),
+                keep,
                 live,
                 capture: capture.ok(),
                 lost: String::new(),

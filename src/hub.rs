@@ -1,10 +1,11 @@
 //! What all threads share: the inputs that run, the listeners there are, the settings of the hour.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::audio::input::LiveInput;
-use crate::config;
+use crate::config::{self, Interval};
 use crate::http::listeners::Listeners;
 
 /// Shared by the main thread, which changes it, and every handler of a request, which reads it. No capture
@@ -16,17 +17,22 @@ pub struct Hub {
     pub listeners: Arc<Listeners>,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
+    /// The settings' interval in µs, 0 for `auto`: asked for at every wake-up of every listener.
+    interval_us: AtomicU32,
 }
 
 impl Hub {
     /// A hub without inputs.
     pub fn new(settings: config::Listeners) -> Hub {
-        Hub {
+        let hub = Hub {
             started: Instant::now(),
             listeners: Arc::default(),
             inputs: RwLock::default(),
-            settings: RwLock::new(Arc::new(settings)),
-        }
+            settings: RwLock::default(),
+            interval_us: AtomicU32::new(0),
+        };
+        hub.set_settings(settings);
+        hub
     }
 
     /// The inputs in the order of the configuration; the first is the default one.
@@ -44,6 +50,14 @@ impl Hub {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How often listeners are served now. Takes no lock.
+    pub fn interval(&self) -> Interval {
+        match self.interval_us.load(Ordering::Relaxed) {
+            0 => Interval::Auto,
+            us => Interval::Every(Duration::from_micros(us.into())),
+        }
+    }
+
     /// Puts other inputs in place.
     pub fn set_inputs(&self, inputs: Vec<Arc<LiveInput>>) {
         *self.inputs.write().unwrap_or_else(PoisonError::into_inner) = inputs;
@@ -51,6 +65,12 @@ impl Hub {
 
     /// Puts other settings in place; listeners that are there take them on as they go.
     pub fn set_settings(&self, settings: config::Listeners) {
+        let interval_us = match settings.interval {
+            Interval::Auto => 0,
+            // At least 1 ms and at most 1 s, says the configuration.
+            Interval::Every(interval) => interval.as_micros() as u32,
+        };
+        self.interval_us.store(interval_us, Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }

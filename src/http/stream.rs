@@ -285,7 +285,7 @@ impl<'a> Stream<'a> {
         if self.low_latency {
             return Duration::ZERO;
         }
-        match self.hub.settings().interval {
+        match self.hub.interval() {
             Interval::Every(interval) => interval,
             Interval::Auto => {
                 let share = Duration::from_secs(1) / SENDS_PER_SECOND;
