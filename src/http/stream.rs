@@ -348,7 +348,7 @@ pub fn log_start(listener: &Admitted) {
 /// Says that a listener left, and why.
 pub fn log_end(listener: &Admitted, end: &End) {
     let how = match end {
-        End::Complete => "got all of it",
+        End::Complete => "heard it to the end",
         End::Left => "left",
         End::Stalled => "took nothing for too long and was disconnected",
         End::TooSlow => "was too slow and was disconnected",
