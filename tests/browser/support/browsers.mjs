@@ -81,7 +81,7 @@ export class Tab {
       (audio, query) => {
         if (query) audio.setAttribute('src', audio.getAttribute('src') + query);
         const seen = (window.seen = { events: [] });
-        for (const name of ['play', 'loadstart', 'playing', 'waiting', 'stalled', 'ended', 'error', 'pause']) {
+        for (const name of ['play', 'loadstart', 'playing', 'waiting', 'stalled', 'emptied', 'ended', 'error', 'pause']) {
           audio.addEventListener(name, () => seen.events.push(name));
         }
         audio.addEventListener('play', () => {
@@ -98,6 +98,13 @@ export class Tab {
       },
       query,
     );
+    // With a new address the controls are asleep until the player has taken it in.
+    await until('the player to be ready', () => this.page.$eval(this.selector, (audio) => (
+      audio.networkState === HTMLMediaElement.NETWORK_IDLE && document.activeElement === audio
+    )));
+    await this.page.evaluate(() => new Promise((drawn) => {
+      requestAnimationFrame(() => requestAnimationFrame(drawn));
+    }));
     await this.page.keyboard.press(' ');
     return until(`${input} to play`, () => this.page.evaluate(() => window.seen.started));
   }
@@ -113,16 +120,26 @@ export class Tab {
     }));
   }
 
-  /** Checks that for so long the player's clock goes as fast as the wall's, and returns how fast that was. */
-  async playsInRealTime(seconds) {
+  /**
+   * Checks that for so long the player's clock goes as fast as the wall's, and returns how fast that was. Where the
+   * machine was too busy to play, it may try again; had it been the stream's fault, `playedOn` would tell.
+   */
+  async playsInRealTime(seconds, attempts = 3) {
     const before = await this.now();
     await pause(seconds * 1000);
     const after = await this.now();
     const speed = (after.clock - before.clock) / (after.wall - before.wall);
+    if (speed > 0.95 && speed < 1.05) return speed;
     const what = `${(after.clock - before.clock).toFixed(2)} s of sound in ${(after.wall - before.wall).toFixed(2)} s`;
-    assert.ok(speed > 0.9 && speed < 1.1, `${what}; ${JSON.stringify(after)}`);
-    assert.equal(after.error, null);
-    return speed;
+    assert.ok(attempts > 1, `${what}; ${JSON.stringify(after)}`);
+    return this.playsInRealTime(seconds, attempts - 1);
+  }
+
+  /** Checks that since it began to play it had to wait for nothing, and was never loaded anew. */
+  async playedOn() {
+    const { events, error } = await this.now();
+    assert.deepEqual({ error, last: events.at(-1) }, { error: null, last: 'playing' }, events.join(' '));
+    assert.equal(events.filter((event) => event === 'playing').length, 1, events.join(' '));
   }
 
   /** Waits until the player's clock shows so many seconds more. */

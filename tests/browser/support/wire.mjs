@@ -22,16 +22,24 @@ export class Wire {
     return this.exchanges.filter(({ target }) => target.split('?')[0] === path);
   }
 
-  /** Cuts all connections as a router does that forgot them: with a reset. New ones are welcome. */
+  /**
+   * Cuts all connections as a router does that forgot them: with a reset, and in the middle of a frame. New ones are
+   * welcome.
+   */
   reset() {
     for (const { browser, daemon } of this.#connections) {
-      browser.resetAndDestroy();
-      daemon.destroy();
+      daemon.unpipe(browser);
+      daemon.once('data', (data) => {
+        // Without a chunk's end, which is two bytes, and one byte of sound. Then time to take in what was sent.
+        browser.write(data.subarray(0, -3));
+        setTimeout(() => browser.resetAndDestroy(), 50);
+      });
+      daemon.resume();
     }
   }
 
   close() {
-    this.reset();
+    for (const { browser } of this.#connections) browser.destroy();
     return new Promise((resolve) => this.server.close(resolve));
   }
 
