@@ -106,7 +106,9 @@ fn each_player_gets_the_sizes_that_it_copes_with() {
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
         let mut response = daemon.get_with("/live.wav", &headers);
-        assert_eq!(response.status, 200, "{agent:?}");
+        // Firefox comes back after a reset only to what it got as a range.
+        let status = if agent == Some(FIREFOX) { 206 } else { 200 };
+        assert_eq!(response.status, status, "{agent:?}");
         let header = response.bytes(HEADER_BYTES);
         assert_eq!(header, wav_header(2, 44_100, 16, riff, data), "{agent:?}");
         assert!(ramp_of(&mut response, 1000).is_whole());

@@ -223,7 +223,7 @@ fn another_rate_ends_its_listeners_cleanly_and_the_next_get_it() {
     let mut ramp = SynthRamp::new(2, 2);
     ramp.feed(&sound);
     assert!(ramp.is_whole());
-    daemon.wait_for_log("got all of it after");
+    daemon.wait_for_log("heard it to the end after");
     let header = daemon.get("/live.wav").bytes(HEADER_BYTES);
     assert_eq!((header[22], &header[24..28]), (1, &48_000u32.to_le_bytes()[..]));
 }

@@ -292,7 +292,7 @@ fn nothing_is_left_out_of_a_recording_while_it_is_kept() {
     let mut ramp = SynthRamp::new(4, 2);
     ramp.feed(&sound);
     assert_eq!((ramp.frames, ramp.is_whole()), (4 * RATE, true), "{:?}", ramp.holes);
-    daemon.wait_for_log("(recorder) got all of it after 4 s");
+    daemon.wait_for_log("(recorder) heard it to the end after 4 s");
 }
 
 #[test]
