@@ -583,7 +583,7 @@ fn an_input_that_was_never_open_says_so_and_when_to_come_again() {
     let health = daemon.get("/healthz");
     assert_eq!(health.status, 503);
     assert_eq!(health.text(), format!("live is waiting: {problem}\n"));
-    assert!(daemon.get("/").text().contains("No sound yet."));
+    assert!(daemon.get("/").text().contains("No sound yet"));
     // Its neighbour is heard, and playlists are there for when it comes.
     daemon.wait_for_state("tone", "capturing");
     assert_eq!(daemon.get("/tone.wav").bytes(4), b"RIFF");
