@@ -239,7 +239,8 @@ impl Framing {
                     self.head.push(*first);
                     bytes = rest;
                     if self.head.ends_with(b"\r\n\r\n") {
-                        assert!(self.head.starts_with(b"HTTP/1.1 200 "), "the server refused");
+                        let status = self.head.starts_with(b"HTTP/1.1 200 ");
+                        assert!(status, "the server refused: {}", String::from_utf8_lossy(&self.head));
                         let head = self.head.to_ascii_lowercase();
                         self.chunked = head.windows(26).any(|line| line == b"transfer-encoding: chunked");
                         self.part = if self.chunked { Part::Size(0) } else { Part::Body(usize::MAX) };

@@ -257,7 +257,8 @@ fn daemon(interval_ms: Option<u32>) -> Daemon {
             FORMAT.sample.name()
         ),
     );
-    daemon.wait_for_state("live", "capturing");
+    // Its format is known from when there is a stream to listen to.
+    support::wait_for("a stream", || daemon.input("live")["format"].is_object().then_some(()));
     daemon
 }
 
