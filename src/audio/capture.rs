@@ -82,7 +82,8 @@ impl Capture {
         events: Sender<Event>,
         feed: Option<Feed>,
     ) -> io::Result<Capture> {
-        let (stop, stopped) = bounded(0);
+        // One place, though nothing is ever sent: asking a channel without any takes a lock.
+        let (stop, stopped) = bounded(1);
         let name = format!("capture {}", input.name);
         let thread = CaptureThread { config, keep, input, events, stopped, feed, pause: Duration::ZERO };
         let thread = thread::Builder::new().name(name).spawn(move || thread.run())?;
