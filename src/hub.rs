@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
+use crate::http::convoy::Convoys;
 use crate::http::listeners::Listeners;
 
 /// Shared by the main thread, which changes it, and every handler of a request, which reads it. No capture
@@ -15,6 +16,8 @@ pub struct Hub {
     pub started: Instant,
     /// Who listens.
     pub listeners: Arc<Listeners>,
+    /// Those of them that keep up.
+    pub convoys: Convoys,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
     /// The settings' interval in µs, 0 for `auto`: asked for at every wake-up of every listener.
@@ -27,6 +30,7 @@ impl Hub {
         let hub = Hub {
             started: Instant::now(),
             listeners: Arc::default(),
+            convoys: Convoys::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
             interval_us: AtomicU32::new(0),

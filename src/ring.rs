@@ -299,6 +299,11 @@ impl Ring {
         self.shared.close();
     }
 
+    /// Whether it is the same ring.
+    pub fn is(&self, other: &Ring) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether the writer is gone.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
@@ -342,7 +347,19 @@ pub enum Read {
     End,
 }
 
-/// One reader's place in the ring.
+/// A place in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The block to read next.
+    pub block: u64,
+    /// How many of its frames were read already.
+    offset: u32,
+    /// Index of the frame to read next.
+    pub frame: u64,
+}
+
+/// One reader, and its place in the ring.
+#[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
     /// The block to read next, and how many of its frames were read already.
@@ -363,9 +380,24 @@ impl Reader {
         self.shared.frames.load(Ordering::Relaxed).saturating_sub(self.frame)
     }
 
-    /// Number of the block that the next frame to be read is in.
-    pub fn block(&self) -> u64 {
-        self.block
+    /// The format of what is read.
+    pub fn format(&self) -> StreamFormat {
+        self.shared.format
+    }
+
+    /// The number of the next block to be published.
+    pub fn next_block(&self) -> u64 {
+        self.shared.blocks.load(Ordering::Acquire)
+    }
+
+    /// Where this reader is.
+    pub fn place(&self) -> Place {
+        Place { block: self.block, offset: self.offset, frame: self.frame }
+    }
+
+    /// Goes to where another reader of the same ring is.
+    pub fn go_to(&mut self, place: Place) {
+        Place { block: self.block, offset: self.offset, frame: self.frame } = place;
     }
 
     /// Copies the next frames, at most one block of them and at most as many as fit into `out`.

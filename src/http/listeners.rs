@@ -41,6 +41,11 @@ impl Listener {
         os::unacknowledged(&self.socket)
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Whether it was told to end.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
@@ -150,6 +155,13 @@ impl Listeners {
 pub struct Admitted {
     listener: Arc<Listener>,
     list: Arc<Listeners>,
+}
+
+impl Admitted {
+    /// The listener itself.
+    pub fn shared(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener)
+    }
 }
 
 impl std::ops::Deref for Admitted {

@@ -1,10 +1,13 @@
 //! Sound goes out; knows nothing of ALSA.
 //!
 //! A request's way: [`server`] → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
-//! [`plan`] (what exactly goes out) → [`stream`] (ring → socket); for everything else a short answer
+//! [`plan`] (what exactly goes out) → [`stream`] (ring → socket) and, for all who keep up together,
+//! [`convoy`]; for everything else a short answer
 //! ([`page`], [`status`], [`playlist`]).
 
 mod answer;
+mod chunk;
+pub mod convoy;
 pub mod listeners;
 mod nudge;
 pub mod page;

@@ -1,14 +1,15 @@
 //! One listener: ring → socket.
 //!
-//! A listener's thread sleeps until a block is there that it is due for, takes everything that has come in
-//! since, and hands it to the kernel in one piece: chunk head, sound and chunk end in a single system call.
-//! It allocates nothing once it runs, holds no lock, and what it does costs nobody else anything.
+//! A listener's thread sends what it begins with (a burst, or sound from some time ago) until it has caught up
+//! with the live edge. Then it gets into the [convoy](super::convoy) of those who keep up, where one thread
+//! sends for all, and sleeps until it gets off: because the player takes sound too slowly, or went away, or
+//! the input ended. It holds no lock that anybody waits for, and what it does costs nobody else anything.
 //!
 //! # How often
 //!
-//! What a listener costs is wake-ups and sends, not bytes. So all ordinary listeners share a budget of
-//! [`SENDS_PER_SECOND`]: few of them get every block as it comes, many get some blocks at a time, up to
-//! [`LONGEST_INTERVAL`]. A low-latency listener gets every block at once, always.
+//! What listeners cost is sends, not bytes. So all ordinary ones share a budget of [`SENDS_PER_SECOND`]: few
+//! of them get every block as it comes, many get some blocks at a time, up to [`LONGEST_INTERVAL`]. A
+//! low-latency listener gets every block at once, always.
 //!
 //! # Who is too slow
 //!
@@ -25,6 +26,8 @@ use std::time::Duration;
 use log::{info, warn};
 use rustix::net::sockopt;
 
+use super::chunk::{self, Chunk};
+use super::convoy::Convoy;
 use super::listeners::Admitted;
 use super::plan::Plan;
 use crate::audio::format::StreamFormat;
@@ -42,10 +45,6 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sound that goes out in one system call, at the most.
 const MOST_BYTES: usize = 64 * 1024;
-/// Room for the size of a chunk: eight hexadecimal digits and a line end.
-const CHUNK_HEAD: usize = 10;
-const CHUNK_END: &[u8] = b"\r\n";
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// A sleeping listener looks this often whether it was told to end.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -73,8 +72,9 @@ pub struct Stream<'a> {
     block_frames: u32,
     plan: Plan,
     low_latency: bool,
-    /// Chunk head, sound, chunk end.
-    buffer: Vec<u8>,
+    /// Bytes that go out in one system call, at the most.
+    capacity: usize,
+    convoy: Arc<Convoy>,
     /// Frames it may be behind: what it began with and what is configured.
     allowed_lag: u64,
     warned: bool,
@@ -116,7 +116,8 @@ impl<'a> Stream<'a> {
             reader,
             plan,
             low_latency,
-            buffer: vec![0; CHUNK_HEAD + capacity + CHUNK_END.len()],
+            capacity,
+            convoy: hub.convoys.of(ring),
             allowed_lag,
             warned: false,
         }
@@ -134,46 +135,20 @@ impl<'a> Stream<'a> {
     }
 
     fn send_all(&mut self) -> io::Result<End> {
-        let prefix = std::mem::take(&mut self.plan.prefix);
-        let mut filled = prefix.len();
-        self.room()[..filled].copy_from_slice(&prefix);
+        let mut chunk = Chunk::new(self.capacity);
+        chunk.push(&std::mem::take(&mut self.plan.prefix));
         let (began, mut captured_at) = (monotonic_ns(), None);
-        let mut left_out = self.plan.skip;
-        // Whether this listener is due: at first, and whenever it has slept.
-        let mut due = true;
+        let frame_bytes = self.format.frame_bytes();
         loop {
             if self.listener.has_ended() {
                 return Ok(End::Left);
             }
-            // What the plan still allows, rounded up to the frame; the rest of a last frame is cut below.
-            let frame_bytes = self.format.frame_bytes();
-            let allowed = self.plan.length.map_or(usize::MAX, |length| {
-                usize::try_from(length.div_ceil(frame_bytes as u64)).map_or(usize::MAX, |f| f * frame_bytes)
-            });
-            let capacity = self.room().len();
-            let until = capacity.min(filled.saturating_add(allowed));
-            let full = until < filled + frame_bytes;
-            let read = match due && !full {
-                false => Read::Nothing,
-                true => {
-                    let room = &mut self.buffer[CHUNK_HEAD..][filled..until];
-                    self.reader.read(room)
-                }
-            };
+            let room = self.allowed(chunk.room());
+            let read = if room.len() < frame_bytes { Read::Nothing } else { self.reader.read(room) };
             match read {
                 Read::Block { frames, captured_at: at } => {
-                    let mut bytes = frames * frame_bytes;
-                    if left_out > 0 {
-                        let sound = filled..filled + bytes;
-                        self.room()[sound].copy_within(left_out.., 0);
-                        bytes -= std::mem::take(&mut left_out);
-                    }
-                    if let Some(length) = &mut self.plan.length {
-                        bytes = bytes.min(usize::try_from(*length).unwrap_or(usize::MAX));
-                        *length -= bytes as u64;
-                    }
+                    self.take(&mut chunk, frames * frame_bytes);
                     self.listener.sent.fetch_add(frames as u64, Ordering::Relaxed);
-                    filled += bytes;
                     captured_at = Some(at);
                 }
                 Read::Lapped { lost } => {
@@ -182,10 +157,8 @@ impl<'a> Stream<'a> {
                         return Ok(end);
                     }
                 }
-                Read::Nothing if filled > 0 => {
-                    self.send(filled)?;
-                    // What came in meanwhile waits for its turn too: a send of its own would cost as much.
-                    (filled, due) = (0, false);
+                Read::Nothing if chunk.len() > 0 => {
+                    self.send(&mut chunk)?;
                     // Only sound from after the request: what was kept for a burst is old on purpose.
                     if let Some(at) = captured_at.take().filter(|at| *at > began) {
                         self.listener.latency.note(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
@@ -195,13 +168,16 @@ impl<'a> Stream<'a> {
                     }
                 }
                 Read::Nothing if self.plan.length == Some(0) => return self.finish(),
+                // A recording goes its own way to its end, and so does a frame that has to be cut.
+                Read::Nothing if self.plan.length.is_some() || self.plan.skip > 0 => self.sleep(),
                 Read::Nothing => {
-                    self.sleep();
-                    due = true;
+                    // It may be hours until this one needs a buffer of its own again.
+                    drop(chunk);
+                    self.ride()?;
+                    chunk = Chunk::new(self.capacity);
                 }
                 Read::End => {
-                    self.send(filled)?;
-                    filled = 0;
+                    self.send(&mut chunk)?;
                     if !self.move_on() {
                         return self.finish();
                     }
@@ -210,31 +186,54 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The part of the buffer that sound goes into.
-    fn room(&mut self) -> &mut [u8] {
-        let end = self.buffer.len() - CHUNK_END.len();
-        &mut self.buffer[CHUNK_HEAD..end]
+    /// The part of the room that the plan allows to be used: up to the end of the last frame, the rest of
+    /// which is cut off when it was read.
+    fn allowed<'r>(&self, room: &'r mut [u8]) -> &'r mut [u8] {
+        let frame_bytes = self.format.frame_bytes();
+        let allowed = self.plan.length.map_or(usize::MAX, |length| {
+            let frames = usize::try_from(length.div_ceil(frame_bytes as u64)).unwrap_or(usize::MAX);
+            frames.saturating_mul(frame_bytes)
+        });
+        let length = room.len().min(allowed);
+        &mut room[..length]
     }
 
-    /// Sends so many bytes from the beginning of [`room`](Self::room) with one system call, unless the kernel
-    /// takes only a part of them.
-    fn send(&mut self, bytes: usize) -> io::Result<()> {
-        if bytes == 0 {
-            return Ok(());
+    /// Counts so many bytes that were read into the chunk's room, without what the plan leaves out.
+    fn take(&mut self, chunk: &mut Chunk, mut bytes: usize) {
+        if self.plan.skip > 0 {
+            chunk.room()[..bytes].copy_within(self.plan.skip.., 0);
+            bytes -= std::mem::take(&mut self.plan.skip);
         }
-        let (mut from, mut to) = (CHUNK_HEAD, CHUNK_HEAD + bytes);
-        if self.plan.chunked {
-            self.buffer[to..to + CHUNK_END.len()].copy_from_slice(CHUNK_END);
-            to += CHUNK_END.len();
-            from = put_chunk_head(&mut self.buffer[..CHUNK_HEAD], bytes);
+        if let Some(length) = &mut self.plan.length {
+            bytes = bytes.min(usize::try_from(*length).unwrap_or(usize::MAX));
+            *length -= bytes as u64;
         }
-        // The time limit is the socket's: each write that brings no progress for so long fails.
-        (&mut &*self.socket).write_all(&self.buffer[from..to])
+        chunk.add(bytes);
+    }
+
+    /// Sends the chunk and empties it. The time limit is the socket's: each write that brings no progress for
+    /// so long fails.
+    fn send(&mut self, chunk: &mut Chunk) -> io::Result<()> {
+        (&mut &*self.socket).write_all(chunk.bytes(self.plan.chunked))?;
+        chunk.clear();
+        Ok(())
+    }
+
+    /// Lets the convoy send for this listener as long as it keeps up.
+    fn ride(&mut self) -> io::Result<()> {
+        let listener = self.listener.shared();
+        let reader = self.reader.clone();
+        let ride = self.convoy.ride(self.hub, listener, reader, self.plan.chunked, self.low_latency);
+        self.reader = ride.reader;
+        if ride.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        (&mut &*self.socket).write_all(&ride.unsent)
     }
 
     fn finish(&mut self) -> io::Result<End> {
         if self.plan.chunked {
-            (&mut &*self.socket).write_all(LAST_CHUNK)?;
+            (&mut &*self.socket).write_all(chunk::LAST)?;
         }
         Ok(End::Complete)
     }
@@ -268,31 +267,12 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Sleeps until this listener is due, which is at once if that was before what it has been sent until now.
+    /// Sleeps until there is as much as an interval brings.
     fn sleep(&mut self) {
-        let interval = self.interval();
+        let interval = if self.low_latency { Duration::ZERO } else { interval(self.hub) };
         self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
-        let block = self.format.duration_of(self.block_frames.into());
-        let blocks = (interval.as_nanos() / block.as_nanos().max(1)).max(1) as u64;
-        // The next block, from its own place on, whose number is this listener's own modulo the interval: so
-        // a thousand listeners are not all due at the same block.
-        let next = self.reader.block();
-        let due = next + (blocks - 1 - (next + self.listener.id) % blocks);
-        self.reader.wait(due, NAP);
-    }
-
-    fn interval(&self) -> Duration {
-        if self.low_latency {
-            return Duration::ZERO;
-        }
-        match self.hub.interval() {
-            Interval::Every(interval) => interval,
-            Interval::Auto => {
-                let share = Duration::from_secs(1) / SENDS_PER_SECOND;
-                let listeners = self.hub.listeners.count() as u32;
-                (share * listeners).min(LONGEST_INTERVAL)
-            }
-        }
+        let blocks = blocks_in(interval, self.format, self.block_frames);
+        self.reader.wait(self.reader.place().block + blocks - 1, NAP);
     }
 
     /// Goes on with the input's next ring, if there is one with the same format: when the configuration was
@@ -301,6 +281,7 @@ impl<'a> Stream<'a> {
         match self.input.ring() {
             Some(ring) if !ring.is_closed() && ring.format() == self.format => {
                 self.block_frames = ring.block_frames();
+                self.convoy = self.hub.convoys.of(&ring);
                 self.reader = ring.reader(self.plan.lag_target.unwrap_or(0));
                 true
             }
@@ -309,19 +290,21 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Writes a chunk's size so that it ends where the sound begins, and returns where it begins.
-fn put_chunk_head(head: &mut [u8], bytes: usize) -> usize {
-    let mut at = head.len() - 2;
-    head[at..].copy_from_slice(b"\r\n");
-    let mut rest = bytes;
-    loop {
-        at -= 1;
-        head[at] = b"0123456789abcdef"[rest % 16];
-        rest /= 16;
-        if rest == 0 {
-            return at;
+/// How often ordinary listeners are served now.
+pub(super) fn interval(hub: &Hub) -> Duration {
+    match hub.interval() {
+        Interval::Every(interval) => interval,
+        Interval::Auto => {
+            let share = Duration::from_secs(1) / SENDS_PER_SECOND;
+            (share * hub.listeners.count() as u32).min(LONGEST_INTERVAL)
         }
     }
+}
+
+/// How many whole blocks come in that time; at least 1.
+pub(super) fn blocks_in(interval: Duration, format: StreamFormat, block_frames: u32) -> u64 {
+    let block = format.duration_of(block_frames.into());
+    (interval.as_nanos() / block.as_nanos().max(1)).max(1) as u64
 }
 
 /// Bounds what waits in the kernel for a slow player, and how long a send may wait for one.
@@ -364,18 +347,4 @@ pub fn log_end(listener: &Admitted, end: &End) {
         listener.player,
         listener.since.elapsed().as_secs_f64()
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_head_ends_where_the_sound_begins() {
-        for (bytes, text) in [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65_536, "10000\r\n")] {
-            let mut head = [b'.'; CHUNK_HEAD];
-            let at = put_chunk_head(&mut head, bytes);
-            assert_eq!(&head[at..], text.as_bytes());
-        }
-    }
 }

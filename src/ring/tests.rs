@@ -155,7 +155,7 @@ fn read_all(mut reader: Reader, format: StreamFormat, pause: impl Fn(u64)) -> (u
                 lost_in_all += lost;
             }
             Read::Nothing => {
-                reader.wait(reader.block(), Duration::from_millis(100));
+                reader.wait(reader.place().block, Duration::from_millis(100));
             }
             Read::End => return (got, lost_in_all),
         }
