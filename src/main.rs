@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wavecast::audio::devices::{self, Roots};
 use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
 use wavecast::config::Config;
-use wavecast::{daemon, logging};
+use wavecast::{daemon, logging, os};
 
 /// What exit codes mean: those of sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
+    os::lean_heap();
     let config = match load(&cli) {
         Ok(config) => config,
         Err(error) => return fail(EX_CONFIG, &error),

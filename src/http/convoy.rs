@@ -10,7 +10,8 @@
 //! costs its own thread's time and nobody else's. When the leader's own listener gets off, it finishes the
 //! round and wakes another one to lead.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -28,23 +29,35 @@ use crate::ring::{Place, Read, Reader, Ring};
 
 /// The leader's buffer: more than the longest interval brings in nearly every format.
 const BUFFER: usize = 64 * 1024;
+/// So many are due at the same block before another block is used too: a wake-up costs as much as some sends,
+/// but the last one of a thousand would hear of a block too late.
+const GROUP: usize = 16;
 /// The leader looks this often whether something is wrong with the ring.
 const NAP: Duration = Duration::from_secs(1);
 /// And a sleeper whether nobody leads, which should not happen.
 const LONG_NAP: Duration = Duration::from_secs(10);
 
-/// The convoys there are, one for each ring that somebody listens to.
+/// The convoys there are: for each ring that somebody listens to one of ordinary listeners and one of
+/// low-latency ones, so that all in a convoy are served equally often.
 #[derive(Default)]
 pub struct Convoys(Mutex<Vec<Weak<Convoy>>>);
 
 impl Convoys {
-    /// The convoy of that ring.
-    pub fn of(&self, ring: &Ring) -> Arc<Convoy> {
+    /// The convoy of those listeners of that ring.
+    pub fn of(&self, ring: &Ring, low_latency: bool) -> Arc<Convoy> {
         let mut convoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = convoys.iter().filter_map(Weak::upgrade).find(|convoy| convoy.ring.is(ring));
+        let found = convoys
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|convoy| convoy.ring.is(ring) && convoy.low_latency == low_latency);
         found.unwrap_or_else(|| {
-            let convoy =
-                Arc::new(Convoy { ring: ring.clone(), led: AtomicBool::new(false), seats: Mutex::default() });
+            let convoy = Arc::new(Convoy {
+                ring: ring.clone(),
+                low_latency,
+                led: AtomicBool::new(false),
+                next: AtomicU64::new(0),
+                seats: Mutex::default(),
+            });
             convoys.retain(|convoy| convoy.strong_count() > 0);
             convoys.push(Arc::downgrade(&convoy));
             convoy
@@ -55,8 +68,11 @@ impl Convoys {
 /// The listeners of one ring that keep up.
 pub struct Convoy {
     ring: Ring,
+    low_latency: bool,
     /// Whether somebody leads.
     led: AtomicBool,
+    /// The first block that no round was made for yet: a successor goes on from there.
+    next: AtomicU64,
     seats: Mutex<Vec<Arc<Seat>>>,
 }
 
@@ -64,7 +80,6 @@ pub struct Convoy {
 struct Seat {
     listener: Arc<Listener>,
     chunked: bool,
-    low_latency: bool,
     ride: Mutex<Ride>,
     /// One of the values below; its thread sleeps on it.
     signal: AtomicU32,
@@ -90,22 +105,15 @@ pub struct Ride {
 impl Convoy {
     /// Takes a listener on board that has nothing left to send, and returns when it got off: its send did not
     /// take everything, its connection failed, it was lapped, or the ring was closed.
-    pub fn ride(
-        &self,
-        hub: &Hub,
-        listener: Arc<Listener>,
-        reader: Reader,
-        chunked: bool,
-        low_latency: bool,
-    ) -> Ride {
+    pub fn ride(&self, hub: &Hub, listener: Arc<Listener>, reader: Reader, chunked: bool) -> Ride {
         let ride = Mutex::new(Ride { reader, unsent: Vec::new(), failed: false });
-        let seat = Arc::new(Seat { listener, chunked, low_latency, ride, signal: AtomicU32::new(ON) });
+        let seat = Arc::new(Seat { listener, chunked, ride, signal: AtomicU32::new(ON) });
         self.lock().push(Arc::clone(&seat));
+        let _boarded = Boarded { convoy: self, seat: &seat };
         while seat.signal.load(Ordering::Acquire) != OFF {
             // Whoever stops to lead looks for a successor afterwards, and finds this one if this fails.
             if !self.led.swap(true, Ordering::AcqRel) {
-                let leader = Leader { convoy: self };
-                leader.lead(hub, &seat);
+                Leader { convoy: self, own: &seat }.lead(hub);
             } else {
                 seat.sleep();
             }
@@ -137,15 +145,32 @@ impl Seat {
     }
 }
 
+/// Takes a seat away whose thread panicked: it could not lead if it were called to.
+struct Boarded<'a> {
+    convoy: &'a Convoy,
+    seat: &'a Arc<Seat>,
+}
+
+impl Drop for Boarded<'_> {
+    fn drop(&mut self) {
+        if self.seat.signal.load(Ordering::Acquire) != OFF {
+            self.convoy.lock().retain(|seat| !Arc::ptr_eq(seat, self.seat));
+        }
+    }
+}
+
 /// Leads as long as it is there, and calls a successor when it goes, also when it goes by a panic.
 struct Leader<'a> {
     convoy: &'a Convoy,
+    own: &'a Arc<Seat>,
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         self.convoy.led.store(false, Ordering::Release);
-        if let Some(seat) = self.convoy.lock().first() {
+        // One that is off is not among them, so this cannot call it back.
+        let seats = self.convoy.lock();
+        if let Some(seat) = seats.iter().find(|seat| !Arc::ptr_eq(seat, self.own)) {
             seat.wake(LEAD);
         }
     }
@@ -163,52 +188,65 @@ struct Parcel {
 }
 
 impl Leader<'_> {
-    /// Makes one round for each block until its own listener gets off.
-    fn lead(&self, hub: &Hub, own: &Seat) {
+    /// Makes a round whenever somebody is due, until its own listener gets off.
+    fn lead(&self, hub: &Hub) {
         let ring = &self.convoy.ring;
         let clock = ring.reader(0);
-        let frame_bytes = ring.format().frame_bytes();
         let mut parcel = Parcel {
-            chunk: Chunk::new(BUFFER.max(frame_bytes)),
+            chunk: Chunk::new(BUFFER.max(ring.format().frame_bytes())),
             from: u64::MAX,
             to: clock.place(),
             frames: 0,
             captured_at: 0,
             is_all: false,
         };
-        let mut next = clock.next_block();
-        while own.signal.load(Ordering::Acquire) != OFF {
-            clock.wait(next, NAP);
+        let mut next = self.convoy.next.load(Ordering::Relaxed);
+        let mut due = next;
+        while self.own.signal.load(Ordering::Acquire) != OFF {
+            clock.wait(due, NAP);
             let published = clock.next_block();
-            if published > next || ring.is_closed() {
-                self.round(hub, next..published, &mut parcel);
+            if published > due || ring.is_closed() {
+                due = self.round(hub, next..published, &mut parcel);
+                next = published;
+                self.convoy.next.store(next, Ordering::Relaxed);
             }
-            next = published;
         }
     }
 
-    fn round(&self, hub: &Hub, blocks: std::ops::Range<u64>, parcel: &mut Parcel) {
-        let ring = &self.convoy.ring;
+    /// Serves all who were due at one of these blocks, and returns the first block after them at which
+    /// somebody is.
+    fn round(&self, hub: &Hub, blocks: Range<u64>, parcel: &mut Parcel) -> u64 {
+        let Convoy { ring, low_latency, .. } = self.convoy;
         let closed = ring.is_closed();
-        let ordinary = super::stream::interval(hub);
+        let interval = if *low_latency { Duration::ZERO } else { super::stream::interval(hub) };
+        let every = blocks_in(interval, ring.format(), ring.block_frames());
         // What was sent in the last round was read up to another edge.
         parcel.from = u64::MAX;
-        self.convoy.lock().retain(|seat| {
-            let interval = if seat.low_latency { Duration::ZERO } else { ordinary };
-            let every = blocks_in(interval, ring.format(), ring.block_frames());
-            // The first block from there on whose number is this listener's own modulo the interval: so a
-            // thousand listeners are not all due at the same block.
-            let due = blocks.start + (every - 1 - (blocks.start + seat.listener.id) % every);
-            let stays = !closed && (due >= blocks.end || seat.serve(parcel, interval));
-            if !stays {
-                seat.wake(OFF);
+        // Who gets on before the next round is waited for no longer than it may be.
+        let mut soonest = blocks.end + every - 1;
+        let mut seats = self.convoy.lock();
+        let groups = seats.len().div_ceil(GROUP) as u64;
+        seats.retain(|seat| {
+            let due = seat.due(blocks.start, every, groups) < blocks.end;
+            let stays = !closed && (!due || seat.serve(parcel, interval));
+            match stays {
+                true => soonest = soonest.min(seat.due(blocks.end, every, groups)),
+                false => seat.wake(OFF),
             }
             stays
         });
+        soonest
     }
 }
 
 impl Seat {
+    /// The first block from `from` on at which this listener is due, if it is at one block in `every`.
+    fn due(&self, from: u64, every: u64, groups: u64) -> u64 {
+        let groups = groups.clamp(1, every);
+        let at = self.listener.id % groups * every / groups;
+        from + (at + every - from % every) % every
+    }
+
     /// Sends everything up to the live edge; `false` if not all of it could be sent at once.
     fn serve(&self, parcel: &mut Parcel, interval: Duration) -> bool {
         let mut ride = self.ride.lock().unwrap_or_else(PoisonError::into_inner);

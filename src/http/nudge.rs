@@ -21,9 +21,11 @@ use super::sockets;
 
 /// A request that lies unread for so long is forgotten: a thread that has it would have read it.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// Looked after this time even if nobody has asked for anything: those that came with a forgotten one may be
-/// slow to ask, or never do.
+/// While there are connections that have not asked for anything yet, it is looked after this time: those that
+/// came with a forgotten one may be slow to ask, or never do.
 const ROUND: Duration = Duration::from_millis(200);
+/// And after this time while there are none.
+const IDLE_ROUND: Duration = Duration::from_millis(700);
 /// And so much longer than a look takes: with thousands of connections it is not for nothing.
 const LEISURE: u32 = 200;
 
@@ -35,25 +37,28 @@ pub(super) fn start(
     served: impl Fn(&SocketAddr) -> bool + Send + 'static,
 ) -> io::Result<()> {
     thread::Builder::new().name("nudge".to_owned()).stack_size(64 * 1024).spawn(move || {
+        // All that have no handler; and of those, whose request nobody reads.
+        let look = || -> (usize, Vec<SocketAddr>) {
+            let mut accepted = sockets::accepted(address.port());
+            accepted.retain(|socket| !served(&socket.peer));
+            let unread = accepted.iter().filter(|socket| socket.unread);
+            (accepted.len(), unread.map(|socket| socket.peer).collect())
+        };
         let mut round = ROUND;
         while asked.recv_timeout(round) != Err(RecvTimeoutError::Disconnected) {
-            let unread = || -> Vec<SocketAddr> {
-                let mut peers = sockets::unread(address.port());
-                peers.retain(|peer| !served(peer));
-                peers
-            };
             let began = Instant::now();
-            let mut suspects = unread();
-            round = ROUND.max(began.elapsed() * LEISURE);
+            let (mut strangers, mut suspects) = look();
+            let took = began.elapsed();
             while !suspects.is_empty() {
                 thread::sleep(PATIENCE);
-                let now = unread();
+                let (strangers_now, now) = look();
                 for peer in suspects.iter().filter(|peer| now.contains(peer)) {
                     debug!("{peer}: its request was left lying");
                     nudge(address);
                 }
-                suspects = now;
+                (strangers, suspects) = (strangers_now, now);
             }
+            round = if strangers > 0 { ROUND } else { IDLE_ROUND }.max(took * LEISURE);
         }
     })?;
     Ok(())

@@ -18,21 +18,30 @@ pub(super) fn find(peer: SocketAddr) -> Option<TcpStream> {
     (peer_of(socket.as_fd()) == Some(peer)).then(|| TcpStream::from(socket))
 }
 
-/// The peers of all connections to that port of ours which have sent something that nobody has read yet.
-pub(super) fn unread(port: u16) -> Vec<SocketAddr> {
-    let peers = descriptors().filter_map(|number| {
+/// A connection that tiny_http has accepted.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Accepted {
+    /// Whose it is.
+    pub(super) peer: SocketAddr,
+    /// Whether it has sent something that nobody has read yet.
+    pub(super) unread: bool,
+}
+
+/// All connections to that port of ours.
+pub(super) fn accepted(port: u16) -> Vec<Accepted> {
+    let sockets = descriptors().filter_map(|number| {
         os::with_descriptor(number, |socket| {
             let peer = peer_of(socket)?;
             let local: SocketAddr = rustix::net::getsockname(socket).ok()?.try_into().ok()?;
-            let unread = local.port() == port && rustix::io::ioctl_fionread(socket).ok()? > 0;
-            unread.then_some(peer)
+            let unread = rustix::io::ioctl_fionread(socket).ok()? > 0;
+            (local.port() == port).then_some(Accepted { peer, unread })
         })
     });
-    let mut peers: Vec<SocketAddr> = peers.collect();
-    // tiny_http holds each socket twice.
-    peers.sort_unstable();
-    peers.dedup();
-    peers
+    let mut sockets: Vec<Accepted> = sockets.collect();
+    // tiny_http holds each of them twice.
+    sockets.sort_unstable();
+    sockets.dedup_by_key(|socket| socket.peer);
+    sockets
 }
 
 fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
@@ -71,13 +80,14 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let mut client = TcpStream::connect(address).expect("it listens");
         let (mut server, peer) = listener.accept().expect("a client");
-        assert_eq!(unread(address.port()), []);
+        let accepted = || accepted(address.port());
+        assert_eq!(accepted(), [Accepted { peer, unread: false }]);
         client.write_all(b"hello").expect("sent");
-        while unread(address.port()).is_empty() {
+        while accepted() == [Accepted { peer, unread: false }] {
             std::thread::yield_now();
         }
-        assert_eq!(unread(address.port()), [peer]);
+        assert_eq!(accepted(), [Accepted { peer, unread: true }]);
         server.read_exact(&mut [0; 5]).expect("it was sent");
-        assert_eq!(unread(address.port()), []);
+        assert_eq!(accepted(), [Accepted { peer, unread: false }]);
     }
 }

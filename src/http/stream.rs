@@ -117,7 +117,7 @@ impl<'a> Stream<'a> {
             plan,
             low_latency,
             capacity,
-            convoy: hub.convoys.of(ring),
+            convoy: hub.convoys.of(ring, low_latency),
             allowed_lag,
             warned: false,
         }
@@ -223,7 +223,7 @@ impl<'a> Stream<'a> {
     fn ride(&mut self) -> io::Result<()> {
         let listener = self.listener.shared();
         let reader = self.reader.clone();
-        let ride = self.convoy.ride(self.hub, listener, reader, self.plan.chunked, self.low_latency);
+        let ride = self.convoy.ride(self.hub, listener, reader, self.plan.chunked);
         self.reader = ride.reader;
         if ride.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -281,7 +281,7 @@ impl<'a> Stream<'a> {
         match self.input.ring() {
             Some(ring) if !ring.is_closed() && ring.format() == self.format => {
                 self.block_frames = ring.block_frames();
-                self.convoy = self.hub.convoys.of(&ring);
+                self.convoy = self.hub.convoys.of(&ring, self.low_latency);
                 self.reader = ring.reader(self.plan.lag_target.unwrap_or(0));
                 true
             }
