@@ -88,6 +88,35 @@ fn read_past_a_hole(response: &mut Response) -> SynthRamp {
 }
 
 #[test]
+fn whoever_sends_for_the_others_may_leave_or_fall_asleep_and_they_lose_not_a_frame() {
+    let daemon = Daemon::ramp_with("", "synth:ramp", SLOW_RAMP);
+    daemon.wait_for_edge(RATE);
+    // The first ones are the first to send for all; one after the other goes: politely, by a reset in the
+    // middle of everything, or by not reading any more.
+    let mut going: Vec<Response> = (0..6).map(|_| narrow_stream(&daemon, "/live.wav", "going")).collect();
+    let healthy: Vec<Healthy> = (0..10).map(|_| Healthy::join(&daemon)).collect();
+    let mut asleep = Vec::new();
+    for (nth, one) in going.drain(..).enumerate() {
+        let edge = daemon.edge();
+        daemon.wait_for_edge(edge + RATE / 4);
+        match nth % 3 {
+            0 => drop(one),
+            1 => one.body.socket().shutdown(std::net::Shutdown::Both).expect("it is connected"),
+            _ => asleep.push(one),
+        }
+    }
+    let edge = daemon.edge();
+    daemon.wait_for_edge(edge + RATE);
+    for listener in daemon.listeners() {
+        if listener["player"] != "going" {
+            assert_eq!(listener["frames_skipped"], 0, "{listener}");
+            assert!(listener["lag_ms"].as_f64() < Some(250.0), "{listener}");
+        }
+    }
+    all_leave(healthy, 2 * RATE);
+}
+
+#[test]
 fn who_stops_reading_is_skipped_to_the_live_edge_and_the_others_lose_not_a_frame() {
     let daemon = Daemon::ramp_with("[listeners]\nmax_lag_ms = 500", "synth:ramp", SLOW_RAMP);
     daemon.wait_for_edge(RATE);
