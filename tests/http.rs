@@ -570,6 +570,7 @@ fn an_input_that_was_never_open_says_so_and_when_to_come_again() {
         None,
         "[input.live]\ndevice = \"hw:CARD=NoSuch,DEV=0\"\n[input.tone]\ndevice = \"synth:tone\"\n",
     );
+    daemon.wait_for_state("tone", "capturing");
     let problem = wait_for("the reason", || daemon.input("live")["problem"].as_str().map(str::to_owned));
     assert_eq!(daemon.input("live")["state"], "waiting");
     assert_eq!(daemon.input("live")["format"], Value::Null);
@@ -585,7 +586,6 @@ fn an_input_that_was_never_open_says_so_and_when_to_come_again() {
     assert_eq!(health.text(), format!("live is waiting: {problem}\n"));
     assert!(daemon.get("/").text().contains("No sound yet"));
     // Its neighbour is heard, and playlists are there for when it comes.
-    daemon.wait_for_state("tone", "capturing");
     assert_eq!(daemon.get("/tone.wav").bytes(4), b"RIFF");
     assert_eq!(daemon.get("/live.m3u").status, 200);
 }

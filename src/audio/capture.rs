@@ -195,6 +195,8 @@ impl CaptureThread {
         let counters = &self.input.counters;
         let rate = info.rate;
         let (mut drift, mut frames_in_a_row) = (Drift::new(rate), 0);
+        // It may be another card's clock now.
+        counters.set_drift(None);
         // A card that is read in time cannot be quiet for longer than its buffer lasts.
         let quiet = info.buffer().clamp(Duration::from_millis(200), HUNG);
         let mut last = monotonic_ns();

@@ -89,6 +89,13 @@ pub struct State {
     pub problem: String,
 }
 
+impl State {
+    /// Why there is no sound, in words also before the first attempt to open it has ended.
+    pub fn why(&self) -> &str {
+        if self.problem.is_empty() { "it is being opened" } else { &self.problem }
+    }
+}
+
 impl LiveInput {
     /// An input that waits for its source.
     pub fn new(name: &str, device: &str) -> LiveInput {

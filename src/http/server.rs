@@ -255,9 +255,8 @@ impl Handler {
             return answer::text(request, 404, &not_found(hub));
         };
         let Some(ring) = input.ring() else {
-            let problem = input.state().problem;
-            let why = if problem.is_empty() { "it is being opened" } else { &problem };
-            return answer::unavailable(request, &format!("{name} has no sound yet: {why}"));
+            let state = input.state();
+            return answer::unavailable(request, &format!("{name} has no sound yet: {}", state.why()));
         };
         let user_agent = header(&request, "User-Agent").unwrap_or_default().to_owned();
         let range = header(&request, "Range");

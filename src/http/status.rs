@@ -112,7 +112,7 @@ pub fn health(hub: &Hub) -> (u16, String) {
         .iter()
         .map(|input| (input.name.clone(), input.state()))
         .filter(|(_, state)| state.phase != Phase::Capturing)
-        .map(|(name, state)| format!("{name} is {}: {}", state.phase.name(), state.problem))
+        .map(|(name, state)| format!("{name} is {}: {}", state.phase.name(), state.why()))
         .collect();
     match troubles.is_empty() {
         true => (200, "ok".to_owned()),
