@@ -9,12 +9,14 @@ mod support;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{env, fs, thread};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use support::card::{CardFormat, CardOptions, Cards, Order};
 use support::daemon::Daemon;
@@ -172,6 +174,8 @@ impl Playing {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A group of its own, so that it can be ended with all that it starts.
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let heard = gather(child.stdout.take().expect("it is piped"));
@@ -222,7 +226,8 @@ impl Playing {
 
 impl Drop for Playing {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // MPlayer fills its cache in a second process, which would read on for ever.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
         if thread::panicking() {
             let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
