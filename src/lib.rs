@@ -25,8 +25,8 @@
 //!
 //! [`audio::alsa`] reads a period from the card, [`audio::convert`] makes it what listeners get,
 //! [`audio::capture`] publishes it into the [`ring`] with the time at which it was captured, and
-//! [`http::stream`] copies it into a listener's buffer and hands it to the kernel. Nothing on this way locks,
-//! allocates or waits for anybody further down.
+//! [`http::stream`] and [`http::convoy`] copy it out and hand it to the kernel. Nothing on this way allocates per
+//! block or waits for anybody further down; up to the ring nothing locks.
 
 #![deny(unsafe_code)]
 

@@ -3,7 +3,7 @@
 //! A listener's thread sends what it begins with (a burst, or sound from some time ago) until it has caught up
 //! with the live edge. Then it gets into the [convoy](super::convoy) of those who keep up, where one thread
 //! sends for all, and sleeps until it gets off: because the player takes sound too slowly, or went away, or
-//! the input ended. It holds no lock that anybody waits for, and what it does costs nobody else anything.
+//! the input ended. What it does costs nobody else anything.
 //!
 //! # How often
 //!
