@@ -1,4 +1,5 @@
-//! Which player asks, and what it needs: one table, all of it measured with the real players.
+//! Which player asks, and what it needs: one table, found with the real players, but for Apple's, which is from
+//! public reports.
 //!
 //! | player | sizes in the header | burst | why |
 //! |---|---|---|---|
@@ -10,9 +11,8 @@
 //! | all others | unknown | 500 ms | go on beyond 4 GiB; a burst below their own need only shortens the start |
 //!
 //! A burst is sound from before the request, sent at once. One that is longer than what the player wants in
-//! its buffer anyway would stay as delay for as long as it plays. 500 ms
-//! are not too long for any of these; seconds from the request to the first sound / behind live from then on,
-//! for a burst of
+//! its buffer anyway would stay as delay for as long as it plays. 500 ms are not too long for
+//! any of these; seconds from the request to the first sound / behind live from then on, for a burst of
 //!
 //! | player, stream | 0 | 300 ms | 500 ms |
 //! |---|---|---|---|

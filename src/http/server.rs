@@ -281,16 +281,10 @@ impl Handler {
             return;
         }
         let admitted = self.socket().and_then(|socket| {
-            let listener = hub.listeners.admit(
-                hub.settings().max,
-                name,
-                self.peer,
-                player::product(&user_agent),
-                socket.try_clone().ok()?,
-            )?;
-            Some((socket, listener))
+            let player = player::product(&user_agent);
+            hub.listeners.admit(hub.settings().max, name, self.peer, player, socket)
         });
-        let Some((socket, listener)) = admitted else {
+        let Some(listener) = admitted else {
             let why = format!("{} are listening, no more can.", hub.listeners.count());
             return answer::unavailable(request, &why);
         };
@@ -299,7 +293,7 @@ impl Handler {
         let head = plan.head.clone();
         let mut writer = request.into_writer();
         stream::log_start(&listener);
-        let mut streaming = Stream::new(hub, &input, &ring, &listener, &socket, plan, wanted.low_latency);
+        let mut streaming = Stream::new(hub, &input, &ring, &listener, plan, wanted.low_latency);
         let end = match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
             Ok(()) => streaming.run(),
             Err(_) => stream::End::Left,
@@ -307,7 +301,7 @@ impl Handler {
         drop(streaming);
         stream::log_end(&listener, &end);
         // What is with the kernel still goes out. Without this tiny_http would wait for another request.
-        let _ = socket.shutdown(Shutdown::Both);
+        let _ = listener.socket().shutdown(Shutdown::Both);
         drop(writer);
     }
 

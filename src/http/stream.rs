@@ -66,7 +66,6 @@ pub struct Stream<'a> {
     hub: &'a Hub,
     input: &'a LiveInput,
     listener: &'a Admitted,
-    socket: &'a TcpStream,
     reader: Reader,
     format: StreamFormat,
     block_frames: u32,
@@ -87,7 +86,6 @@ impl<'a> Stream<'a> {
         input: &'a Arc<LiveInput>,
         ring: &Ring,
         listener: &'a Admitted,
-        socket: &'a TcpStream,
         mut plan: Plan,
         low_latency: bool,
     ) -> Stream<'a> {
@@ -101,7 +99,7 @@ impl<'a> Stream<'a> {
         let block_bytes = ring.block_frames() as usize * format.frame_bytes();
         let interval_bytes = (format.bytes_per_second() / 10) as usize;
         let capacity = interval_bytes.max(block_bytes).min(MOST_BYTES).max(format.frame_bytes());
-        bound_kernel_queue(socket, format, settings.send_buffer, settings.stall_timeout);
+        bound_kernel_queue(listener.socket(), format, settings.send_buffer, settings.stall_timeout);
         let allowed_lag = match plan.lag_target {
             Some(_) => reader.lag() + format.frames_in(settings.max_lag),
             None => u64::MAX,
@@ -110,7 +108,6 @@ impl<'a> Stream<'a> {
             hub,
             input,
             listener,
-            socket,
             format,
             block_frames: ring.block_frames(),
             reader,
@@ -214,7 +211,7 @@ impl<'a> Stream<'a> {
     /// Sends the chunk and empties it. The time limit is the socket's: each write that brings no progress for
     /// so long fails.
     fn send(&mut self, chunk: &mut Chunk) -> io::Result<()> {
-        (&mut &*self.socket).write_all(chunk.bytes(self.plan.chunked))?;
+        self.listener.socket().write_all(chunk.bytes(self.plan.chunked))?;
         chunk.clear();
         Ok(())
     }
@@ -228,12 +225,12 @@ impl<'a> Stream<'a> {
         if ride.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        (&mut &*self.socket).write_all(&ride.unsent)
+        self.listener.socket().write_all(&ride.unsent)
     }
 
     fn finish(&mut self) -> io::Result<End> {
         if self.plan.chunked {
-            (&mut &*self.socket).write_all(chunk::LAST)?;
+            self.listener.socket().write_all(chunk::LAST)?;
         }
         Ok(End::Complete)
     }
