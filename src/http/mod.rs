@@ -5,12 +5,13 @@
 //! [`convoy`]; for everything else a short answer
 //! ([`page`], [`status`], [`playlist`]).
 
+mod acceptor;
 pub mod access;
 mod answer;
 mod chunk;
 pub mod convoy;
+pub mod guard;
 pub mod listeners;
-mod nudge;
 pub mod page;
 pub mod plan;
 pub mod player;
