@@ -699,7 +699,9 @@ impl Watch {
                 doors.iter().map(|door| (door.id, peer)).find(|key| table.connections.contains_key(key));
             let key = known.or_else(|| {
                 let local = sockets::local_of(number)?;
-                let door = doors.iter().find(|door| is_at(door.address, local))?;
+                // Where one was closed, another one may be open at the same address by now.
+                let mut here = doors.iter().filter(|door| is_at(door.address, local));
+                let door = here.clone().find(|door| door.phase() != CLOSED).or_else(|| here.next())?;
                 Some((door.id, peer))
             });
             let Some(key) = key else { continue };
