@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::daemon::Daemon;
+use support::daemon::{Daemon, MANY_FROM_HERE};
 use support::http::{self, Response};
 use support::synth::SynthRamp;
 use support::wait_for;
@@ -101,7 +101,7 @@ fn a_signal_ends_it_within_two_seconds_and_every_listener_with_its_last_byte() {
         let old = thread::spawn(move || read_to_the_end(&mut old));
         // And one of each kind that could hold it up.
         let mut stalled = http::connect_narrow(daemon.address(), 2048);
-        stalled.write_all(b"GET /live.wav HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        stalled.write_all(b"GET /live.wav HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         let mut recording = listen(daemon.address(), "/live.wav?for=3600");
         let idle = http::request(daemon.address(), "GET", "/healthz", "1.1", &[]);
         let mut half = http::connect(daemon.address());
@@ -147,7 +147,7 @@ fn without_listeners_it_ends_at_once_even_if_it_never_had_a_card() {
 
 #[test]
 fn two_hundred_listeners_do_not_make_its_end_longer() {
-    let mut daemon = Daemon::ramp("");
+    let mut daemon = Daemon::ramp_with(MANY_FROM_HERE, "synth:ramp", "");
     let listeners: Vec<_> = (0..200)
         .map(|_| {
             let mut response = listen(daemon.address(), "/live.wav");
