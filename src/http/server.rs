@@ -259,6 +259,8 @@ impl Handler {
 
     fn answer_one(&self, request: Request) {
         let hub = &*self.connection.hub;
+        #[cfg(test)]
+        assert!(request.url() != "/panic", "while answering");
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);
         }
@@ -457,3 +459,6 @@ fn not_found(hub: &Hub) -> String {
     let streams: Vec<String> = hub.inputs().iter().map(|input| format!("/{}.wav", input.name)).collect();
     format!("There is nothing here. To listen: {}", streams.join("  "))
 }
+
+#[cfg(test)]
+mod tests;
