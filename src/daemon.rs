@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -160,7 +160,7 @@ impl Daemon {
             let (ip, port) = (server.address().ip(), server.address().port());
             let host = match ip {
                 ip if !ip.is_unspecified() => SocketHost(ip).to_string(),
-                _ => own_address().map_or("localhost".to_owned(), |ip| SocketHost(ip).to_string()),
+                _ => os::own_address().map_or("localhost".to_owned(), |ip| SocketHost(ip).to_string()),
             };
             let name = &config.inputs[0].name;
             info!("open http://{host}:{port}/ in a browser, or http://{host}:{port}/{name}.wav in a player");
@@ -335,6 +335,7 @@ impl Daemon {
                 ring.close();
             }
         }
+        self.hub.pages.end();
         let began = Instant::now();
         while self.hub.listeners.count() > 0 && began.elapsed() < FAREWELL {
             thread::sleep(Duration::from_millis(5));
@@ -378,14 +379,6 @@ impl fmt::Display for Opened<'_> {
         }
         Ok(())
     }
-}
-
-/// The address that other machines reach this one by, if there is a way out.
-fn own_address() -> Option<IpAddr> {
-    // Connecting a UDP socket sends nothing: the kernel only looks up its route. TEST-NET-1, RFC 5737.
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// An address as it stands in a URL.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
 use crate::http::convoy::Convoys;
+use crate::http::levels::Pages;
 use crate::http::listeners::Listeners;
 
 /// Shared by the main thread, which changes it, and every handler of a request, which reads it. No capture
@@ -18,6 +19,8 @@ pub struct Hub {
     pub listeners: Arc<Listeners>,
     /// Those of them that keep up.
     pub convoys: Convoys,
+    /// Who looks at the page.
+    pub pages: Pages,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
     /// The settings' interval in µs, 0 for `auto`: asked for at every wake-up of every listener.
@@ -31,6 +34,7 @@ impl Hub {
             started: Instant::now(),
             listeners: Arc::default(),
             convoys: Convoys::default(),
+            pages: Pages::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
             interval_us: AtomicU32::new(0),

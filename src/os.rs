@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -14,6 +15,32 @@ use rustix::time::{ClockId, clock_gettime};
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// How many seconds this machine's own clock is ahead of UTC at that time (seconds since 1970).
+pub fn utc_offset(time: i64) -> i64 {
+    let time = time as libc::time_t;
+    // SAFETY: tm is a struct of integers and a pointer that may be null: all zeros is a value of it.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to values that live until after the call. It reads TZ from the environment,
+    // which nothing in this program changes.
+    match unsafe { libc::localtime_r(&raw const time, &raw mut local) }.is_null() {
+        true => 0,
+        false => local.tm_gmtoff.into(),
+    }
+}
+
+/// The name that this machine calls itself.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The address that other machines reach this one by, if there is a way out.
+pub fn own_address() -> Option<IpAddr> {
+    // Connecting a UDP socket sends nothing: the kernel only looks up its route. TEST-NET-1, RFC 5737.
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// Gives the calling thread, and no other, the real-time scheduling class SCHED_FIFO (sched(7)).
@@ -119,6 +146,18 @@ mod tests {
         let before = monotonic_ns();
         std::thread::yield_now();
         assert!(monotonic_ns() > before);
+    }
+
+    #[test]
+    fn the_machine_has_a_name() {
+        assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn the_machines_clock_is_within_a_day_of_utc() {
+        // Zones are whole quarters of an hour today; the machine's own is not known here.
+        let offset = utc_offset(1_763_640_000);
+        assert!(offset.abs() <= 14 * 3600 && offset % 900 == 0, "{offset}");
     }
 
     #[test]

@@ -1,0 +1,1 @@
+/* spectrogram.js */
