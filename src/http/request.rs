@@ -9,8 +9,8 @@ pub enum Target {
     Page,
     /// `/@page/FILE`: what the page is made of. No input's name has an @.
     Asset(String),
-    /// `/NAME/levels`
-    Levels(String),
+    /// `/NAME/levels`; `/levels` is the default input's.
+    Levels(Option<String>),
     /// `/NAME.wav`
     Wav(String, Wanted),
     /// `/NAME.m3u`
@@ -79,7 +79,10 @@ impl Target {
             "status.json" => Target::Status,
             "healthz" => Target::Health,
             _ if name.starts_with("@page/") => Target::Asset(name["@page/".len()..].to_owned()),
-            _ if name.ends_with("/levels") => Target::Levels(name[..name.len() - "/levels".len()].to_owned()),
+            "levels" => Target::Levels(None),
+            _ if name.ends_with("/levels") => {
+                Target::Levels(Some(name[..name.len() - "/levels".len()].to_owned()))
+            }
             _ => match name.rsplit_once('.') {
                 Some((name, "wav")) => Target::Wav(name.to_owned(), Wanted::parse(query)?),
                 Some((name, "m3u")) => Target::M3u(name.to_owned()),
@@ -235,9 +238,9 @@ mod tests {
             ("/@page/app.js", Target::Asset("app.js".to_owned())),
             ("/@page/app.js?x", Target::Asset("app.js".to_owned())),
             ("/@page/levels", Target::Asset("levels".to_owned())),
-            ("/live/levels", Target::Levels("live".to_owned())),
-            ("/a/b/levels", Target::Levels("a/b".to_owned())),
-            ("/levels", Target::Unknown),
+            ("/live/levels", Target::Levels(Some("live".to_owned()))),
+            ("/a/b/levels", Target::Levels(Some("a/b".to_owned()))),
+            ("/levels", Target::Levels(None)),
             ("/live", Target::Unknown),
             ("/live.mp3", Target::Unknown),
             ("/%zz", Target::Unknown),

@@ -238,7 +238,13 @@ impl Handler {
                 Some(asset) => answer::asset(request, asset),
                 None => answer::text(request, 404, &not_found(hub)),
             },
-            Ok(Target::Levels(name)) if hub.input(&name).is_some() => self.levels(request, &name),
+            Ok(Target::Levels(name)) => {
+                let name = name.or_else(|| hub.inputs().first().map(|input| input.name.clone()));
+                match name.filter(|name| hub.input(name).is_some()) {
+                    Some(name) => self.levels(request, &name),
+                    None => answer::text(request, 404, &not_found(hub)),
+                }
+            }
             Ok(Target::Status) => answer::json(request, status::render(hub)),
             Ok(Target::Health) => {
                 let (code, text) = status::health(hub);
