@@ -3,123 +3,119 @@
 import { channelName, texts } from './texts.js';
 
 const FLOOR = -60;
-/** How fast what is shown falls, in dB for each event, of which there are 20 a second. */
+/** How fast what is shown falls, in dB for each event, of which there are 20 a second; every other one is drawn. */
 const FALL = 1.2;
 const HOLD_MS = 1500;
 const TICKS = [-48, -36, -24, -12, -6];
 
 const share = (db) => Math.max(0, Math.min(1, 1 - db / FLOOR));
+const label = (element, text) => element.setAttribute('aria-label', text);
 
 export class Meters {
-  #list;
-  #rows = [];
-  #colours = {};
-  #events = 0;
+	#list;
+	#rows = [];
+	#colours;
+	#events = 0;
 
-  constructor(list) {
-    this.#list = list;
-    this.#restyle();
-    matchMedia('(prefers-color-scheme: dark)').addEventListener?.('change', () => this.#restyle());
-    if (globalThis.ResizeObserver) new ResizeObserver(() => this.#rows.forEach(fit)).observe(list);
-  }
+	constructor(list) {
+		this.#list = list;
+		const restyle = () => {
+			const style = getComputedStyle(list);
+			const names = ['track', 'tick', 'quiet', 'good', 'high', 'hot'];
+			this.#colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--meter-${name}`)]));
+			for (const row of this.#rows) row.look = '';
+		};
+		restyle();
+		matchMedia('(prefers-color-scheme: dark)').addEventListener?.('change', restyle);
+		if (globalThis.ResizeObserver) new ResizeObserver(() => this.#rows.forEach(fit)).observe(list);
+	}
 
-  /** Shows `[[peak, rms, clipped], …]` in dBFS. */
-  show(levels) {
-    if (levels.length !== this.#rows.length) this.#build(levels.length);
-    const now = performance.now();
-    const words = this.#events++ % 5 === 0;
-    levels.forEach(([peak, rms, clipped], c) => {
-      const row = this.#rows[c];
-      row.peak = Math.max(peak ?? -200, row.peak - FALL);
-      row.rms = Math.max(rms ?? -200, row.rms - FALL);
-      if (row.peak >= row.hold || now - row.held > HOLD_MS) [row.hold, row.held] = [row.peak, now];
-      // A stream that began anew counts from zero.
-      if (row.clipped === null || clipped < row.clipped) row.clipped = clipped;
-      this.#draw(row);
-      if (words) this.#write(row, clipped);
-    });
-  }
+	/** Shows `[[peak, rms, clipped], …]` in dBFS. */
+	show(levels) {
+		if (levels.length !== this.#rows.length) this.#build(levels.length);
+		const [now, count] = [performance.now(), this.#events++];
+		levels.forEach(([peak, rms, clipped], c) => {
+			const row = this.#rows[c];
+			row.peak = Math.max(peak ?? -200, row.peak - FALL);
+			row.rms = Math.max(rms ?? -200, row.rms - FALL);
+			if (row.peak >= row.hold || now - row.held > HOLD_MS) [row.hold, row.held] = [row.peak, now];
+			// A stream that began anew counts from zero.
+			if (!(row.forgiven <= clipped)) row.forgiven = clipped;
+			row.clipped = clipped;
+			if (count % 2 === 0) this.#draw(row);
+			if (count % 4 === 0) write(row);
+		});
+	}
 
-  /** Nothing is known. */
-  clear() {
-    this.#build(0);
-  }
+	/** Nothing is known. */
+	clear() {
+		this.#build(0);
+	}
 
-  #build(channels) {
-    this.#rows = Array.from({ length: channels }, (_, c) => {
-      const name = channelName(c, channels);
-      const item = document.createElement('li');
-      const label = Object.assign(document.createElement('span'), { className: 'channel', textContent: name });
-      const canvas = document.createElement('canvas');
-      canvas.setAttribute('role', 'meter');
-      canvas.setAttribute('aria-label', texts.meter(name));
-      canvas.setAttribute('aria-valuemin', FLOOR);
-      canvas.setAttribute('aria-valuemax', 0);
-      canvas.setAttribute('aria-valuenow', FLOOR);
-      const value = Object.assign(document.createElement('span'), { className: 'decibels' });
-      const lamp = Object.assign(document.createElement('button'), { className: 'lamp', type: 'button' });
-      item.append(label, canvas, value, lamp);
-      const row = { name, canvas, value, lamp, peak: -200, rms: -200, hold: -200, held: 0, clipped: null, seen: 0 };
-      lamp.addEventListener('click', () => {
-        row.clipped = row.seen;
-        this.#write(row, row.seen);
-      });
-      return row;
-    });
-    this.#list.replaceChildren(...this.#rows.map((row) => row.canvas.parentElement));
-    this.#rows.forEach(fit);
-  }
+	#build(channels) {
+		this.#rows = Array.from({ length: channels }, (_, c) => {
+			const name = channelName(c, channels);
+			const [item, title, canvas, value, lamp] = ['li', 'span', 'canvas', 'span', 'button'].map((tag) => document.createElement(tag));
+			title.textContent = name;
+			canvas.setAttribute('role', 'meter');
+			label(canvas, texts.meter(name));
+			canvas.setAttribute('aria-valuemin', FLOOR);
+			canvas.setAttribute('aria-valuemax', 0);
+			lamp.className = 'lamp';
+			item.append(title, canvas, value, lamp);
+			const row = { name, item, canvas, value, lamp, peak: -200, rms: -200, hold: -200, held: 0 };
+			lamp.addEventListener('click', () => {
+				row.forgiven = row.clipped;
+				write(row);
+			});
+			return row;
+		});
+		this.#list.replaceChildren(...this.#rows.map(({ item }) => item));
+		this.#rows.forEach(fit);
+	}
 
-  #write(row, clipped) {
-    row.seen = clipped;
-    const text = texts.decibels(row.hold <= -150 ? null : row.hold);
-    if (row.value.textContent !== text) {
-      row.value.textContent = text;
-      row.canvas.setAttribute('aria-valuenow', Math.round(Math.max(FLOOR, Math.min(0, row.hold))));
-      row.canvas.setAttribute('aria-valuetext', text);
-    }
-    const count = clipped - row.clipped;
-    const label = texts.clipped(row.name, count);
-    if (row.lamp.title !== label) {
-      row.lamp.title = label;
-      row.lamp.setAttribute('aria-label', label);
-      row.lamp.classList.toggle('lit', count > 0);
-    }
-  }
-
-  #draw({ canvas, peak, rms, hold }) {
-    const { width, height } = canvas;
-    const pen = canvas.getContext('2d');
-    const { track, quiet, good, high, hot, tick } = this.#colours;
-    const part = (from, to, colour, top, bottom) => {
-      if (to <= from) return;
-      pen.fillStyle = colour;
-      pen.fillRect(from * width, top, (to - from) * width, bottom - top);
-    };
-    pen.clearRect(0, 0, width, height);
-    part(0, 1, track, 0, height);
-    for (const db of TICKS) part(share(db), share(db) + 1 / width, tick, 0, height);
-    const inset = Math.round(height / 4);
-    part(0, share(peak), quiet, inset, height - inset);
-    part(0, Math.min(share(rms), share(-12)), good, 0, height);
-    part(share(-12), Math.min(share(rms), share(-3)), high, 0, height);
-    part(share(-3), share(rms), hot, 0, height);
-    if (hold > FLOOR) {
-      const at = Math.min(share(hold), 1 - 3 / width);
-      part(at, at + 3 / width, hold > -3 ? hot : hold > -12 ? high : good, 0, height);
-    }
-  }
-
-  #restyle() {
-    const style = getComputedStyle(document.documentElement);
-    for (const name of ['track', 'quiet', 'good', 'high', 'hot', 'tick']) {
-      this.#colours[name] = style.getPropertyValue(`--meter-${name}`).trim();
-    }
-  }
+	#draw(row) {
+		const { canvas, peak, rms, hold } = row;
+		const { width, height } = canvas;
+		// To a pixel: what looks the same needs not be drawn.
+		const look = [peak, rms, hold].map((db) => Math.round(share(db) * width)).join();
+		if (look === row.look) return;
+		row.look = look;
+		const pen = canvas.getContext('2d');
+		const { track, quiet, good, high, hot, tick } = this.#colours;
+		const part = (from, to, colour, inset = 0) => {
+			pen.fillStyle = colour;
+			pen.fillRect(from * width, inset, Math.max(0, to - from) * width, height - 2 * inset);
+		};
+		part(0, 1, track);
+		for (const db of TICKS) part(share(db), share(db) + 1 / width, tick);
+		part(0, share(peak), quiet, Math.round(height / 4));
+		part(0, Math.min(share(rms), share(-12)), good);
+		part(share(-12), Math.min(share(rms), share(-3)), high);
+		part(share(-3), share(rms), hot);
+		const at = Math.min(share(hold), 1 - 3 / width);
+		if (at > 0) part(at, at + 3 / width, hold > -3 ? hot : hold > -12 ? high : good);
+	}
 }
 
-function fit({ canvas }) {
-  const scale = Math.min(2, devicePixelRatio || 1);
-  const [width, height] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
-  if (width > 0 && (canvas.width !== width || canvas.height !== height)) [canvas.width, canvas.height] = [width, height];
+function write({ name, canvas, value, lamp, hold, clipped, forgiven }) {
+	const text = texts.decibels(hold);
+	if (value.textContent !== text) {
+		value.textContent = text;
+		canvas.setAttribute('aria-valuenow', Math.round(Math.max(FLOOR, Math.min(0, hold))));
+		canvas.setAttribute('aria-valuetext', text);
+	}
+	const title = texts.clipped(name, clipped - forgiven);
+	if (lamp.title === title) return;
+	lamp.title = title;
+	label(lamp, title);
+	lamp.classList.toggle('lit', clipped > forgiven);
+}
+
+function fit(row) {
+	const { canvas } = row;
+	const scale = Math.min(2, devicePixelRatio);
+	canvas.width = Math.round(canvas.clientWidth * scale);
+	canvas.height = Math.round(canvas.clientHeight * scale);
+	row.look = '';
 }

@@ -70,6 +70,45 @@ export class Tab {
     return tab;
   }
 
+  /** Waits until the page knows its input. */
+  async ready() {
+    await until('the page to be ready', () => this.page.$eval('#main', (main) => main.dataset.words === 'stopped'));
+  }
+
+  /** Clicks on something, and returns when that was, by `performance.now()` of this process. */
+  async press(selector) {
+    await this.page.$eval(selector, (element) => element.addEventListener('click', (event) => {
+      window.clicked = performance.timeOrigin + event.timeStamp;
+    }, { once: true, capture: true }));
+    await this.page.click(selector);
+    return await this.page.evaluate(() => window.clicked) - performance.timeOrigin;
+  }
+
+  /** Waits until the player is in that state: stopped, connecting, playing, waiting, interrupted. */
+  inState(state) {
+    return until(`the page to be ${state}`, () => this.page.$eval('#main', (main, state) => main.dataset.state === state, state));
+  }
+
+  /** Waits until the page says that in words. */
+  says(text) {
+    return until(`the page to say ${text}`, async () => {
+      const said = await this.page.$eval('#status', (element) => element.textContent);
+      return text instanceof RegExp ? text.test(said) : said.includes(text);
+    });
+  }
+
+  /** How the sound is made and how far it is behind, in ms. */
+  figures() {
+    return until('the page to know its delay', () => this.page.$eval('#delay', ({ dataset, title }) => (
+      dataset.ms ? { delay: Number(dataset.ms), figures: JSON.parse(title) } : null
+    )));
+  }
+
+  /** One of the figures in the table. */
+  fact(name) {
+    return this.page.$eval(`[data-fact="${name}"] dd`, (element) => element.textContent);
+  }
+
   /**
    * Presses the space bar on the player of that input, as a person does who uses the keyboard, and waits until the
    * sound moves. Returns the milliseconds from the key to that.
