@@ -39,7 +39,7 @@ export const texts = {
 	stop: 'Stop',
 	title: (input) => (input ? `▶ ${input} · wavecast` : 'wavecast'),
 	jump: (s) => `${s} s`,
-	jumpLabel: (s) => `Hear the last ${s} seconds again`,
+	jumpLabel: (s) => `Hear the last ${s} s again`,
 	save: (s) => length(s),
 	saveLabel: (s) => `Save the last ${length(s)} as a WAV file`,
 
