@@ -219,7 +219,8 @@ mod tests {
             let step = 1i32 << (32 - 8 * sample.bytes());
             let levels = levels(sample, 1);
             let top = i32::MAX / step * step;
-            levels.note(&block(sample, &[top, i32::MIN, i32::MIN + step, 0, top - step, i32::MIN + 2 * step]));
+            levels
+                .note(&block(sample, &[top, i32::MIN, i32::MIN + step, 0, top - step, i32::MIN + 2 * step]));
             assert_eq!(levels.since(0)[0].clipped, 3, "{sample:?}");
         }
     }

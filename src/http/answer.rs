@@ -56,9 +56,9 @@ pub(super) fn playlist(request: Request, kind: &str, list: String) {
 }
 
 fn send(request: Request, status: u16, kind: &str, body: impl Into<String>, more: &[(&str, &str)]) {
-    let common =
-        [("Server", super::SERVER), ("Content-Type", kind), ("X-Content-Type-Options", "nosniff")];
-    let fresh = more.iter().all(|(name, _)| *name != "Cache-Control").then_some(("Cache-Control", "no-store"));
+    let common = [("Server", super::SERVER), ("Content-Type", kind), ("X-Content-Type-Options", "nosniff")];
+    let fresh =
+        more.iter().all(|(name, _)| *name != "Cache-Control").then_some(("Cache-Control", "no-store"));
     let mut response = Response::from_string(body).with_status_code(status);
     for (name, value) in common.iter().chain(&fresh).chain(more) {
         // All of these are ASCII, which is all that this asks for.

@@ -95,7 +95,13 @@ impl Pages {
 
     /// Sends events of that input to a socket, to which the head of the answer was sent already. They end when
     /// the receiver does.
-    pub fn join(&self, hub: &Arc<Hub>, input: &str, socket: TcpStream, chunked: bool) -> Receiver<Infallible> {
+    pub fn join(
+        &self,
+        hub: &Arc<Hub>,
+        input: &str,
+        socket: TcpStream,
+        chunked: bool,
+    ) -> Receiver<Infallible> {
         // Errors can only come from a socket that is gone, which the first event finds out.
         let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         let (sender, served) = bounded(0);

@@ -119,8 +119,10 @@ pub fn plan(ask: &Ask<'_>, ring: &Ring) -> Result<Plan, Refusal> {
     let (first, last) = range.map_or((0, total - 1), |(first, last)| (first, last.min(total - 1)));
 
     let mut head = start(if range.is_some() { 206 } else { 200 });
-    let age = Duration::from_nanos(monotonic_ns().saturating_sub(captured_at)) + format.duration_of(edge - from);
-    let began = SystemTime::now().checked_sub(age).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let age =
+        Duration::from_nanos(monotonic_ns().saturating_sub(captured_at)) + format.duration_of(edge - from);
+    let began =
+        SystemTime::now().checked_sub(age).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     let began = began.unwrap_or_default().as_secs() as i64;
     let offset = ask.utc.map_or_else(|| os::utc_offset(began), |minutes| i64::from(minutes) * 60);
     let _ = write!(
@@ -233,7 +235,11 @@ mod tests {
             let plan = plan(&Ask { range: Some(range), ..ask(&ring, 100, 300) }, &ring).expect("it is kept");
             assert!(plan.head.starts_with("HTTP/1.1 206 "), "{range}: {}", plan.head);
             assert_eq!(header(&plan, "Content-Range"), Some(format!("bytes {expected}").as_str()), "{range}");
-            assert_eq!((plan.begin, plan.skip, plan.prefix.len()), (Begin::At(begin), skip, prefix), "{range}");
+            assert_eq!(
+                (plan.begin, plan.skip, plan.prefix.len()),
+                (Begin::At(begin), skip, prefix),
+                "{range}"
+            );
         }
         for range in ["bytes=844-", "bytes=9999-", "bytes=-0"] {
             let refused = plan(&Ask { range: Some(range), ..ask(&ring, 100, 300) }, &ring);
@@ -250,7 +256,9 @@ mod tests {
     fn a_range_of_another_file_is_not_served() {
         let (_writer, ring) = ring(500);
         let tag = format!("\"{}-100-300\"", ring.id());
-        for (known, status) in [(tag.as_str(), "206"), ("\"other\"", "200"), ("Fri, 20 Nov 2026 12:00:00 GMT", "200")] {
+        for (known, status) in
+            [(tag.as_str(), "206"), ("\"other\"", "200"), ("Fri, 20 Nov 2026 12:00:00 GMT", "200")]
+        {
             let ask = Ask { range: Some("bytes=50-"), if_range: Some(known), ..ask(&ring, 100, 300) };
             let plan = plan(&ask, &ring).expect("it is kept");
             assert_eq!(&plan.head[9..12], status, "{known}");
@@ -299,7 +307,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs() as i64;
         let plan = plan(&Ask { utc: Some(-300), ..ask(&ring, 100, 300) }, &ring).expect("it is kept");
         let name = header(&plan, "Content-Disposition").expect("a name").to_owned();
-        let possible = (now - 2..=now).map(|time| format!("attachment; filename=\"live-{}.wav\"", DateTime(time - 18_000)));
+        let possible = (now - 2..=now)
+            .map(|time| format!("attachment; filename=\"live-{}.wav\"", DateTime(time - 18_000)));
         assert!(possible.into_iter().any(|expected| expected == name), "{name}");
     }
 }

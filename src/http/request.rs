@@ -128,7 +128,8 @@ impl Wanted {
             (None, None, None) => None,
             (Some(stream), Some(from), Some(to)) if from < to => Some(Span { stream, from, to }),
             _ => {
-                let all = "stream, from and to go together, and to is greater than from: ?last=10 leads to them.";
+                let all =
+                    "stream, from and to go together, and to is greater than from: ?last=10 leads to them.";
                 return Err(BadRequest(all.to_owned()));
             }
         };

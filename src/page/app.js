@@ -240,15 +240,16 @@ function addresses() {
 	const base = (host) => origin.replace(location.host, host) + pathname.replace(/[^/]*$/, '');
 	const lonely = here && !address;
 	$('onlyhere').hidden = !lonely;
-	const links = [...hosts.map((host) => `${base(host)}${input}.wav`), `${base(host)}${input}.m3u`, `${base(host)}${input}.pls`];
+	const links = hosts.map((host) => `${base(host)}${input}.wav`);
 	if ($('addresses').dataset.links === links.join()) return;
 	$('addresses').dataset.links = links.join();
+	const anchor = (href) => make('a', { href, textContent: href });
 	$('addresses').replaceChildren(...links.map((link) => {
 		const button = make('button', { type: 'button', textContent: texts.copy });
 		label(button, texts.copyLabel(link));
 		button.addEventListener('click', () => copy(link, button));
-		return make('li', {}, make('a', { href: link, textContent: link }), button);
-	}));
+		return make('li', {}, anchor(link), button);
+	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`)));
 	// By number rather than by name: not every phone finds the names of a house.
 	const target = base(protocol === 'https:' ? host : address ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
 	const rows = lonely ? null : qr(target);

@@ -24,10 +24,10 @@ export const texts = {
 		live: 'Live',
 		liveHint: 'as it happens',
 		steady: 'Steady',
-		steadyHint: 'a little later, for a phone in the pocket',
+		steadyHint: 'later, also in the pocket',
 		again: 'Hear that again',
 		toLive: 'Back to live',
-		level: 'Level',
+		level: 'Level in dBFS',
 		minute: 'The last minute',
 		save: 'Save the last …',
 		device: 'What it is',
@@ -64,8 +64,8 @@ export const texts = {
 	about: (ms) => `about ${(ms / 1000).toFixed(1)} s behind the room`,
 	heardAt: (time) => `at ${time}`,
 
-	decibels: (db) => (db < -150 ? 'silence' : `${db.toFixed(1).replace('-', '−')} dBFS`),
-	meter: (channel) => `${channel}, peak level`,
+	decibels: (db) => (db < -150 ? '−∞' : db.toFixed(1).replace('-', '−')),
+	meter: (channel) => `${channel}, peak level in dBFS`,
 	clipped: (channel, count) => (
 		count > 0 ? `${channel}: ${count} samples clipped; press to forget them` : `${channel}: nothing clipped`
 	),
@@ -82,7 +82,7 @@ export const texts = {
 	},
 	format: ({ rate, channels, sample }) => {
 		const places = ['', 'mono', 'stereo'][channels] ?? `${channels} channels`;
-		return `${rate / 1000} kHz, ${places}, ${sample.slice(1)} bit`;
+		return `${rate / 1000}\xA0kHz, ${places}, ${sample.slice(1)}\xA0bit`;
 	},
 	times: (count) => (count === 0 ? 'none' : count === 1 ? 'once' : `${count} times`),
 	gaps: (count, s) => (count === 0 ? 'none' : `${count}, the last ${seconds(s)} ago`),
