@@ -10,9 +10,9 @@ import { texts } from './texts.js';
 
 const JUMPS = [5, 15, 30];
 const SAVES = [10, 30];
-/** A connection that is not there for so long is spoken of. */
+// A connection that is not there for so long is spoken of.
 const PATIENCE_MS = 1500;
-/** The delay shown is the median of so many figures, of which there are four a second. */
+// Of so many figures, four a second, the delay that is shown is the median.
 const FIGURES = 9;
 
 const $ = (id) => document.getElementById(id);
@@ -21,7 +21,7 @@ const make = (tag, properties, ...children) => {
 	element.append(...children);
 	return element;
 };
-/** Changes only what is another one: what has not changed needs not be drawn. */
+// Changes only what is another one: what has not changed needs not be drawn.
 const set = (element, property, value) => element[property] === value || (element[property] = value);
 const write = (element, text) => set(element, 'textContent', text);
 const label = (element, text) => element.getAttribute('aria-label') === text || element.setAttribute('aria-label', text);
@@ -38,15 +38,15 @@ const ways = [...document.getElementsByName('way')];
 
 let input = new URLSearchParams(location.search).get('input');
 let player = supported && remembered() !== 'steady' ? live : steady;
-/** What the player does: stopped, connecting, playing, waiting, interrupted; and more about it. */
+// What the player does: stopped, connecting, playing, waiting, interrupted; and more about it.
 let state = 'stopped';
 let detail = {};
 let delays = [];
-/** Since when there should be a connection, and whether the server says that there is no such input. */
+// Since when there should be a connection, and whether the server says that there is no such input.
 let since = performance.now();
 let missing = false;
 
-/** The choice between visits. A browser may forbid to remember anything. */
+// The choice of the last visit. A browser may forbid to remember it.
 function remembered(way) {
 	try {
 		if (way) localStorage.setItem('wavecast.way', way);
@@ -66,7 +66,6 @@ function heard(who, next, more = {}) {
 	document.title = texts.title(going() && input);
 	$('main').dataset.state = state;
 	label($('play'), going() ? texts.stop : texts.play);
-	if (navigator.mediaSession) navigator.mediaSession.playbackState = going() ? 'playing' : 'none';
 	describe();
 }
 
@@ -75,18 +74,13 @@ function start(back = 0) {
 	player.start(input, back);
 	const session = navigator.mediaSession;
 	if (!session) return;
-	// For lock screens and the keys on headphones, as far as a browser knows them.
+	// For lock screens and the keys on headphones.
 	session.metadata = new MediaMetadata({ title: input, artist: location.hostname, album: texts.title() });
-	const stop = () => player.stop();
-	const actions = { play: () => start(), pause: stop, stop, seekbackward: () => jump(JUMPS[1]) };
-	for (const [action, act] of Object.entries(actions)) {
-		try {
-			session.setActionHandler(action, act);
-		} catch { /* It does not. */ }
-	}
+	session.setActionHandler('play', () => start());
+	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
 }
 
-/** Goes back from what is heard: from now, while that is live, however little it is behind. */
+// Goes back from what is heard: from now, while that is live, however little it is behind.
 function jump(by) {
 	const from = detail.back ? (player.figures?.delay ?? 0) / 1000 : 0;
 	start(Math.min(events.state?.history_seconds ?? 0, Math.round(by + from)));
@@ -155,7 +149,7 @@ function news() {
 	describe();
 }
 
-/** There is no such input: the address is an old one, or the configuration is another one now. */
+// There is no such input: the address is an old one, or the configuration is another one now.
 async function refused() {
 	if (!events.state && input) {
 		input = null;
@@ -168,7 +162,7 @@ async function refused() {
 
 // What it shows.
 
-/** What is happening: a key for each kind, and the words. */
+// What is happening: a key for each kind, and the words.
 function words() {
 	const told = events.state;
 	const plain = (key) => [key, texts[key]];
@@ -192,7 +186,7 @@ function words() {
 	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
 }
 
-/** How far it is behind in ms: each figure is only known to some ms, and it is the same for minutes. */
+// How far it is behind in ms; each figure alone is only good to some of them.
 const median = () => [...delays].sort((a, b) => a - b)[delays.length >> 1] ?? null;
 
 function describe() {
@@ -233,11 +227,12 @@ function describe() {
 
 function addresses() {
 	const { name, address } = events.hello;
-	const { host, origin, protocol, pathname } = location;
-	// A proxy with a certificate has only the name that it was asked by, and localhost is nobody else's.
+	const { host, protocol } = location;
+	// Localhost is nobody else's name, and a proxy with a certificate has none but the one that it was asked by.
 	const here = /^(localhost|127\.|\[::1\])/.test(host);
-	const hosts = protocol === 'https:' ? [host] : [...new Set(here ? [name, address, host] : [host, name, address])].filter(Boolean);
-	const base = (host) => origin.replace(location.host, host) + pathname.replace(/[^/]*$/, '');
+	const others = protocol === 'https:' ? [] : [name, address];
+	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);
+	const base = (to) => new URL('.', location).href.replace(host, to);
 	const lonely = here && !address;
 	$('onlyhere').hidden = !lonely;
 	const links = hosts.map((host) => `${base(host)}${input}.wav`);
@@ -250,8 +245,8 @@ function addresses() {
 		button.addEventListener('click', () => copy(link, button));
 		return make('li', {}, anchor(link), button);
 	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`)));
-	// By number rather than by name: not every phone finds the names of a house.
-	const target = base(protocol === 'https:' ? host : address ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
+	// By number: not every phone finds the names of a house.
+	const target = base(others[1] ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
 	const rows = lonely ? null : qr(target);
 	$('code').toggleAttribute('hidden', !rows);
 	if (!rows) return;
@@ -311,7 +306,7 @@ addEventListener('online', nudge);
 addEventListener('pageshow', nudge);
 document.addEventListener('visibilitychange', () => {
 	since = performance.now();
-	// Nobody sees the meters of a page in the background; a browser has few connections, and they are for what is seen.
+	// A browser has few connections for one server, and they are for what is seen.
 	if (document.hidden) events.rest();
 	else nudge();
 });

@@ -5,7 +5,7 @@ const PAUSE_MS = { first: 500, most: 8000 };
 const WINDOW_MS = 30_000;
 
 export class Events {
-	/** The last of each kind, null before the first; and the page's time of the state. */
+	// The last of each kind, null before the first; and the page's time of the state.
 	hello = null;
 	state = null;
 	stateAt = 0;
@@ -17,17 +17,17 @@ export class Events {
 	#timer = 0;
 	#pause = 0;
 	#last = 0;
-	/** How much later than sent events came, the least first; and half of what a small request takes. */
+	// How much later than sent events came, the least first; and how long they are on their way at least.
 	#late = [];
 	#way = 0;
 
-	/** `tell(kind)` hears of `hello`, `state` and `levels`; `lost`; and `refused`, when there is no such input. */
+	// `tell` hears of `hello`, `state`, `levels` and `lost`, and of `refused` when there is no such input.
 	constructor(tell) {
 		this.#tell = tell;
 		setInterval(() => this.#source && performance.now() - this.#last > SILENT_MS && this.#lost(), 1000);
 	}
 
-	/** Listens to what is said of that input, `null` for the first one. */
+	// Listens to what is said of that input, `null` for the first one.
 	watch(input) {
 		if (input !== this.#input) [this.state, this.levels] = [null, null];
 		this.#input = input;
@@ -35,7 +35,7 @@ export class Events {
 		this.#open();
 	}
 
-	/** Listens to nothing until it is nudged, and keeps what it knows. */
+	// Listens to nothing until it is nudged, and keeps what it knows.
 	rest() {
 		clearTimeout(this.#timer);
 		this.#source?.close();
@@ -43,12 +43,12 @@ export class Events {
 		this.connected = false;
 	}
 
-	/** Looks again at once. */
+	// Looks again at once.
 	nudge() {
 		if (!this.connected) this.watch(this.#input);
 	}
 
-	/** The page's time (ms) at which a frame of a stream was captured; null while that is not known. */
+	// The page's time (ms) at which a frame of a stream was captured; null while that is not known.
 	captured(stream, frame) {
 		if (!this.levels || this.state?.stream !== stream) return null;
 		return this.levels.time - (this.levels.frame - frame) / this.state.format.rate * 1000 + this.#late[0].ms - this.#way;
@@ -65,12 +65,11 @@ export class Events {
 			this.#tell(kind === 'message' ? 'levels' : kind);
 		});
 		on('hello', (hello) => {
-			[this.hello, this.connected, this.#pause, this.#late] = [hello, true, 0, []];
-			this.#measureWay();
+			[this.hello, this.connected, this.#pause, this.#late, this.#way] = [hello, true, 0, [], way()];
 		});
 		on('state', (state) => {
 			if (state.stream !== this.state?.stream) this.levels = null;
-			[this.state, this.stateAt] = [state, this.#last];
+			[this.state, this.stateAt, this.#input] = [state, this.#last, state.input];
 		});
 		on('message', (levels) => {
 			this.levels = levels;
@@ -95,14 +94,11 @@ export class Events {
 		// Not all pages at the same time.
 		this.#timer = setTimeout(() => this.#open(), this.#pause * (0.75 + Math.random() / 2));
 	}
+}
 
-	/** An event is on its way for half as long as a small question and its answer. */
-	async #measureWay() {
-		for (let i = 0, least = 1000; i < 4; i++) {
-			const began = performance.now();
-			const answer = await fetch('@page/style.css', { method: 'HEAD', cache: 'no-store' }).catch(() => null);
-			if (answer) least = Math.min(least, performance.now() - began);
-			if (least < 1000) this.#way = least / 2;
-		}
-	}
+// An event's way takes half as long as that of a question and its answer: the shortest of the page's own.
+function way() {
+	const asked = ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind));
+	const took = asked.map((entry) => entry.responseStart - entry.requestStart).filter((ms) => ms > 0);
+	return Math.min(...took, 1000) / 2 % 500;
 }

@@ -5,33 +5,34 @@
 
 import { Resampler, WavReader } from './sound.js';
 
-/** In seconds, like all times of the context. */
+// In seconds, like all times of the context.
 const MARGIN = { least: 0.022, first: 0.026, most: 0.4 };
-/** So much too much is skipped; it would take too long to play it away. */
+// So much too much is skipped; it would take too long to play it away.
 const SKIP = 0.05;
 const MOST_FASTER = 0.005;
-/** How much of the past is given to the output at once: a page in the background sleeps for up to a second. */
+// So much of the past is given away at once: a page in the background sleeps for up to a second.
 const AHEAD = 1.5;
 const BLEND = 0.004;
 const WINDOW_MS = 500;
 const SETTLE_MS = 3000;
-/** A stream that brings nothing for so long is dead: it brings silence where there is no sound. */
+// A stream that brings nothing for so long is dead: where there is no sound, silence comes.
 const SILENT_MS = 3000;
 const CONNECT_MS = 6000;
+const FADE_MS = 60;
 const PAUSE_MS = { first: 250, most: 5000 };
 
 const Context = globalThis.AudioContext ?? globalThis.webkitAudioContext;
 export const supported = Boolean(Context && globalThis.ReadableStream && globalThis.AbortController);
 
-// The page's one context. It sleeps until a click wakes it: to make it only then would take a tenth of a second.
+// It sleeps until a click wakes it: to make it only then would take a tenth of a second.
 const context = supported ? new Context({ latencyHint: 'interactive' }) : null;
 // On secure origins only; the constructor of its nodes is there in either case.
 const worklet = context?.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
 
 export class Live {
-	/** Is given all sound, one Float32Array for each channel, and its rate: for who wants to draw it. */
+	// Is given all sound, one Float32Array for each channel, and its rate: for who wants to draw it.
 	onsound = () => {};
-	/** How often sound ran out, and when it did last. */
+	// How often sound ran out, and when it did last.
 	dropouts = 0;
 	lastDropout = 0;
 	#clock;
@@ -45,7 +46,7 @@ export class Live {
 	#play = null;
 	#margin = MARGIN.first;
 
-	/** `clock.captured(stream, frame)` is the page's time of a frame's capture; `tell(state, detail)` hears of all. */
+	// `clock.captured(stream, frame)` is the page's time of a frame's capture; `tell(state, detail)` hears of all.
 	constructor(clock, tell) {
 		this.#clock = clock;
 		this.#tell = tell;
@@ -55,10 +56,10 @@ export class Live {
 		});
 	}
 
-	/** Plays an input, from `back` seconds ago. Within a click: elsewhere browsers refuse, and iOS gives silence. */
+	// Plays an input, from `back` seconds ago. Within a click: elsewhere iOS gives silence.
 	start(name, back = 0) {
 		this.stop(true);
-		// Where it is known, the silent switch of a phone leaves what is played on purpose alone.
+		// A phone's silent switch leaves alone what is played on purpose.
 		if (navigator.audioSession) navigator.audioSession.type = 'playback';
 		context.resume();
 		this.#name = name;
@@ -67,7 +68,7 @@ export class Live {
 		this.#run(back, this.#gain);
 	}
 
-	/** Stops; `again` to start at once. */
+	// Stops; `again` to start at once.
 	stop(again = false) {
 		const gain = this.#gain;
 		if (!gain) return;
@@ -78,11 +79,11 @@ export class Live {
 		setTimeout(() => {
 			gain.disconnect();
 			if (!this.#gain) context.suspend();
-		}, 60);
+		}, FADE_MS);
 		if (!again) this.#tell('stopped');
 	}
 
-	/** Looks again at once: the network is back, or somebody looks at the page. */
+	// Looks again at once: the network is back, or somebody looks at the page.
 	nudge() {
 		if (!this.#gain) return;
 		context.resume();
@@ -91,7 +92,7 @@ export class Live {
 		this.#look();
 	}
 
-	/** What is heard now: how many ms ago it was captured, and how it is made. Null before the first sound. */
+	// How many ms ago it was captured what is heard now, and how it is made. Null before the first sound.
 	get figures() {
 		const play = this.#play;
 		if (!play?.began) return null;
@@ -110,7 +111,7 @@ export class Live {
 		if (this.#play && performance.now() - this.#last > SILENT_MS) this.#abort.abort();
 	}
 
-	/** Connects, again and again until it is stopped. */
+	// Connects, again and again until it is stopped.
 	async #run(back, gain) {
 		this.#tell('connecting');
 		for (;;) {
@@ -121,9 +122,8 @@ export class Live {
 				why = error.status ? { cause: 'refused', text: error.message } : { cause: 'lost' };
 			}
 			if (gain !== this.#gain) return;
-			// One that played is tried again at once: it may have ended because the format is another one now.
+			// One that played is tried again at once: its format may be another one now.
 			this.#pause = this.#play?.began ? 50 : Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
-			this.#play?.output?.clear();
 			[this.#play, back] = [null, 0];
 			this.#tell('waiting', why);
 			await new Promise((resolve) => {
@@ -138,6 +138,9 @@ export class Live {
 	async #connect(back, gain) {
 		const abort = this.#abort = new AbortController();
 		const patience = setTimeout(() => abort.abort(), CONNECT_MS);
+		const into = context.createGain();
+		into.connect(gain);
+		let output = null;
 		try {
 			const response = await fetch(`${this.#name}.wav?latency=low${back > 0 ? `&back=${back}` : ''}`, {
 				signal: abort.signal, cache: 'no-store',
@@ -161,7 +164,7 @@ export class Live {
 					const { rate, channels } = wav.format;
 					play.rate = rate;
 					play.resampler = new Resampler(rate, context.sampleRate, channels);
-					play.output = await worklet ? new Worklet(channels, gain) : new Scheduled(gain);
+					output = play.output = await worklet ? new Worklet(channels, into) : new Scheduled(into);
 				}
 				this.onsound(piece, play.rate);
 				this.#take(play, piece);
@@ -169,6 +172,11 @@ export class Live {
 		} finally {
 			clearTimeout(patience);
 			abort.abort();
+			// After the last of it has faded out.
+			setTimeout(() => {
+				into.disconnect();
+				output?.close?.();
+			}, FADE_MS);
 		}
 	}
 
@@ -202,7 +210,7 @@ export class Live {
 			play.starved = play.output.starved;
 			this.dropouts++;
 			this.lastDropout = now;
-			// While a device starts it takes what it can get, which tells little of the network.
+			// A device that starts takes what it can get, which tells little of the network.
 			this.#margin = Math.min(MARGIN.most, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
 			[play.least, play.since, play.calm] = [Infinity, now, 0];
 		}
@@ -215,7 +223,8 @@ export class Live {
 		// What lies in the past keeps the distance that it began with.
 		if (play.back) play.target ??= play.least;
 		const excess = (flood ? depth : play.least) - (play.target ?? this.#margin);
-		if (!play.back && excess > SKIP && play.skip === 0) {
+		// At first it may be heard: a device that starts is fed too much.
+		if (!play.back && excess > (now - play.began < SETTLE_MS ? SKIP / 4 : SKIP) && play.skip === 0) {
 			play.skip = Math.round(excess * play.rate);
 			play.faster = 1;
 		} else {
@@ -229,12 +238,12 @@ export class Live {
 	}
 }
 
-/** Seconds of sound that are here and not played yet. */
+// Seconds of sound that are here and not played yet.
 function queued(play) {
 	return play.output.end - context.currentTime + play.pending.reduce((sum, piece) => sum + piece[0].length, 0) / play.rate;
 }
 
-/** Leaves out what is to be skipped, and blends what was before into what comes after. */
+// Leaves out what is to be skipped, and blends what was before into what comes after.
 function cut(play, piece) {
 	if (play.skip > 0) {
 		play.tail ??= piece.map((samples) => samples.slice(0, Math.round(BLEND * play.rate)));
@@ -253,7 +262,7 @@ function cut(play, piece) {
 	return piece;
 }
 
-/** The context's time of what the loudspeaker plays now. */
+// The context's time of what the loudspeaker plays now.
 function heard() {
 	const stamp = context.getOutputTimestamp?.();
 	const time = stamp?.performanceTime > 0 ? stamp.contextTime + (performance.now() - stamp.performanceTime) / 1000 : Infinity;
@@ -261,21 +270,20 @@ function heard() {
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 
-/** Plays by buffers, each of which begins where the one before it ends. Works everywhere. */
+// Plays by buffers, each of which begins where the one before it ends. Works everywhere.
 class Scheduled {
 	way = 'scheduled';
 	waits = false;
 	starved = 0;
 	#into;
-	/** In samples, so that nothing is ever rounded. */
+	// In samples, so that nothing is ever rounded.
 	#end = 0;
-	#sources = new Set();
 
 	constructor(into) {
 		this.#into = into;
 	}
 
-	/** The context's time at which what was given ends. */
+	// The context's time at which what was given ends.
 	get end() {
 		return this.#end / context.sampleRate;
 	}
@@ -292,18 +300,12 @@ class Scheduled {
 		source.buffer = context.createBuffer(piece.length, length, context.sampleRate);
 		piece.forEach((samples, c) => source.buffer.copyToChannel(samples, c));
 		source.connect(this.#into);
-		source.onended = () => this.#sources.delete(source);
 		source.start(this.end);
-		this.#sources.add(source);
 		this.#end += length;
-	}
-
-	clear() {
-		for (const source of this.#sources) source.stop();
 	}
 }
 
-/** Plays on the sound's own thread. */
+// Plays on the sound's own thread.
 class Worklet {
 	way = 'worklet';
 	waits = true;
@@ -329,8 +331,7 @@ class Worklet {
 		this.#node.port.postMessage({ piece, margin: margin * context.sampleRate }, piece.map(({ buffer }) => buffer));
 	}
 
-	clear() {
+	close() {
 		this.#node.port.postMessage(null);
-		this.#node.disconnect();
 	}
 }

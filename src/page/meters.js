@@ -3,7 +3,7 @@
 import { channelName, texts } from './texts.js';
 
 const FLOOR = -60;
-/** How fast what is shown falls, in dB for each event, of which there are 20 a second; every other one is drawn. */
+// How fast what is shown falls, in dB for each event, of which there are 20 a second; every other one is drawn.
 const FALL = 1.2;
 const HOLD_MS = 1500;
 const TICKS = [-48, -36, -24, -12, -6];
@@ -21,8 +21,8 @@ export class Meters {
 		this.#list = list;
 		const restyle = () => {
 			const style = getComputedStyle(list);
-			const names = ['track', 'tick', 'quiet', 'good', 'high', 'hot'];
-			this.#colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--meter-${name}`)]));
+			const names = ['track', 'tick', 'peak', 'good', 'high', 'hot'];
+			this.#colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`)]));
 			for (const row of this.#rows) row.look = '';
 		};
 		restyle();
@@ -30,7 +30,7 @@ export class Meters {
 		if (globalThis.ResizeObserver) new ResizeObserver(() => this.#rows.forEach(fit)).observe(list);
 	}
 
-	/** Shows `[[peak, rms, clipped], …]` in dBFS. */
+	// Shows `[[peak, rms, clipped], …]` in dBFS.
 	show(levels) {
 		if (levels.length !== this.#rows.length) this.#build(levels.length);
 		const [now, count] = [performance.now(), this.#events++];
@@ -47,7 +47,7 @@ export class Meters {
 		});
 	}
 
-	/** Nothing is known. */
+	// Nothing is known.
 	clear() {
 		this.#build(0);
 	}
@@ -82,14 +82,14 @@ export class Meters {
 		if (look === row.look) return;
 		row.look = look;
 		const pen = canvas.getContext('2d');
-		const { track, quiet, good, high, hot, tick } = this.#colours;
+		const { track, tick, peak: light, good, high, hot } = this.#colours;
 		const part = (from, to, colour, inset = 0) => {
 			pen.fillStyle = colour;
 			pen.fillRect(from * width, inset, Math.max(0, to - from) * width, height - 2 * inset);
 		};
 		part(0, 1, track);
 		for (const db of TICKS) part(share(db), share(db) + 1 / width, tick);
-		part(0, share(peak), quiet, Math.round(height / 4));
+		part(0, share(peak), light, Math.round(height / 4));
 		part(0, Math.min(share(rms), share(-12)), good);
 		part(share(-12), Math.min(share(rms), share(-3)), high);
 		part(share(-3), share(rms), hot);

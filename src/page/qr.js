@@ -1,18 +1,18 @@
 // QR codes (ISO/IEC 18004) of up to 106 bytes: error correction level M, versions 1 to 6, always the first mask.
 
-/** Codewords of each version, the ones for correction in each block, and the number of blocks. */
+// Codewords of each version, the ones for correction in each block, and the number of blocks.
 const VERSIONS = [[26, 10, 1], [44, 16, 1], [70, 26, 1], [100, 18, 2], [134, 24, 2], [172, 16, 4]];
-/** The format of level M and the first mask, with its own correction. */
+// The format of level M and the first mask, with its own correction.
 const FORMAT = 0x5412;
 
-/** The code of a text as rows of booleans, true for dark; null if it is too long. */
+// The code of a text as rows of booleans, true for dark; null if it is too long.
 export function qr(text) {
 	const bytes = new TextEncoder().encode(text);
 	const version = VERSIONS.findIndex(([total, ec, blocks]) => bytes.length + 2 <= total - ec * blocks) + 1;
 	return version === 0 ? null : draw(codewords(bytes, ...VERSIONS[version - 1]), version);
 }
 
-/** Data and correction, block by block interleaved. */
+// Data and correction, block by block interleaved.
 function codewords(bytes, total, ec, count) {
 	const capacity = total - ec * count;
 	// Four bits say that bytes come and eight how many; so each byte lies half in one codeword and half in the next.
@@ -25,14 +25,14 @@ function codewords(bytes, total, ec, count) {
 	return [...interleaved(blocks), ...interleaved(blocks.map((block) => correction(block, ec)))];
 }
 
-/** Multiplication in GF(256) modulo x⁸ + x⁴ + x³ + x² + 1. */
+// Multiplication in GF(256) modulo x⁸ + x⁴ + x³ + x² + 1.
 function times(a, b) {
 	let product = 0;
 	for (let i = 7; i >= 0; i--) product = product << 1 ^ (product >> 7) * 0x11D ^ (b >> i & 1) * a;
 	return product;
 }
 
-/** The Reed-Solomon code of a block. */
+// The Reed-Solomon code of a block.
 function correction(block, degree) {
 	let divisor = [1];
 	for (let i = 0, root = 1; i < degree; i++, root = times(root, 2)) {

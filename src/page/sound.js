@@ -2,7 +2,7 @@
 
 const HEADER = 44;
 
-/** One array after another. */
+// One array after another.
 function joined(a, b) {
 	const all = new a.constructor(a.length + b.length);
 	all.set(a);
@@ -10,13 +10,13 @@ function joined(a, b) {
 	return all;
 }
 
-/** Reads a WAV stream as it comes. */
+// Reads a WAV stream as it comes.
 export class WavReader {
-	/** { rate, channels, bits } once the header has come. */
+	// { rate, channels, bits } once the header has come.
 	format = null;
 	#rest = new Uint8Array(0);
 
-	/** Takes in bytes; returns the whole frames among them as one Float32Array for each channel, or null. */
+	// The whole frames among these bytes and what was left before, as a Float32Array for each channel; or null.
 	push(bytes) {
 		bytes = joined(this.#rest, bytes);
 		const view = new DataView(bytes.buffer);
@@ -43,8 +43,7 @@ export class WavReader {
 	}
 }
 
-// A windowed sinc in steps of 1/256 of a sample, between which it is interpolated: what it adds to the sound lies
-// below the last of 16 bits.
+// A windowed sinc: what its steps add to the sound lies below the last of 16 bits.
 const HALF = 16;
 const TAPS = 2 * HALF;
 const STEPS = 256;
@@ -66,9 +65,9 @@ function kernel(cutoff) {
 	return table;
 }
 
-/** Changes the rate, with a phase that goes on from piece to piece. */
+// Changes the rate, with a phase that goes on from piece to piece.
 export class Resampler {
-	/** How many input frames the output so far stands for. */
+	// How many input frames the output so far stands for.
 	consumed = 0;
 	#at = 0;
 	#step;
@@ -82,7 +81,7 @@ export class Resampler {
 		this.#kept = Array.from({ length: channels }, () => new Float32Array(TAPS - 1));
 	}
 
-	/** Resamples a piece, `faster` times faster than the rates say: 1.001 plays it in a thousandth less time. */
+	// Resamples a piece, `faster` times faster than the rates say: 1.001 plays it in a thousandth less time.
 	push(piece, faster) {
 		const input = piece.map((samples, c) => joined(this.#kept[c], samples));
 		const step = this.#step * faster;

@@ -2,10 +2,10 @@
 //
 // Its sound is never led through Web Audio: iOS gives silence for a live stream there.
 
-/** A player that stands still for so long is started anew. */
+// A player that stands still for so long is started anew.
 const STUCK_MS = 8000;
 const PAUSE_MS = { first: 500, most: 8000 };
-/** So many seconds more behind than it was at first, and it plays faster, or starts anew. */
+// So many seconds more behind than it was at first, and it plays faster, or starts anew.
 const LATE = 0.5;
 const FAR = 5;
 
@@ -45,13 +45,13 @@ export class Steady {
 		setInterval(() => this.#look(), 1000);
 	}
 
-	/** Plays an input, from `back` seconds ago. Within a click. */
+	// Plays an input, from `back` seconds ago. Within a click.
 	start(name, back = 0) {
 		[this.#name, this.#back, this.#wanted, this.#pause] = [name, back, true, 0];
 		this.#load();
 	}
 
-	/** Stops; `again` to start at once. */
+	// Stops; `again` to start at once.
 	stop(again = false) {
 		if (!this.#wanted) return;
 		this.#wanted = false;
@@ -70,7 +70,7 @@ export class Steady {
 	get figures() {
 		const { buffered, currentTime } = this.#audio;
 		if (!this.#began || buffered.length === 0) return null;
-		// What it has beyond what it plays is what it is behind, unless it was given more than it wants at once.
+		// What it has beyond what it plays is what it is behind, unless it was given more than it takes at once.
 		const ahead = buffered.end(buffered.length - 1) - currentTime;
 		const past = this.#back + (performance.now() - this.#asked) / 1000 - currentTime;
 		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'steady' };
@@ -83,7 +83,7 @@ export class Steady {
 		audio.playbackRate = 1;
 		audio.src = `${this.#name}.wav${this.#back > 0 ? `?back=${this.#back}` : ''}`;
 		this.#tell('connecting');
-		// Other errors have an event, or come from the next start.
+		// All other errors have events.
 		audio.play().catch(({ name }) => name === 'NotAllowedError' && this.stop());
 	}
 

@@ -9,7 +9,7 @@ const seconds = (s) => {
 const length = (s) => (s < 120 || s % 60 > 0 ? `${s} s` : `${s / 60} min`);
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}`.replace(/\.?$/, '.');
 
-/** What a channel is called. */
+// What a channel is called.
 export function channelName(channel, channels) {
 	if (channels === 1) return 'Mono';
 	if (channels === 2) return channel === 0 ? 'Left' : 'Right';
@@ -66,9 +66,7 @@ export const texts = {
 
 	decibels: (db) => (db < -150 ? '−∞' : db.toFixed(1).replace('-', '−')),
 	meter: (channel) => `${channel}, peak level in dBFS`,
-	clipped: (channel, count) => (
-		count > 0 ? `${channel}: ${count} samples clipped; press to forget them` : `${channel}: nothing clipped`
-	),
+	clipped: (channel, count) => `${channel}: ${count} samples clipped${count > 0 ? '; press to forget them' : ''}`,
 	pitches: 'Pitches of the last minute: high ones above, loud ones bright, now on the right.',
 	loudness: 'Loudness of the last minute, now on the right. While you listen Live, it shows the pitches.',
 

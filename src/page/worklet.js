@@ -6,7 +6,7 @@ class Player extends AudioWorkletProcessor {
 	#queued = 0;
 	#taken = 0;
 	#starved = 0;
-	/** Frames to gather before it begins, and again after it ran out. */
+	// Frames to gather before it begins, and again after it ran out.
 	#margin = 0;
 	#waits = true;
 	#told = 0;
