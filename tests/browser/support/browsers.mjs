@@ -24,12 +24,13 @@ const QUIET = [
   '--no-first-run',
 ];
 
-/** Starts Chromium, which plays to that loudspeaker. */
-export function chromium(speaker) {
+/** Starts Chromium, which plays to that loudspeaker. What it saves goes to `saves`, with the clock of that `zone`. */
+export function chromium(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'chrome',
     executablePath: find(CHROMIUM),
-    env: { ...process.env, ...speaker.env },
+    env: { ...process.env, ...speaker.env, ...(zone && { TZ: zone }) },
+    ...(saves && { downloadBehavior: { policy: 'allow', downloadPath: saves } }),
     args: [
       ...QUIET,
       `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`,
@@ -40,13 +41,16 @@ export function chromium(speaker) {
   });
 }
 
-/** Starts Firefox, which plays to that loudspeaker. */
-export function firefox(speaker) {
+/** Starts Firefox likewise. */
+export function firefox(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'firefox',
     executablePath: find(FIREFOX),
-    env: { ...process.env, ...speaker.env },
-    extraPrefsFirefox: { 'network.dns.localDomains': INSECURE_HOST },
+    env: { ...process.env, ...speaker.env, ...(zone && { TZ: zone }) },
+    extraPrefsFirefox: {
+      'network.dns.localDomains': INSECURE_HOST,
+      ...(saves && { 'browser.download.folderList': 2, 'browser.download.dir': saves }),
+    },
   });
 }
 
