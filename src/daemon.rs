@@ -491,6 +491,7 @@ impl Daemon {
                 ring.close();
             }
         }
+        self.hub.pages.end();
         let began = Instant::now();
         let wait = |limit: Duration| {
             let busy = || self.hub.listeners.count() > 0 || !servers.iter().all(Server::is_idle);

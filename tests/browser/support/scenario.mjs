@@ -21,7 +21,7 @@ export const PATIENCE_MS = 20_000;
 export function scenario(name, { needs = [] }, run) {
   const missing = needs.filter((program) => !find(program)).map((program) => [program].flat().join(' or '));
   const skip = missing.length > 0 && process.env.WAVECAST_ALL_PLAYERS !== '1' && `not installed: ${missing}`;
-  test(name, { skip, timeout: 60_000 }, async (t) => {
+  test(name, { skip, timeout: 90_000 }, async (t) => {
     if (missing.length > 0) throw new Error(`not installed: ${missing}`);
     const used = [];
     const use = async (thing) => {
