@@ -87,8 +87,8 @@ pub fn raise_open_files() -> u64 {
 /// or of a duplicate that was made in one.
 pub fn with_descriptor<T>(number: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     // SAFETY: the borrow cannot leave this call, and its users here only hand the number to getpeername,
-    // getsockname, FIONREAD and fcntl's F_DUPFD_CLOEXEC, which fail with EBADF or ENOTSOCK if it is not what
-    // they look for, and change nothing in a file that is.
+    // getsockname, getsockopt, FIONREAD, fcntl's F_DUPFD_CLOEXEC and epoll_ctl's EPOLL_CTL_ADD, which fail with
+    // EBADF or the like if it is not what they look for, and change nothing in a file that is.
     ask(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
@@ -115,6 +115,19 @@ pub fn unacknowledged(socket: impl AsFd) -> u64 {
 
 /// How many connections wait in a listening socket to be accepted. 0 where the kernel does not say.
 pub fn waiting_connections(listener: impl AsFd) -> u32 {
+    // Of a listening socket this field is its queue's length: tcp_get_info() in the kernel's net/ipv4/tcp.c.
+    const LISTEN: u8 = 10;
+    tcp_info(listener.as_fd()).filter(|info| info.tcpi_state == LISTEN).map_or(0, |info| info.tcpi_unacked)
+}
+
+/// Bytes that came over a connection since it began, whether they were read or not. `None` for what is no TCP
+/// socket.
+pub fn received(socket: impl AsFd) -> Option<u64> {
+    tcp_info(socket.as_fd()).map(|info| info.tcpi_bytes_received)
+}
+
+/// TCP_INFO (tcp(7)). What an old kernel does not know is 0.
+fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
     // SAFETY: it is a struct of integers; all zeros is a value of it.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -122,16 +135,14 @@ pub fn waiting_connections(listener: impl AsFd) -> u32 {
     // `length`; both live until after the call.
     let result = unsafe {
         libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             (&raw mut info).cast(),
             &mut length,
         )
     };
-    // Of a listening socket this field is its queue's length: tcp_get_info() in the kernel's net/ipv4/tcp.c.
-    const LISTEN: u8 = 10;
-    if result == 0 && info.tcpi_state == LISTEN { info.tcpi_unacked } else { 0 }
+    (result == 0).then_some(info)
 }
 
 /// Lets the kernel hold back a new connection until it has sent something (TCP_DEFER_ACCEPT, tcp(7)), for so
@@ -223,6 +234,18 @@ mod tests {
         listener.accept().expect("one waits");
         assert_eq!(waiting_connections(&listener), 2);
         assert_eq!(waiting_connections(&clients[0]), 0, "no listening socket");
+    }
+
+    #[test]
+    fn what_came_is_counted_whether_it_was_read_or_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (mut server, _) = listener.accept().expect("a client");
+        assert_eq!(received(&server), Some(0));
+        client.write_all(b"hello").expect("sent");
+        std::io::Read::read_exact(&mut server, &mut [0; 2]).expect("it was sent");
+        assert_eq!(received(&server), Some(5));
+        assert_eq!(received(std::fs::File::open("/dev/null").expect("it is there")), None);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::words::{choose, join, listed, near, one_line, shown, shown_string, whole};
 use super::{
-    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, ListenAddr, Listeners, RATES, WhenBehind,
-    clash, listen_problem, parse_host, parse_net,
+    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, RATES,
+    WhenBehind, clash, listen_problem, parse_host, parse_net,
 };
 use crate::audio::format::SampleFormat;
 use crate::logging;
@@ -114,6 +114,26 @@ impl Reader {
         };
         table.finish();
 
+        let default_limits = default.limits;
+        let mut table = self.table(root, text, "limits", "[limits]");
+        let limits = Limits {
+            connections: table.whole("connections", 1..=100_000, default_limits.connections),
+            connections_per_address: table.whole(
+                "connections_per_address",
+                1..=100_000,
+                default_limits.connections_per_address,
+            ),
+            listeners_per_address: table.whole(
+                "listeners_per_address",
+                1..=100_000,
+                default_limits.listeners_per_address,
+            ),
+            header_bytes: table.whole("header_bytes", 1024..=65_536, default_limits.header_bytes),
+            request_time: table.seconds("request_seconds", 1..=300, default_limits.request_time),
+            idle_time: table.seconds("idle_seconds", 1..=3600, default_limits.idle_time),
+        };
+        table.finish();
+
         let mut table = self.table(root, text, "log", "[log]");
         let log = table
             .string("filter", |text| {
@@ -124,7 +144,7 @@ impl Reader {
 
         let inputs = self.inputs(root, text);
 
-        let there_are = ["http", "access", "listeners", "log", "input"];
+        let there_are = ["http", "access", "listeners", "limits", "log", "input"];
         for (key, _) in root.iter().filter(|(key, _)| !there_are.contains(&key.get_ref().as_ref())) {
             self.unknown.push(Unknown {
                 at: key.span().start,
@@ -133,7 +153,7 @@ impl Reader {
                 there_are: there_are.to_vec(),
             });
         }
-        Config { http: Http { listen }, access, listeners, log, inputs }
+        Config { http: Http { listen }, access, listeners, limits, log, inputs }
     }
 
     fn inputs(&mut self, root: &DeTable<'_>, text: &str) -> Vec<Input> {

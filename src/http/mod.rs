@@ -5,13 +5,14 @@
 //! [`convoy`]; for a file of the past, [`past`] instead of [`plan`]; for the page's meters, [`levels`]; for
 //! everything else a short answer ([`page`], [`status`], [`playlist`]).
 
+mod acceptor;
 pub mod access;
 mod answer;
 mod chunk;
 pub mod convoy;
+pub mod guard;
 pub mod levels;
 pub mod listeners;
-mod nudge;
 pub mod page;
 pub mod past;
 pub mod plan;
