@@ -27,7 +27,7 @@ pub fn utc_offset(time: i64) -> i64 {
     // which nothing in this program changes.
     match unsafe { libc::localtime_r(&raw const time, &raw mut local) }.is_null() {
         true => 0,
-        false => local.tm_gmtoff.into(),
+        false => local.tm_gmtoff as i64,
     }
 }
 

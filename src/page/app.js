@@ -25,6 +25,11 @@ const make = (tag, properties, ...children) => {
 const set = (element, property, value) => element[property] === value || (element[property] = value);
 const write = (element, text) => set(element, 'textContent', text);
 const label = (element, text) => element.getAttribute('aria-label') === text || element.setAttribute('aria-label', text);
+function fill(element, what, children) {
+	if (element.dataset.of === what) return;
+	element.dataset.of = what;
+	element.replaceChildren(...children());
+}
 
 for (const element of document.querySelectorAll('[data-text]')) write(element, texts.fixed[element.dataset.text]);
 
@@ -126,22 +131,16 @@ function news() {
 	if (phase === 'waiting') meters.clear();
 	// The stream that a player waits for is there by now.
 	if (state === 'waiting' && phase === 'capturing') player.nudge();
-	if ($('input').dataset.names !== inputs.join()) {
-		$('input').dataset.names = inputs.join();
-		$('input').replaceChildren(...inputs.map((name) => make('option', { value: name, textContent: name })));
-		$('inputs').hidden = inputs.length < 2;
-	}
+	fill($('input'), inputs.join(), () => inputs.map((name) => make('option', { value: name, textContent: name })));
+	$('inputs').hidden = inputs.length < 2;
 	$('input').value = input;
 	const kept = [...SAVES.filter((s) => s < history), history].filter((s) => s > 0);
 	const links = kept.map((s) => `${input}.wav?last=${s}&utc=${-new Date().getTimezoneOffset()}`);
-	if ($('saves').dataset.links !== links.join()) {
-		$('saves').dataset.links = links.join();
-		$('saves').replaceChildren(...kept.map((s, i) => {
-			const link = make('a', { className: 'button', href: links[i], download: '', textContent: texts.save(s) });
-			label(link, texts.saveLabel(s));
-			return link;
-		}));
-	}
+	fill($('saves'), links.join(), () => kept.map((s, i) => {
+		const link = make('a', { className: 'button', href: links[i], download: '', textContent: texts.save(s) });
+		label(link, texts.saveLabel(s));
+		return link;
+	}));
 	$('saving').hidden = kept.length === 0;
 	for (const button of $('jumps').children) button.hidden = button.value > history;
 	$('look').hidden = history < JUMPS[0];
@@ -236,15 +235,12 @@ function addresses() {
 	const lonely = here && !address;
 	$('onlyhere').hidden = !lonely;
 	const links = hosts.map((host) => `${base(host)}${input}.wav`);
-	if ($('addresses').dataset.links === links.join()) return;
-	$('addresses').dataset.links = links.join();
 	const anchor = (href) => make('a', { href, textContent: href });
-	$('addresses').replaceChildren(...links.map((link) => {
-		const button = make('button', { type: 'button', textContent: texts.copy });
+	fill($('addresses'), links.join(), () => [...links.map((link) => {
+		const button = make('button', { type: 'button', textContent: texts.copy, onclick: () => copy(link, button) });
 		label(button, texts.copyLabel(link));
-		button.addEventListener('click', () => copy(link, button));
 		return make('li', {}, anchor(link), button);
-	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`)));
+	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`))]);
 	// By number: not every phone finds the names of a house.
 	const target = base(others[1] ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
 	const rows = lonely ? null : qr(target);
@@ -252,8 +248,8 @@ function addresses() {
 	if (!rows) return;
 	$('code').setAttribute('viewBox', `-4 -4 ${rows.length + 8} ${rows.length + 8}`);
 	label($('code'), texts.code(target));
-	const path = rows.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : '')));
-	$('code').firstChild.setAttribute('d', path.join(''));
+	const dark = rows.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : '')));
+	$('code').firstChild.setAttribute('d', dark.join(''));
 }
 
 async function copy(text, button) {
@@ -275,20 +271,19 @@ async function copy(text, button) {
 // What is done to it.
 
 label($('play'), texts.play);
-$('play').addEventListener('click', () => (going() ? player.stop() : start()));
-$('tolive').addEventListener('click', () => {
+$('play').onclick = () => (going() ? player.stop() : start());
+$('tolive').onclick = () => {
 	start();
 	$('play').focus();
-});
+};
 $('jumps').append(...JUMPS.map((s) => {
-	const button = make('button', { type: 'button', value: s, textContent: texts.jump(s) });
+	const button = make('button', { type: 'button', value: s, textContent: texts.jump(s), onclick: () => jump(s) });
 	label(button, texts.jumpLabel(s));
-	button.addEventListener('click', () => jump(s));
 	return button;
 }));
-for (const radio of ways) radio.addEventListener('change', () => choose(radio.value === 'live' ? live : steady));
+for (const radio of ways) radio.onchange = () => choose(radio.value === 'live' ? live : steady);
 ways[0].disabled = !supported;
-$('input').addEventListener('change', () => select($('input').value));
+$('input').onchange = () => select($('input').value);
 $('facts').append(...Object.entries(texts.facts).map(([fact, name]) => (
 	make('div', {}, make('dt', { textContent: name }), make('dd', { id: fact }))
 )));

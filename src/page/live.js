@@ -1,7 +1,7 @@
 // Live: the stream as it comes, from fetch() to the loudspeaker, as little behind the room as can be.
 //
-// The least that is queued within half a second is held at a margin, by resampling up to half a percent faster or
-// slower; what is far too much is skipped. The margin grows when sound ran out, and shrinks while that is never near.
+// The least that is queued within half a second is held at a margin by playing up to half a percent faster or slower;
+// what is far too much is skipped. The margin grows when sound ran out, and shrinks while that is never near.
 
 import { Resampler, WavReader } from './sound.js';
 
@@ -46,7 +46,7 @@ export class Live {
 	#play = null;
 	#margin = MARGIN.first;
 
-	// `clock.captured(stream, frame)` is the page's time of a frame's capture; `tell(state, detail)` hears of all.
+	// `clock.captured(stream, frame)` is when a frame was captured; `tell(state, detail)` hears of all that happens.
 	constructor(clock, tell) {
 		this.#clock = clock;
 		this.#tell = tell;
@@ -206,23 +206,21 @@ export class Live {
 
 	#regulate(play) {
 		const now = performance.now();
-		if (play.output.starved > play.starved) {
-			play.starved = play.output.starved;
+		const { output } = play;
+		if (output.starved > play.starved) {
+			play.starved = output.starved;
 			this.dropouts++;
 			this.lastDropout = now;
 			// A device that starts takes what it can get, which tells little of the network.
 			this.#margin = Math.min(MARGIN.most, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
 			[play.least, play.since, play.calm] = [Infinity, now, 0];
 		}
-		if (play.output.waits) return;
-		const depth = queued(play);
-		play.least = Math.min(play.least, depth);
-		// Far too much at once, after a stall somewhere: there is nothing to wait for.
-		const flood = !play.back && depth > this.#margin + 0.5;
-		if (now - play.since < WINDOW_MS && !flood) return;
+		if (output.waits) return;
+		play.least = Math.min(play.least, queued(play));
+		if (now - play.since < WINDOW_MS) return;
 		// What lies in the past keeps the distance that it began with.
 		if (play.back) play.target ??= play.least;
-		const excess = (flood ? depth : play.least) - (play.target ?? this.#margin);
+		const excess = play.least - (play.target ?? this.#margin);
 		// At first it may be heard: a device that starts is fed too much.
 		if (!play.back && excess > (now - play.began < SETTLE_MS ? SKIP / 4 : SKIP) && play.skip === 0) {
 			play.skip = Math.round(excess * play.rate);

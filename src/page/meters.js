@@ -64,10 +64,10 @@ export class Meters {
 			lamp.className = 'lamp';
 			item.append(title, canvas, value, lamp);
 			const row = { name, item, canvas, value, lamp, peak: -200, rms: -200, hold: -200, held: 0 };
-			lamp.addEventListener('click', () => {
+			lamp.onclick = () => {
 				row.forgiven = row.clipped;
 				write(row);
-			});
+			};
 			return row;
 		});
 		this.#list.replaceChildren(...this.#rows.map(({ item }) => item));

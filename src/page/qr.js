@@ -15,7 +15,7 @@ export function qr(text) {
 // Data and correction, block by block interleaved.
 function codewords(bytes, total, ec, count) {
 	const capacity = total - ec * count;
-	// Four bits say that bytes come and eight how many; so each byte lies half in one codeword and half in the next.
+	// Four bits say that bytes come and eight how many: each byte lies in the halves of two codewords.
 	const data = [0x4, bytes.length >> 4, bytes.length & 15, ...[...bytes].flatMap((byte) => [byte >> 4, byte & 15]), 0]
 		.reduce((all, half, i) => (i % 2 ? [...all.slice(0, -1), all.at(-1) | half] : [...all, half << 4]), []);
 	for (let pad = 0xEC; data.length < capacity; pad ^= 0xEC ^ 0x11) data.push(pad);

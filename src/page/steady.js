@@ -5,9 +5,8 @@
 // A player that stands still for so long is started anew.
 const STUCK_MS = 8000;
 const PAUSE_MS = { first: 500, most: 8000 };
-// So many seconds more behind than it was at first, and it plays faster, or starts anew.
+// So many seconds more behind than it was at first, and it plays faster; ten times as many, and it starts anew.
 const LATE = 0.5;
-const FAR = 5;
 
 export class Steady {
 	dropouts = 0;
@@ -104,7 +103,7 @@ export class Steady {
 		const delay = figures.delay / 1000;
 		// What it wants in its buffer shows in its first seconds.
 		if (now - this.#began < 5000) this.#usual = Math.min(this.#usual, Math.max(delay, 0.5));
-		else if (delay > this.#usual + FAR) this.#load();
+		else if (delay > this.#usual + 10 * LATE) this.#load();
 		else if (delay > this.#usual + LATE) audio.playbackRate = 1.1;
 		else if (delay < this.#usual + LATE / 4) audio.playbackRate = 1;
 	}

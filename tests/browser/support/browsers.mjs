@@ -115,6 +115,11 @@ export class Tab {
     )));
   }
 
+  /** How often sound ran out on this page. */
+  async gaps() {
+    return Number.parseInt(await this.fact('dropouts'), 10) || 0;
+  }
+
   /** The text of an element, and of all of a kind. */
   text(selector) {
     return this.page.$eval(selector, (element) => element.textContent);
