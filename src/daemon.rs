@@ -461,16 +461,14 @@ impl Daemon {
     /// Ends every stream with its last byte, as far as listeners take it in time.
     fn end(self) {
         self.service.stopping();
-        // Systemd holds the sockets: who connects now is for the next run. By hand, there is none.
-        let handed_over = self.service.is_there();
         let mut servers = Vec::new();
-        for Listening { server, .. } in self.servers {
-            match handed_over {
-                true => {
-                    server.hand_over();
-                    servers.push(server);
-                }
-                false => server.stop(),
+        for Listening { server, origin, .. } in self.servers {
+            // What systemd holds, another run goes on with: who connects now waits for that.
+            if origin == Origin::Given || self.service.is_there() {
+                server.hand_over();
+                servers.push(server);
+            } else {
+                server.stop();
             }
         }
         for input in &self.inputs {

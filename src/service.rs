@@ -137,6 +137,10 @@ impl Handed {
     /// When one of them is no listening TCP socket.
     pub fn take() -> Result<Handed, String> {
         let mut handed = Handed::default();
+        // What else is there in the environment is not for this process.
+        if std::env::var_os("LISTEN_PID").is_none() {
+            return Ok(handed);
+        }
         let descriptors = sd_notify::listen_fds_with_names()
             .map_err(|error| format!("the sockets that systemd hands over cannot be told: {error}"))?;
         for (number, name) in descriptors {
