@@ -55,3 +55,10 @@ need_build() {
     need_packages ca-certificates gcc libc6-dev libasound2-dev pkgconf
     need_rust "$@"
 }
+
+# The mirror of Debian that this machine's apt uses. Nothing where it uses none (Ubuntu): mmdebstrap knows one then.
+debian_mirror() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI)' \
+        "Created-By: Packages" "Origin: Debian" "Label: Debian" "Component: main" | sed -n 1p
+}
