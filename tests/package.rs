@@ -1,9 +1,9 @@
 //! The package, as its user meets it: built, installed by apt on a fresh Debian, heard, upgraded, removed.
 //!
 //! The machines are real but for the sound card: systemd-nspawn boots them, apt installs what `scripts/package` has
-//! built, systemd runs it, and its stream comes over a network. This takes minutes, needs root, and is done when it
-//! is asked for: `WAVECAST_PACKAGE=1 cargo test --test package`, or `scripts/test package`. `package.packages` lists
-//! what has to be installed.
+//! built, systemd runs it, and its stream comes over a network. This takes minutes and needs root, so it is done when
+//! it is asked for: `scripts/test package`, or `cargo test --test package -- --ignored`; with `WAVECAST_PACKAGE=built`
+//! on the packages that are in `target/package` already. `package.packages` lists what has to be installed.
 
 mod support;
 
@@ -31,16 +31,6 @@ const PORT: u16 = 4410;
 /// The architectures that are tried: this machine's, and that of most boards.
 const FOREIGN: &str = "arm64";
 
-/// Whether the tests of this file are wanted: `WAVECAST_PACKAGE` is 1, or `built`, for the packages that are in
-/// `target/package` already.
-fn wanted() -> bool {
-    let wanted = env::var_os("WAVECAST_PACKAGE").is_some_and(|value| value == "1" || value == "built");
-    if !wanted {
-        eprintln!("not done: this is for WAVECAST_PACKAGE=1");
-    }
-    wanted
-}
-
 fn native() -> &'static str {
     static ARCH: OnceLock<String> = OnceLock::new();
     ARCH.get_or_init(|| run("dpkg", &["--print-architecture"]).trim().to_owned())
@@ -50,7 +40,7 @@ fn native() -> &'static str {
 fn package(arch: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
-        if env::var_os("WAVECAST_PACKAGE").is_some_and(|value| value == "1") {
+        if env::var_os("WAVECAST_PACKAGE").is_none_or(|value| value != "built") {
             run("scripts/package", &[native(), FOREIGN]);
         }
     });
@@ -89,10 +79,8 @@ fn plugin(arch: &str) -> PathBuf {
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn the_packages_are_clean_and_small() {
-    if !wanted() {
-        return;
-    }
     for arch in [native(), FOREIGN] {
         let deb = package(arch);
         let size = run("dpkg-deb", &["--field", text(&deb), "Installed-Size"]);
@@ -104,10 +92,8 @@ fn the_packages_are_clean_and_small() {
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn lintian_has_nothing_to_say() {
-    if !wanted() {
-        return;
-    }
     for arch in [native(), FOREIGN] {
         let deb = package(arch);
         let name = deb.file_name().and_then(|name| name.to_str()).expect("a name");
@@ -137,52 +123,45 @@ fn lintian_has_nothing_to_say() {
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn it_is_built_a_second_time_bit_for_bit() {
-    if !wanted() {
-        return;
-    }
     package(native());
     println!("{}", run("scripts/package", &["--reproduce", native()]));
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_12_is_on_the_air_with_one_command() {
-    if wanted() {
-        let archive = fresh_debian("bookworm", native(), &["libasound2", "avahi-daemon"]);
-        let machine = on_the_air(&archive, native());
-        assert!(
-            machine.sh("systemctl show --property StatusText --value wavecast").contains("raspberrypi.local")
-        );
-        the_sandbox_holds(&machine);
-        life_of_a_package(&machine, native());
-    }
+    let archive = fresh_debian("bookworm", native(), &["libasound2", "avahi-daemon"]);
+    let machine = on_the_air(&archive, native());
+    assert!(
+        machine.sh("systemctl show --property StatusText --value wavecast").contains("raspberrypi.local")
+    );
+    the_sandbox_holds(&machine);
+    life_of_a_package(&machine, native());
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_13_is_on_the_air_with_one_command() {
-    if wanted() {
-        let archive = fresh_debian("trixie", native(), &["libasound2t64"]);
-        let machine = on_the_air(&archive, native());
-        the_sandbox_holds(&machine);
-        life_of_a_package(&machine, native());
-    }
+    let archive = fresh_debian("trixie", native(), &["libasound2t64"]);
+    let machine = on_the_air(&archive, native());
+    the_sandbox_holds(&machine);
+    life_of_a_package(&machine, native());
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_12_on_arm64_is_on_the_air_with_one_command() {
-    if wanted() {
-        let _emulation = Emulation::of(FOREIGN);
-        let archive = fresh_debian("bookworm", FOREIGN, &["libasound2"]);
-        let machine = on_the_air(&archive, FOREIGN);
-        life_of_a_package(&machine, FOREIGN);
-    }
+    let _emulation = Emulation::of(FOREIGN);
+    let archive = fresh_debian("bookworm", FOREIGN, &["libasound2"]);
+    let machine = on_the_air(&archive, FOREIGN);
+    life_of_a_package(&machine, FOREIGN);
 }
 
 #[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn without_systemd_it_is_installed_and_removed_all_the_same() {
-    if !wanted() {
-        return;
-    }
     let archive = fresh_debian("trixie", native(), &["libasound2t64"]);
     let root = machine::unpack(&archive, "chroot");
     fs::copy(package(native()), root.join("wavecast.deb")).expect("a copy");
