@@ -32,7 +32,8 @@ pub(crate) fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
     let output = command.args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    // apt has dpkg write to a terminal, whose lines end like this.
+    (output.status.success(), String::from_utf8_lossy(&said).replace("\r\n", "\n"))
 }
 
 /// Where `scripts/package` keeps what takes long, and we too.
