@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod listening;
 pub(crate) mod ramp;
+pub(crate) mod server;
 pub(crate) mod synth;
 
 use std::time::{Duration, Instant};
