@@ -158,7 +158,8 @@ impl<'a> Machine<'a> {
 
     /// Whether a command succeeded within that time, and what it printed.
     pub(crate) fn try_run(&self, command: &str, limit: Duration) -> (bool, String) {
-        let output = self.remote("ssh", limit, "-p").args(["root@127.0.0.1", &format!("{command} 2>&1")]).output();
+        let output =
+            self.remote("ssh", limit, "-p").args(["root@127.0.0.1", &format!("{command} 2>&1")]).output();
         let output = output.expect("ssh runs");
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&text).trim_end().to_owned())
@@ -241,8 +242,10 @@ impl<'a> Machine<'a> {
 impl Drop for Machine<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            let (_, journal) =
-                self.try_run("journalctl -u wavecast --no-pager -n 40 -o short-monotonic", Duration::from_secs(30));
+            let (_, journal) = self.try_run(
+                "journalctl -u wavecast --no-pager -n 40 -o short-monotonic",
+                Duration::from_secs(30),
+            );
             let console = fs::read(self.board.console()).unwrap_or_default();
             let console = String::from_utf8_lossy(&console);
             let lines: Vec<&str> = console.lines().collect();
