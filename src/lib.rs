@@ -18,6 +18,8 @@
 //! | [`http`] | sound goes out; knows nothing of ALSA |
 //! | [`hub`] | what all threads share: inputs, listeners, settings |
 //! | [`daemon`] | the main thread: signals, what capture threads report, the end |
+//! | [`service`] | systemd: ready, how it is, that it lives, and the sockets that it holds for us |
+//! | [`addresses`] | by which addresses others reach this machine |
 //! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
 //! | [`os`] | the clock, limits, priorities; the only unsafe code |
 //!
@@ -30,6 +32,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod audio;
 pub mod cli;
 pub mod config;
@@ -39,4 +42,5 @@ pub mod hub;
 pub mod logging;
 pub mod os;
 pub mod ring;
+pub mod service;
 pub mod wav;

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -77,6 +77,17 @@ pub fn with_descriptor<T>(number: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) 
     ask(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// A descriptor that this process was started with and that is its own by agreement with who started it
+/// (sd_listen_fds(3)).
+///
+/// To be called once for each, before anything else here opens and closes descriptors.
+pub fn inherited(number: RawFd) -> OwnedFd {
+    // SAFETY: the number comes from the environment, by a protocol that gives what is open under it to this
+    // process, and nobody else in it looks there. Should the environment lie, what is closed in the end is a
+    // descriptor of nobody (an error that is ignored) or one that the liar opened.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
 /// Bytes that were sent but that the other side has not acknowledged (SIOCOUTQ, tcp(7)).
 pub fn unacknowledged(socket: impl AsFd) -> u64 {
     let mut bytes: libc::c_int = 0;
@@ -85,6 +96,27 @@ pub fn unacknowledged(socket: impl AsFd) -> u64 {
         0 => bytes.max(0) as u64,
         _ => 0,
     }
+}
+
+/// How many connections wait in a listening socket to be accepted. 0 where the kernel does not say.
+pub fn waiting_connections(listener: impl AsFd) -> u32 {
+    // SAFETY: it is a struct of integers; all zeros is a value of it.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and the length it wrote to
+    // `length`; both live until after the call.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &mut length,
+        )
+    };
+    // Of a listening socket this field is its queue's length: tcp_get_info() in the kernel's net/ipv4/tcp.c.
+    const LISTEN: u8 = 10;
+    if result == 0 && info.tcpi_state == LISTEN { info.tcpi_unacked } else { 0 }
 }
 
 /// Lets the kernel hold back a new connection until it has sent something (TCP_DEFER_ACCEPT, tcp(7)), for so
@@ -148,6 +180,27 @@ mod tests {
         let same = TcpListener::from(same);
         assert_eq!(same.local_addr().expect("bound"), listener.local_addr().expect("bound"));
         assert!(with_descriptor(1_000_000, |fd| fd.try_clone_to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_of_before_becomes_an_owned_one() {
+        let (mut other, ours) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let number = std::os::fd::IntoRawFd::into_raw_fd(ours);
+        drop(inherited(number));
+        assert_eq!(std::io::Read::read(&mut other, &mut [0]).expect("it is closed"), 0);
+    }
+
+    #[test]
+    fn who_waits_to_be_let_in_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        assert_eq!(waiting_connections(&listener), 0);
+        let clients: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+        assert_eq!(waiting_connections(&listener), 3);
+        listener.accept().expect("one waits");
+        assert_eq!(waiting_connections(&listener), 2);
+        assert_eq!(waiting_connections(&clients[0]), 0, "no listening socket");
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) fn start(
 }
 
 /// Connects and ends at once.
-fn nudge(address: SocketAddr) {
+pub(super) fn nudge(address: SocketAddr) {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

@@ -19,13 +19,15 @@
 //! - A connection that tiny_http forgets is brought back to its mind: see `nudge.rs`.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{debug, error, warn};
 use rustix::net::sockopt;
 use tiny_http::{Method, Request};
@@ -51,6 +53,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENT_CONNECT_SECONDS: i32 = 10;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How long the acceptor may take to end.
+const HANDING_OVER: Duration = Duration::from_millis(500);
 
 /// Opens a listening socket.
 ///
@@ -68,13 +72,24 @@ pub fn bind(address: ListenAddr) -> io::Result<TcpListener> {
             other => other?,
         },
     };
-    rustix::net::listen(&listener, BACKLOG)?;
-    sockopt::set_socket_timeout(&listener, sockopt::Timeout::Send, Some(SEND_TIMEOUT))?;
-    sockopt::set_tcp_user_timeout(&listener, SEND_TIMEOUT.as_millis() as u32)?;
-    sockopt::set_socket_keepalive(&listener, true)?;
-    sockopt::set_tcp_nodelay(&listener, true)?;
-    os::accept_when_it_speaks(&listener, SILENT_CONNECT_SECONDS)?;
+    prepare(&listener)?;
     Ok(listener)
+}
+
+/// Makes a listening socket, wherever it comes from, one that [`Server::start`] can serve on.
+///
+/// # Errors
+///
+/// When it is no listening TCP socket.
+pub fn prepare(listener: &TcpListener) -> io::Result<()> {
+    rustix::net::listen(listener, BACKLOG)?;
+    // An earlier run may have left it so: see `Server::hand_over`.
+    listener.set_nonblocking(false)?;
+    sockopt::set_socket_timeout(listener, sockopt::Timeout::Send, Some(SEND_TIMEOUT))?;
+    sockopt::set_tcp_user_timeout(listener, SEND_TIMEOUT.as_millis() as u32)?;
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_nodelay(listener, true)?;
+    os::accept_when_it_speaks(listener, SILENT_CONNECT_SECONDS)
 }
 
 /// A running server on one listening socket.
@@ -83,7 +98,18 @@ pub struct Server {
     /// The listening socket once more: tiny_http keeps the one it was given.
     listener: TcpListener,
     http: Arc<tiny_http::Server>,
+    connections: Arc<Connections>,
     thread: JoinHandle<()>,
+    /// The acceptor's end comes through here, as the end of the channel.
+    accepting: Receiver<Infallible>,
+    progress: Progress,
+}
+
+/// What was seen when it was last asked whether the server gets on.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    requests: u64,
+    queued: u32,
 }
 
 impl Server {
@@ -98,31 +124,80 @@ impl Server {
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let http = Arc::new(http);
         let (asked, nudger) = bounded(1);
-        let connections = Arc::new(Connections { hub, address, asked, waiting: Mutex::default() });
+        let connections = Arc::new(Connections {
+            hub,
+            address,
+            asked,
+            waiting: Mutex::default(),
+            requests: AtomicU64::new(0),
+            handing_over: AtomicBool::new(false),
+        });
         // Weak: the nudger ends when nobody is left who could tell it anything.
         let known = Arc::downgrade(&connections);
         nudge::start(address, nudger, move |peer| {
             known.upgrade().is_some_and(|connections| connections.lock().contains_key(peer))
         })?;
-        let receiving = Arc::clone(&http);
+        let (accepts, accepting) = bounded(1);
+        let (receiving, taking) = (Arc::clone(&http), Arc::clone(&connections));
         let thread = thread::Builder::new().name("http".to_owned()).spawn(move || {
+            let mut accepts: Option<Sender<Infallible>> = Some(accepts);
             loop {
                 match receiving.recv() {
-                    Ok(request) => connections.take(request),
+                    Ok(request) => taking.take(request),
                     Err(error) if error.to_string() == "thread unblocked" => return,
+                    // The acceptor's end. What it has accepted goes on to ask.
                     Err(error) => {
-                        error!("no more connections are accepted: {error}");
-                        return;
+                        drop(accepts.take());
+                        if !taking.handing_over.load(Ordering::Relaxed) {
+                            error!("no more connections are accepted: {error}");
+                            return;
+                        }
                     }
                 }
             }
         })?;
-        Ok(Server { address, listener: same, http, thread })
+        let progress = Progress::default();
+        Ok(Server { address, listener: same, http, connections, thread, accepting, progress })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The listening socket.
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Whether it got on since this was asked last: nobody waits to be let in, or others were meanwhile. To be
+    /// asked every few seconds.
+    pub fn gets_on(&mut self) -> bool {
+        let now = Progress {
+            requests: self.connections.requests.load(Ordering::Relaxed),
+            queued: os::waiting_connections(&self.listener),
+        };
+        let before = std::mem::replace(&mut self.progress, now);
+        let stuck = now.queued > 0 && before.queued > 0 && now.requests == before.requests;
+        !stuck && !self.thread.is_finished()
+    }
+
+    /// Accepts no more connections, but goes on to answer those that are there. Who connects from now on waits
+    /// in the listening socket, for the next process that has it.
+    pub fn hand_over(&self) {
+        self.connections.handing_over.store(true, Ordering::Relaxed);
+        // tiny_http's acceptor ends at an accept that would have to wait. It waits in one already, which one
+        // more connection ends; it may as well be a real one, which is then answered here.
+        let _ = self.listener.set_nonblocking(true);
+        nudge::nudge(self.address);
+        if self.accepting.recv_timeout(HANDING_OVER) == Err(RecvTimeoutError::Timeout) {
+            debug!("{}: still accepts", self.address);
+        }
+    }
+
+    /// Whether no request is being answered.
+    pub fn is_idle(&self) -> bool {
+        self.connections.lock().is_empty()
     }
 
     /// Stops to accept connections and to take requests; streams go on. After this the address is free.
@@ -143,11 +218,16 @@ struct Connections {
     /// Tells the nudger of each connection that came.
     asked: Sender<()>,
     waiting: Mutex<HashMap<SocketAddr, VecDeque<Request>>>,
+    /// How many came.
+    requests: AtomicU64,
+    /// Another process accepts from now on.
+    handing_over: AtomicBool,
 }
 
 impl Connections {
     /// Gives a request to its connection's handler; starts one if there is none.
     fn take(self: &Arc<Self>, request: Request) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         // None only for Unix sockets, of which there are none here.
         let Some(peer) = request.remote_addr().copied() else { return };
         if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
