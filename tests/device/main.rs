@@ -89,7 +89,7 @@ fn everything_that_the_card_gave_is_heard(machine: &Machine) {
     let server = Server::at(machine.http());
     let before = server.input("live");
     let listener = Listener::from_afar(&server, "/live.wav", ramp_reader());
-    listener.hear_more(Duration::from_secs(15));
+    listener.hear_more(Duration::from_secs(10));
     let heard = listener.heard();
     println!("heard {} frames of the ramp, {} of silence", heard.ramp_frames(), heard.silence_frames());
     only_what_was_counted_is_missing(&server, &heard, &before, 0);
@@ -144,9 +144,10 @@ fn only_what_was_counted_is_missing(
 
 fn a_person_can_read_how_it_is(machine: &Machine) {
     let status = machine.run("systemctl status wavecast --no-pager --lines=0");
-    println!("{status}");
+    println!("--- systemctl status wavecast\n{status}\n---");
     let line = status_line(machine);
     assert!(line.contains("Loopback"), "systemctl status does not name the card: {line:?}");
+    assert!(line.contains(ADDRESS), "systemctl status does not say where to listen: {line:?}");
 
     let journal = machine.run("journalctl -u wavecast --no-pager -o cat");
     println!("--- journalctl -u wavecast -o cat\n{journal}\n---");
@@ -239,6 +240,11 @@ fn after_a_power_cut_it_comes_back<'a>(board: &'a Board, machine: Machine<'a>) -
     let server = Server::at(machine.http());
     let listener = Listener::from_afar(&server, "/live.wav", ramp_reader());
     listener.hear_more(Duration::from_secs(5));
+    // It may have begun before there was a network.
+    let status = support::wait_for("its address in systemctl status", || {
+        Some(status_line(&machine)).filter(|line| line.contains(ADDRESS))
+    });
+    println!("after the power cut: {status}");
     machine
 }
 
