@@ -62,11 +62,21 @@ fn networks(routes: &str) -> impl Iterator<Item = Ipv4Addr> {
     })
 }
 
+/// This machine's own names, in lower case: without a domain, and with one where it has it.
+pub fn names() -> Vec<String> {
+    let uname = rustix::system::uname();
+    let whole = uname.nodename().to_str().unwrap_or_default().to_ascii_lowercase();
+    let short = whole.split('.').next().unwrap_or_default().to_owned();
+    let mut names = vec![short, whole];
+    names.dedup();
+    names.retain(|name| !name.is_empty() && name != "(none)");
+    names
+}
+
 /// The host's name as it is on the local network (RFC 6762).
 fn local_name() -> Option<String> {
-    let uname = rustix::system::uname();
-    let name = uname.nodename().to_str().ok()?.split('.').next()?;
-    (!name.is_empty() && name != "localhost" && name != "(none)").then(|| format!("{name}.local"))
+    let name = names().into_iter().next()?;
+    (name != "localhost").then(|| format!("{name}.local"))
 }
 
 /// An address as it stands in a URL.

@@ -15,7 +15,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/wavecast.toml";
 pub const HELP: &str = include_str!("help.txt");
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Stream, until a signal ends it.
     Run,
@@ -23,6 +23,8 @@ pub enum Command {
     Devices,
     /// `check`: read the configuration, say what is wrong with it, open nothing.
     Check,
+    /// `password USER`: ask for that user's password, and print the line for the file of them.
+    Password(String),
     /// `--help`: print [`HELP`].
     Help,
     /// `--version`: print name and version.
@@ -88,7 +90,7 @@ impl Cli {
                     })?;
                     overrides.log = Some(filter);
                 }
-                Arg::Value(word) => command = Some(subcommand(&word, command)?),
+                Arg::Value(word) => command = Some(subcommand(&word, command, &mut parser)?),
                 Arg::Long(name) => return Err(unknown_option(name)),
                 Arg::Short(_) => return Err(arg.unexpected().into()),
             }
@@ -110,11 +112,24 @@ fn value<T>(
     read(text).map_err(|problem| UsageError(format!("{option}: {problem}")))
 }
 
-fn subcommand(word: &OsString, earlier: Option<Command>) -> Result<Command, UsageError> {
+fn subcommand(
+    word: &OsString,
+    earlier: Option<Command>,
+    parser: &mut lexopt::Parser,
+) -> Result<Command, UsageError> {
     let command = match word.to_str() {
         Some("devices") => Command::Devices,
         Some("check") => Command::Check,
-        _ => return Err(UsageError(format!("{word:?} is no command; there are devices and check"))),
+        Some("password") => {
+            let user = parser.value().ok().and_then(|user| user.into_string().ok());
+            let user = user.filter(|user| !user.starts_with('-'));
+            Command::Password(
+                user.ok_or_else(|| UsageError("whose password? wavecast password USER".to_owned()))?,
+            )
+        }
+        _ => {
+            return Err(UsageError(format!("{word:?} is no command; there are devices, check and password")));
+        }
     };
     match earlier {
         None => Ok(command),
@@ -227,11 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_somebodys() {
+        assert_eq!(cli("password anna").command, Command::Password("anna".to_owned()));
+        for args in ["password", "password --help"] {
+            assert_eq!(error(args), "whose password? wavecast password USER");
+        }
+        assert_eq!(error("password anna check"), "\"check\" is one command too many");
+    }
+
+    #[test]
     fn what_is_unknown_is_refused() {
         assert_eq!(error("--chanels 1"), "there is no option \"--chanels\"; did you mean --channels?");
         assert_eq!(error("--colour"), "there is no option \"--colour\"");
         assert_eq!(error("-x"), "invalid option '-x'");
-        assert_eq!(error("device"), "\"device\" is no command; there are devices and check");
+        assert_eq!(error("device"), "\"device\" is no command; there are devices, check and password");
         assert_eq!(error("check devices"), "\"devices\" is one command too many");
     }
 

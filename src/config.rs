@@ -19,9 +19,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::audio::format::{SampleFormat, StreamFormat};
 use crate::logging;
@@ -47,6 +49,8 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// Table `[http]`.
     pub http: Http,
+    /// Table `[access]`.
+    pub access: Access,
     /// Table `[listeners]`.
     pub listeners: Listeners,
     /// `log.filter`: which messages are logged, as `RUST_LOG` has it and [`logging::Filter`] reads it.
@@ -56,10 +60,11 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// What an empty file means: everybody may listen to the input `live`, the first card there is.
+    /// What an empty file means: everybody on the local network may listen to the input `live`, the first card there is.
     fn default() -> Config {
         Config {
             http: Http::default(),
+            access: Access::default(),
             listeners: Listeners::default(),
             log: Some(logging::DEFAULT_FILTER.to_owned()),
             inputs: vec![Input::default()],
@@ -145,6 +150,94 @@ impl fmt::Display for ListenAddr {
         match self {
             ListenAddr::Any(port) => write!(f, "[::]:{port}"),
             ListenAddr::Addr(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Table `[access]`: who may listen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// `allow`: the networks whose addresses are served.
+    pub allow: Vec<Network>,
+    /// `hosts`: names of this machine beside its own, in lower case.
+    pub hosts: Vec<String>,
+    /// `passwords`: the file of users. Without one nobody is asked.
+    pub passwords: Option<PathBuf>,
+    /// `trusted_proxies`: the networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access {
+            allow: vec![Network::Local],
+            hosts: Vec::new(),
+            passwords: None,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// Whose addresses.
+///
+/// Read from `local`, `any`, `192.168.1.0/24` or `192.168.1.7`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Private, link-local and loopback addresses, and IPv6 addresses of the same link.
+    Local,
+    /// Everybody's.
+    Any,
+    /// That network's.
+    Net(IpNet),
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Network, String> {
+        match text {
+            "local" => Ok(Network::Local),
+            "any" => Ok(Network::Any),
+            _ => parse_net(text)
+                .map(Network::Net)
+                .map_err(|problem| format!("{problem}; there are also \"local\" and \"any\"")),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Network::Local => f.write_str("local"),
+            Network::Any => f.write_str("any"),
+            Network::Net(network) => network.fmt(f),
+        }
+    }
+}
+
+/// A network, or one address.
+fn parse_net(text: &str) -> Result<IpNet, String> {
+    let one = text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical()));
+    let network = one.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        format!("{} is no network such as 192.168.1.0/24 or fd00::/8, and no address", shown_string(text))
+    })?;
+    match network.trunc() == network {
+        true => Ok(network),
+        false => Err(format!(
+            "{} has bits behind its prefix; did you mean {}?",
+            shown_string(text),
+            network.trunc()
+        )),
+    }
+}
+
+/// A host's name, in lower case.
+fn parse_host(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match !text.is_empty() && text.len() <= 253 && text.bytes().all(good) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => {
+            Err(format!("{} is no host name such as birdbox.example.org, without port", shown_string(text)))
         }
     }
 }

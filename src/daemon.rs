@@ -21,7 +21,8 @@ use signal_hook::iterator::Signals;
 use crate::addresses;
 use crate::audio::capture::{Capture, Event, Feed, What};
 use crate::audio::input::{LiveInput, Phase};
-use crate::config::{self, Config, ListenAddr};
+use crate::config::{self, Config, ListenAddr, Network};
+use crate::http::access::Access;
 use crate::http::server::{self, Server};
 use crate::hub::Hub;
 use crate::os;
@@ -50,16 +51,21 @@ impl fmt::Display for StartError {
 /// # Errors
 ///
 /// When an address cannot be listened on, or the operating system gives no thread or signal handler.
-pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    access: Access,
+    reload: impl Fn() -> Result<(Config, Access), String>,
+) -> Result<(), StartError> {
     os::raise_open_files();
     let signals = signals().map_err(|e| StartError(format!("no signal handler: {e}")))?;
     let (sender, events) = bounded(1024);
-    let hub = Arc::new(Hub::new(config.listeners.clone()));
+    let hub = Arc::new(Hub::new(config.listeners.clone(), access));
     let service = Service::find();
     let mut daemon = Daemon { hub, sender, servers: Vec::new(), inputs: Vec::new(), service };
     daemon.listen_at_first(&config.http)?;
     daemon.set_inputs(&config.inputs, &config.listeners);
     daemon.say_where(&config, 0);
+    say_who(&config);
     daemon.report(&config);
     daemon.service.ready();
     daemon.live(&signals, &events, config, reload);
@@ -78,6 +84,13 @@ fn signals() -> io::Result<Receiver<i32>> {
         }
     })?;
     Ok(receiver)
+}
+
+/// Says so if a microphone is open to the world.
+fn say_who(config: &Config) {
+    if config.access.passwords.is_none() && config.access.allow.contains(&Network::Any) {
+        warn!("everybody who can reach this machine may listen, from anywhere: [access] allow has \"any\"");
+    }
 }
 
 struct Daemon {
@@ -134,7 +147,7 @@ impl Daemon {
         signals: &Receiver<i32>,
         events: &Receiver<Event>,
         mut config: Config,
-        reload: impl Fn() -> Result<Config, String>,
+        reload: impl Fn() -> Result<(Config, Access), String>,
     ) {
         // Without a service manager there is nobody to report to: an idle board is left alone.
         let reports = self.service.rhythm().map_or_else(never, tick);
@@ -145,10 +158,12 @@ impl Daemon {
             select! {
                 recv(signals) -> signal => match signal {
                     Ok(SIGHUP) => match reload() {
-                        Ok(new) => {
+                        Ok((new, access)) => {
                             self.service.reloading();
+                            self.hub.set_access(access);
                             self.apply(&config, &new);
                             config = new;
+                            say_who(&config);
                             self.service.ready();
                             self.report(&config);
                         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
+use crate::http::access::Access;
 use crate::http::convoy::Convoys;
 use crate::http::listeners::Listeners;
 
@@ -20,19 +21,21 @@ pub struct Hub {
     pub convoys: Convoys,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
+    access: RwLock<Arc<Access>>,
     /// The settings' interval in µs, 0 for `auto`: asked for at every wake-up of every listener.
     interval_us: AtomicU32,
 }
 
 impl Hub {
     /// A hub without inputs.
-    pub fn new(settings: config::Listeners) -> Hub {
+    pub fn new(settings: config::Listeners, access: Access) -> Hub {
         let hub = Hub {
             started: Instant::now(),
             listeners: Arc::default(),
             convoys: Convoys::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
+            access: RwLock::new(Arc::new(access)),
             interval_us: AtomicU32::new(0),
         };
         hub.set_settings(settings);
@@ -54,6 +57,11 @@ impl Hub {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Who may listen now.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How often listeners are served now. Takes no lock.
     pub fn interval(&self) -> Interval {
         match self.interval_us.load(Ordering::Relaxed) {
@@ -65,6 +73,11 @@ impl Hub {
     /// Puts other inputs in place.
     pub fn set_inputs(&self, inputs: Vec<Arc<LiveInput>>) {
         *self.inputs.write().unwrap_or_else(PoisonError::into_inner) = inputs;
+    }
+
+    /// Puts other rules in place, for those who ask from now on.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
     /// Puts other settings in place; listeners that are there take them on as they go.

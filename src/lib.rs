@@ -19,6 +19,7 @@
 //! | [`hub`] | what all threads share: inputs, listeners, settings |
 //! | [`daemon`] | the main thread: signals, what capture threads report, the end |
 //! | [`service`] | systemd: ready, how it is, that it lives, and the sockets that it holds for us |
+//! | [`password`] | the file of users, and how one is checked |
 //! | [`addresses`] | by which addresses others reach this machine |
 //! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
 //! | [`os`] | the clock, limits, priorities; the only unsafe code |
@@ -41,6 +42,7 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod os;
+pub mod password;
 pub mod ring;
 pub mod service;
 pub mod wav;

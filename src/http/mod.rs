@@ -1,10 +1,11 @@
 //! Sound goes out; knows nothing of ALSA.
 //!
-//! A request's way: [`server`] → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
+//! A request's way: [`server`] → [`access`] (who may) → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
 //! [`plan`] (what exactly goes out) → [`stream`] (ring → socket) and, for all who keep up together,
 //! [`convoy`]; for everything else a short answer
 //! ([`page`], [`status`], [`playlist`]).
 
+pub mod access;
 mod answer;
 mod chunk;
 pub mod convoy;

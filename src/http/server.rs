@@ -32,6 +32,7 @@ use log::{debug, error, warn};
 use rustix::net::sockopt;
 use tiny_http::{Method, Request};
 
+use super::access::{Asking, Refusal};
 use super::plan::{self, Ask};
 use super::player::{self, Player};
 use super::request::{BadRequest, Range, Target, Wanted};
@@ -308,6 +309,9 @@ impl Handler {
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);
         }
+        if let Err(refusal) = hub.access().check(&self.asking(&request)) {
+            return refuse(request, refusal);
+        }
         match Target::parse(request.url()) {
             Err(BadRequest(why)) => answer::text(request, 400, &why),
             Ok(Target::Page) => answer::html(request, page::render(hub)),
@@ -385,6 +389,18 @@ impl Handler {
         drop(writer);
     }
 
+    fn asking<'a>(&self, request: &'a Request) -> Asking<'a> {
+        let peer = self.peer.ip().to_canonical();
+        Asking {
+            peer,
+            // It takes a look for the socket, and only this needs it.
+            local: peer.is_ipv6().then(|| self.socket()?.local_addr().ok()).flatten().map(|local| local.ip()),
+            host: header(request, "Host"),
+            forwarded: headers(request, "X-Forwarded-For").collect(),
+            authorization: header(request, "Authorization"),
+        }
+    }
+
     fn socket(&self) -> Option<TcpStream> {
         sockets::find(self.peer)
     }
@@ -407,7 +423,31 @@ impl Drop for Handler {
 }
 
 fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
-    request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
+    headers(request, name).next()
+}
+
+fn headers<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let found = request.headers().iter().filter(move |header| header.field.equiv(name));
+    found.map(|header| header.value.as_str())
+}
+
+/// Says why one may not, and what the owner can do about it.
+fn refuse(request: Request, refusal: Refusal) {
+    debug!("{:?}: {refusal:?}", request.remote_addr());
+    match refusal {
+        Refusal::Address(ip) => {
+            let why =
+                format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
+            answer::text(request, 403, &why);
+        }
+        Refusal::Host(host) => {
+            let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
+            let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
+            answer::text(request, 403, &why);
+        }
+        Refusal::Password => answer::unauthorized(request),
+        Refusal::TooManyTries => answer::too_many(request, "Too many passwords were tried."),
+    }
 }
 
 /// `TE: identity` is not in RFC 9110 any more, but players that send it mean it.
