@@ -21,7 +21,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -309,9 +309,10 @@ impl Handler {
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);
         }
-        if let Err(refusal) = hub.access().check(&self.asking(&request)) {
-            return refuse(request, refusal);
-        }
+        let client = match hub.access().check(&self.asking(&request)) {
+            Ok(client) => client,
+            Err(refusal) => return refuse(request, refusal),
+        };
         match Target::parse(request.url()) {
             Err(BadRequest(why)) => answer::text(request, 400, &why),
             Ok(Target::Page) => answer::html(request, page::render(hub)),
@@ -328,12 +329,12 @@ impl Handler {
                 let base = playlist::base(&request, self.connections.address);
                 answer::playlist(request, "audio/x-scpls", playlist::pls(&base, &name));
             }
-            Ok(Target::Wav(name, wanted)) => self.stream(request, &name, wanted),
+            Ok(Target::Wav(name, wanted)) => self.stream(request, client, &name, wanted),
             Ok(_) => answer::text(request, 404, &not_found(hub)),
         }
     }
 
-    fn stream(&self, request: Request, name: &str, wanted: Wanted) {
+    fn stream(&self, request: Request, client: IpAddr, name: &str, wanted: Wanted) {
         let hub = &*self.connections.hub;
         let Some(input) = hub.input(name) else {
             return answer::text(request, 404, &not_found(hub));
@@ -366,7 +367,8 @@ impl Handler {
         }
         let admitted = self.socket().and_then(|socket| {
             let player = player::product(&user_agent);
-            hub.listeners.admit(hub.settings().max, name, self.peer, player, socket)
+            let client = SocketAddr::new(client, self.peer.port());
+            hub.listeners.admit(hub.settings().max, name, client, player, socket)
         });
         let Some(listener) = admitted else {
             let why = format!("{} are listening, no more can.", hub.listeners.count());
