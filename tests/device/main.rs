@@ -6,7 +6,7 @@
 //!
 //! `scripts/device-test` builds the board's disk and the package, and runs this.
 
-mod machine;
+mod board;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -16,7 +16,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
-use machine::{Board, Machine};
+use board::{Board, Machine};
 use support::card::{CardFormat, ramp_bytes};
 use support::listening::{Ending, Listener, number};
 use support::ramp::RampReader;
@@ -222,7 +222,7 @@ fn after_a_power_cut_it_comes_back<'a>(board: &'a Board, machine: Machine<'a>) -
     let machine = board.boot();
     let first_sound = first_sound(machine.http());
     machine.wait_until_booted();
-    let sound = first_sound.recv_timeout(machine::PATIENCE).expect("there is sound again");
+    let sound = first_sound.recv_timeout(board::PATIENCE).expect("there is sound again");
     // Two clocks, and a command that takes its time to read the one: the reading that makes the sound later.
     let now = machine.uptime();
     let kernel_began = Instant::now() - Duration::from_secs_f64(now);
