@@ -145,7 +145,7 @@ fn a_fresh_debian_12_is_on_the_air_with_one_command() {
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_13_is_on_the_air_with_one_command() {
-    let archive = fresh_debian("trixie", native(), &["libasound2t64"]);
+    let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon"]);
     let machine = on_the_air(&archive, native());
     the_sandbox_holds(&machine);
     life_of_a_package(&machine, native());
@@ -155,7 +155,7 @@ fn a_fresh_debian_13_is_on_the_air_with_one_command() {
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_12_on_arm64_is_on_the_air_with_one_command() {
     let _emulation = Emulation::of(FOREIGN);
-    let archive = fresh_debian("bookworm", FOREIGN, &["libasound2"]);
+    let archive = fresh_debian("bookworm", FOREIGN, &["libasound2", "avahi-daemon"]);
     let machine = on_the_air(&archive, FOREIGN);
     life_of_a_package(&machine, FOREIGN);
 }
@@ -163,7 +163,7 @@ fn a_fresh_debian_12_on_arm64_is_on_the_air_with_one_command() {
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn without_systemd_it_is_installed_and_removed_all_the_same() {
-    let archive = fresh_debian("trixie", native(), &["libasound2t64"]);
+    let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon"]);
     let root = machine::unpack(&archive, "chroot");
     fs::copy(package(native()), root.join("wavecast.deb")).expect("a copy");
     let said = run(
@@ -198,7 +198,7 @@ fn on_the_air(archive: &std::path::Path, arch: &str) -> Machine {
     let said = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
     println!("{said}");
     let here = format!("wavecast is on the air: open  http://{}/", machine.at(PORT));
-    assert!(said.contains(&here), "{said}");
+    assert!(said.contains(&here), "{said}\n{}", machine.journal());
     machine.sh("systemctl is-active wavecast");
     machine.sh("systemctl is-enabled wavecast");
     assert!(!machine.try_sh("systemctl is-active wavecast.socket").0, "it is an offer");
