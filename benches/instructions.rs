@@ -152,7 +152,11 @@ fn read(blocks: u64) {
 fn serve(blocks: u64, listeners: usize) {
     let access = Access::new(&config::Access::default()).expect("the default has no file");
     let interval = config::Interval::Every(Duration::from_millis(10));
-    let hub = Arc::new(Hub::new(config::Listeners { interval, ..config::Listeners::default() }, access));
+    let hub = Arc::new(Hub::new(
+        config::Listeners { interval, ..config::Listeners::default() },
+        config::Limits::default(),
+        access,
+    ));
     let (mut writer, ring) = new_ring();
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut players: Vec<TcpStream> = (0..listeners)
@@ -160,7 +164,8 @@ fn serve(blocks: u64, listeners: usize) {
             let player = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
             let (socket, address) = server.accept().expect("a player");
             let admitted =
-                hub.listeners.admit(u32::MAX, "live", address, String::new(), socket).expect("room");
+                hub.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
+            let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
             let (hub, ring) = (Arc::clone(&hub), ring.clone());
             thread::spawn(move || {
                 let convoy = hub.convoys.of(&ring, false);

@@ -22,6 +22,7 @@
 //! | [`password`] | the file of users, and how one is checked |
 //! | [`addresses`] | by which addresses others reach this machine |
 //! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
+//! | [`panics`] | what is said of a bug, instead of a backtrace |
 //! | [`os`] | the clock, limits, priorities; the only unsafe code |
 //!
 //! # A sample's way
@@ -43,6 +44,7 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod os;
+pub mod panics;
 pub mod password;
 pub mod ring;
 pub mod service;
