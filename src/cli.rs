@@ -11,55 +11,11 @@ use crate::config::{self, Overrides};
 /// Where the configuration is when `--config` does not say. There it may be absent.
 pub const DEFAULT_CONFIG: &str = "/etc/wavecast.toml";
 
-/// What `wavecast --help` prints.
-pub const HELP: &str = "\
-wavecast: live, uncompressed sound from an ALSA input to every player on the
-network
-
-Usage:
-  wavecast [OPTIONS]            stream until it is told to stop
-  wavecast devices              list the capture cards, with the name to put
-                                into `device`
-  wavecast check [OPTIONS]      say what is wrong with the configuration; open
-                                nothing
-
-Options:
-  -c, --config FILE     the configuration; built-in defaults if there is no
-                        /etc/wavecast.toml and this is not given
-      --listen ADDRESS  where to listen: 4410, 127.0.0.1:4410, [::1]:4410; may
-                        be given several times
-      --log LEVEL       off, error, warn, info, debug or trace; or a filter as
-                        RUST_LOG has it, which this one overrules
-  -h, --help            this text
-  -V, --version         the version
-
-  For the first input of the configuration (the only one, unless you added
-  others), in place of what the file says:
-      --device DEVICE   auto; hw:CARD=Device,DEV=0; usb:08bb:2902; synth:tone
-      --rate HZ         frames a second: 4000 to 384000
-      --channels N      1 to 32
-      --format FORMAT   s16, s24 or s32
-
-Examples:
-  wavecast                                  the first card, at port 4410
-  wavecast --device synth:tone              no card at all: a tone
-  wavecast --device hw:1 --rate 48000 --channels 1
-  wavecast --listen 127.0.0.1:4410 --log debug
-  Then play http://localhost:4410/live.wav, or open http://localhost:4410/ in a
-  browser.
-
-Exit codes:
-  0   it was told to stop, or had nothing to complain about
-  1   it could not go on; the last line says why
-  64  the command line is wrong
-  78  the configuration is wrong
-
-Files:
-  /etc/wavecast.toml    the configuration, which documents every key
-";
+/// What `wavecast --help` prints. `scripts/docs` makes the man page and the shells' completions of it.
+pub const HELP: &str = include_str!("help.txt");
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Stream, until a signal ends it.
     Run,
@@ -67,6 +23,8 @@ pub enum Command {
     Devices,
     /// `check`: read the configuration, say what is wrong with it, open nothing.
     Check,
+    /// `password USER`: ask for that user's password, and print the line for the file of them.
+    Password(String),
     /// `--help`: print [`HELP`].
     Help,
     /// `--version`: print name and version.
@@ -132,7 +90,7 @@ impl Cli {
                     })?;
                     overrides.log = Some(filter);
                 }
-                Arg::Value(word) => command = Some(subcommand(&word, command)?),
+                Arg::Value(word) => command = Some(subcommand(&word, command, &mut parser)?),
                 Arg::Long(name) => return Err(unknown_option(name)),
                 Arg::Short(_) => return Err(arg.unexpected().into()),
             }
@@ -154,11 +112,24 @@ fn value<T>(
     read(text).map_err(|problem| UsageError(format!("{option}: {problem}")))
 }
 
-fn subcommand(word: &OsString, earlier: Option<Command>) -> Result<Command, UsageError> {
+fn subcommand(
+    word: &OsString,
+    earlier: Option<Command>,
+    parser: &mut lexopt::Parser,
+) -> Result<Command, UsageError> {
     let command = match word.to_str() {
         Some("devices") => Command::Devices,
         Some("check") => Command::Check,
-        _ => return Err(UsageError(format!("{word:?} is no command; there are devices and check"))),
+        Some("password") => {
+            let user = parser.value().ok().and_then(|user| user.into_string().ok());
+            let user = user.filter(|user| !user.starts_with('-'));
+            Command::Password(
+                user.ok_or_else(|| UsageError("whose password? wavecast password USER".to_owned()))?,
+            )
+        }
+        _ => {
+            return Err(UsageError(format!("{word:?} is no command; there are devices, check and password")));
+        }
     };
     match earlier {
         None => Ok(command),
@@ -271,11 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_somebodys() {
+        assert_eq!(cli("password anna").command, Command::Password("anna".to_owned()));
+        for args in ["password", "password --help"] {
+            assert_eq!(error(args), "whose password? wavecast password USER");
+        }
+        assert_eq!(error("password anna check"), "\"check\" is one command too many");
+    }
+
+    #[test]
     fn what_is_unknown_is_refused() {
         assert_eq!(error("--chanels 1"), "there is no option \"--chanels\"; did you mean --channels?");
         assert_eq!(error("--colour"), "there is no option \"--colour\"");
         assert_eq!(error("-x"), "invalid option '-x'");
-        assert_eq!(error("device"), "\"device\" is no command; there are devices and check");
+        assert_eq!(error("device"), "\"device\" is no command; there are devices, check and password");
         assert_eq!(error("check devices"), "\"devices\" is one command too many");
     }
 

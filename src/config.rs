@@ -19,9 +19,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::audio::format::{SampleFormat, StreamFormat};
 use crate::logging;
@@ -47,8 +49,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// Table `[http]`.
     pub http: Http,
+    /// Table `[access]`.
+    pub access: Access,
     /// Table `[listeners]`.
     pub listeners: Listeners,
+    /// Table `[limits]`.
+    pub limits: Limits,
     /// `log.filter`: which messages are logged, as `RUST_LOG` has it and [`logging::Filter`] reads it.
     pub log: Option<String>,
     /// Tables `[input.NAME]` in the order of the file, never none. The first is the default one.
@@ -56,11 +62,13 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// What an empty file means: everybody may listen to the input `live`, the first card there is.
+    /// What an empty file means: everybody on the local network may listen to the input `live`, the first card there is.
     fn default() -> Config {
         Config {
             http: Http::default(),
+            access: Access::default(),
             listeners: Listeners::default(),
+            limits: Limits::default(),
             log: Some(logging::DEFAULT_FILTER.to_owned()),
             inputs: vec![Input::default()],
         }
@@ -149,6 +157,94 @@ impl fmt::Display for ListenAddr {
     }
 }
 
+/// Table `[access]`: who may listen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// `allow`: the networks whose addresses are served.
+    pub allow: Vec<Network>,
+    /// `hosts`: names of this machine beside its own, in lower case.
+    pub hosts: Vec<String>,
+    /// `passwords`: the file of users. Without one nobody is asked.
+    pub passwords: Option<PathBuf>,
+    /// `trusted_proxies`: the networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access {
+            allow: vec![Network::Local],
+            hosts: Vec::new(),
+            passwords: None,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// Whose addresses.
+///
+/// Read from `local`, `any`, `192.168.1.0/24` or `192.168.1.7`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// Private, link-local and loopback addresses, and IPv6 addresses of the same link.
+    Local,
+    /// Everybody's.
+    Any,
+    /// That network's.
+    Net(IpNet),
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Network, String> {
+        match text {
+            "local" => Ok(Network::Local),
+            "any" => Ok(Network::Any),
+            _ => parse_net(text)
+                .map(Network::Net)
+                .map_err(|problem| format!("{problem}; there are also \"local\" and \"any\"")),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Network::Local => f.write_str("local"),
+            Network::Any => f.write_str("any"),
+            Network::Net(network) => network.fmt(f),
+        }
+    }
+}
+
+/// A network, or one address.
+fn parse_net(text: &str) -> Result<IpNet, String> {
+    let one = text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical()));
+    let network = one.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        format!("{} is no network such as 192.168.1.0/24 or fd00::/8, and no address", shown_string(text))
+    })?;
+    match network.trunc() == network {
+        true => Ok(network),
+        false => Err(format!(
+            "{} has bits behind its prefix; did you mean {}?",
+            shown_string(text),
+            network.trunc()
+        )),
+    }
+}
+
+/// A host's name, in lower case.
+fn parse_host(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match !text.is_empty() && text.len() <= 253 && text.bytes().all(good) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => {
+            Err(format!("{} is no host name such as birdbox.example.org, without port", shown_string(text)))
+        }
+    }
+}
+
 /// Table `[listeners]`: how many, how closely they are served, and what happens to slow ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listeners {
@@ -175,6 +271,36 @@ impl Default for Listeners {
             max_lag: Duration::from_millis(2_000),
             when_behind: WhenBehind::Skip,
             stall_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Table `[limits]`: what strangers may take of the machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// `connections`: how many there may be at once, over all addresses that are listened on.
+    pub connections: u32,
+    /// `connections_per_address`: how many of them one address may have; of IPv6, one network of 64 bits.
+    pub connections_per_address: u32,
+    /// `listeners_per_address`: how many listeners one address may have.
+    pub listeners_per_address: u32,
+    /// `header_bytes`: how long a request may be, its line and headers together.
+    pub header_bytes: u32,
+    /// `request_seconds`: how long one may take to send a request.
+    pub request_time: Duration,
+    /// `idle_seconds`: how long one may keep a connection without asking for anything.
+    pub idle_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 1200,
+            connections_per_address: 120,
+            listeners_per_address: 100,
+            header_bytes: 8192,
+            request_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(30),
         }
     }
 }

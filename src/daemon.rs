@@ -3,10 +3,14 @@
 //! The main thread is the only one that changes what runs. It hears of everything through channels, keeps
 //! each input's state in words, and writes the log: one line for each change of state.
 
+mod room;
+mod words;
+
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,13 +19,18 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::addresses;
 use crate::audio::capture::{Capture, Event, Feed, What};
 use crate::audio::input::{LiveInput, Phase};
-use crate::audio::source::Info;
-use crate::config::{self, Config, ListenAddr};
+use crate::config::{self, Config, ListenAddr, Network};
+use crate::http::access::Access;
+use crate::http::guard::Guard;
 use crate::http::server::{self, Server};
 use crate::hub::Hub;
-use crate::os;
+use crate::service::{Handed, Service};
+use crate::{os, panics};
+use room::Room;
+use words::{Opened, Sounding};
 
 /// Overruns that follow each other within this are one burst, and one line in the log.
 const BURST: Duration = Duration::from_secs(10);
@@ -45,17 +54,26 @@ impl fmt::Display for StartError {
 /// # Errors
 ///
 /// When an address cannot be listened on, or the operating system gives no thread or signal handler.
-pub fn run(config: Config, reload: impl Fn() -> Result<Config, String>) -> Result<(), StartError> {
-    os::raise_open_files();
+pub fn run(
+    config: Config,
+    access: Access,
+    reload: impl Fn() -> Result<(Config, Access), String>,
+) -> Result<(), StartError> {
+    panics::install();
+    let room = Room::with(os::raise_open_files());
     let signals = signals().map_err(|e| StartError(format!("no signal handler: {e}")))?;
     let (sender, events) = bounded(1024);
-    let hub = Arc::new(Hub::new(config.listeners.clone()));
-    let mut daemon = Daemon { hub, sender, servers: Vec::new(), inputs: Vec::new() };
-    for address in &config.http.listen {
-        daemon.listen(*address)?;
-    }
+    let (limits, listeners) = room.fit(&config.limits, &config.listeners);
+    let hub = Arc::new(Hub::new(listeners, limits, access));
+    let guard = Guard::start(Arc::clone(&hub)).map_err(|e| StartError(format!("no guard: {e}")))?;
+    let service = Service::find();
+    let mut daemon = Daemon { hub, guard, room, sender, servers: Vec::new(), inputs: Vec::new(), service };
+    daemon.listen_at_first(&config.http)?;
     daemon.set_inputs(&config.inputs, &config.listeners);
     daemon.say_where(&config, 0);
+    say_who(&config);
+    daemon.report(&config);
+    daemon.service.ready();
     daemon.live(&signals, &events, config, reload);
     daemon.end();
     Ok(())
@@ -74,12 +92,39 @@ fn signals() -> io::Result<Receiver<i32>> {
     Ok(receiver)
 }
 
+/// Says so if a microphone is open to the world.
+fn say_who(config: &Config) {
+    if config.access.passwords.is_none() && config.access.allow.contains(&Network::Any) {
+        warn!("everybody who can reach this machine may listen, from anywhere: [access] allow has \"any\"");
+    }
+}
+
 struct Daemon {
     hub: Arc<Hub>,
+    guard: Arc<Guard>,
+    room: Room,
     /// For capture threads.
     sender: Sender<Event>,
-    servers: Vec<(ListenAddr, Server)>,
+    servers: Vec<Listening>,
     inputs: Vec<Running>,
+    service: Service,
+}
+
+/// A server, and who said where.
+struct Listening {
+    origin: Origin,
+    server: Server,
+    /// Where it was said to be reached.
+    urls: Vec<String>,
+}
+
+/// Where a listening socket comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Origin {
+    /// The configuration names its address.
+    Configured(ListenAddr),
+    /// A socket unit of systemd.
+    Given,
 }
 
 /// An input and the thread that captures it.
@@ -89,6 +134,8 @@ struct Running {
     keep: Duration,
     live: Arc<LiveInput>,
     capture: Option<Capture>,
+    /// How far the capture thread was when it was last looked at.
+    turns: u64,
     /// Why it was lost, and the last reason why it did not open: each is logged once.
     lost: String,
     refused: String,
@@ -108,18 +155,25 @@ impl Daemon {
         signals: &Receiver<i32>,
         events: &Receiver<Event>,
         mut config: Config,
-        reload: impl Fn() -> Result<Config, String>,
+        reload: impl Fn() -> Result<(Config, Access), String>,
     ) {
+        // Without a service manager there is nobody to report to: an idle board is left alone.
+        let reports = self.service.rhythm().map_or_else(never, tick);
         loop {
-            // A clock only while there is something to wait for: an idle board is left alone.
+            // A clock only while there is something to wait for.
             let bursts = self.inputs.iter().any(|input| input.burst.is_some());
             let clock = if bursts { tick(Duration::from_secs(1)) } else { never() };
             select! {
                 recv(signals) -> signal => match signal {
                     Ok(SIGHUP) => match reload() {
-                        Ok(new) => {
+                        Ok((new, access)) => {
+                            self.service.reloading();
+                            self.hub.set_access(access);
                             self.apply(&config, &new);
                             config = new;
+                            say_who(&config);
+                            self.service.ready();
+                            self.report(&config);
                         }
                         Err(problem) => error!("the configuration stays as it was:\n{problem}"),
                     },
@@ -132,10 +186,37 @@ impl Daemon {
                 },
                 recv(events) -> event => if let Ok(event) = event {
                     self.note(event);
+                    self.service.status(self.line());
                 },
                 recv(clock) -> _ => self.end_bursts(),
+                recv(reports) -> _ => {
+                    self.report(&config);
+                    if self.gets_on() {
+                        self.service.alive();
+                    }
+                }
             }
         }
+    }
+
+    /// Listens where systemd says, or else where the configuration does.
+    fn listen_at_first(&mut self, http: &config::Http) -> Result<(), StartError> {
+        let mut handed = Handed::take().map_err(StartError)?;
+        for listener in std::mem::take(&mut handed.given) {
+            self.serve(Origin::Given, listener)?;
+        }
+        if self.servers.is_empty() {
+            for address in &http.listen {
+                match handed.reclaim(*address) {
+                    Some(listener) => self.serve(Origin::Configured(*address), listener)?,
+                    None => self.listen(*address)?,
+                }
+            }
+        } else {
+            info!("listening on the sockets of systemd, in place of [http] listen");
+        }
+        handed.drop_the_rest(&self.service);
+        Ok(())
     }
 
     fn listen(&mut self, address: ListenAddr) -> Result<(), StartError> {
@@ -148,39 +229,119 @@ impl Daemon {
             };
             StartError(format!("cannot listen on {address}: {error}{hint}"))
         })?;
-        let server = Server::start(listener, Arc::clone(&self.hub))
-            .map_err(|error| StartError(format!("cannot serve on {address}: {error}")))?;
-        self.servers.push((address, server));
+        self.serve(Origin::Configured(address), listener)
+    }
+
+    fn serve(&mut self, origin: Origin, listener: TcpListener) -> Result<(), StartError> {
+        let at = listener.local_addr().map_or_else(|_| "a socket".to_owned(), |address| address.to_string());
+        let failed = |error| StartError(format!("cannot serve on {at}: {error}"));
+        server::prepare(&listener).map_err(failed)?;
+        let server = Server::start(listener, Arc::clone(&self.hub), &self.guard).map_err(failed)?;
+        if let Origin::Configured(address) = origin {
+            self.service.keep(address, server.listener());
+        }
+        self.servers.push(Listening { origin, server, urls: Vec::new() });
         Ok(())
     }
 
     /// Tells a person which addresses to open, from that server on.
-    fn say_where(&self, config: &Config, first: usize) {
-        for (_, server) in &self.servers[first..] {
-            let (ip, port) = (server.address().ip(), server.address().port());
-            let host = match ip {
-                ip if !ip.is_unspecified() => SocketHost(ip).to_string(),
-                _ => os::own_address().map_or("localhost".to_owned(), |ip| SocketHost(ip).to_string()),
+    fn say_where(&mut self, config: &Config, first: usize) {
+        let name = &config.inputs[0].name;
+        for listening in &mut self.servers[first..] {
+            let urls = addresses::urls(listening.server.address());
+            if listening.urls == urls {
+                continue;
+            }
+            let also = match &urls[1..] {
+                [] => String::new(),
+                others => format!("; also at {}/", others.join("/, ")),
             };
-            let name = &config.inputs[0].name;
-            info!("open http://{host}:{port}/ in a browser, or http://{host}:{port}/{name}.wav in a player");
+            info!("open {0}/ in a browser, or {0}/{name}.wav in a player{also}", urls[0]);
+            listening.urls = urls;
         }
+    }
+
+    /// Tells systemd how it is.
+    fn report(&mut self, config: &Config) {
+        if self.service.is_there() {
+            // The network may have come up since.
+            self.say_where(config, 0);
+            self.service.status(self.line());
+        }
+    }
+
+    /// Whether everything has moved since this was asked last: every capture thread, every server.
+    fn gets_on(&mut self) -> bool {
+        let mut all = true;
+        for input in &mut self.inputs {
+            let turns = input.live.counters.turns.load(Ordering::Relaxed);
+            if turns == input.turns {
+                warn!("{}: its capture thread does not move", input.config.name);
+                all = false;
+            }
+            input.turns = turns;
+        }
+        for listening in &mut self.servers {
+            if !listening.server.gets_on() {
+                warn!("{}: nobody is let in", listening.server.address());
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// How it is, in one line.
+    fn line(&self) -> String {
+        let urls: Vec<String> =
+            self.servers.iter().flat_map(|listening| &listening.urls).map(|url| format!("{url}/")).collect();
+        let listeners = match self.hub.listeners.count() {
+            0 => "nobody listens".to_owned(),
+            1 => "1 listener".to_owned(),
+            n => format!("{n} listeners"),
+        };
+        let inputs = self.inputs.iter().map(|input| {
+            let state = input.live.state();
+            let name = &input.config.name;
+            match (state.phase, &state.source) {
+                (Phase::Capturing, Some(source)) => format!("{name}: {}", Sounding(source)),
+                _ => format!("{name}: no sound: {}", state.why()),
+            }
+        });
+        format!("{}; {listeners}; {}", urls.join(" or "), inputs.collect::<Vec<_>>().join("; "))
     }
 
     /// Takes on a new configuration, changing only what differs.
     fn apply(&mut self, old: &Config, new: &Config) {
-        self.hub.set_settings(new.listeners.clone());
+        let (limits, listeners) = self.room.fit(&new.limits, &new.listeners);
+        self.hub.set_limits(limits);
+        self.hub.set_settings(listeners);
         self.set_inputs(&new.inputs, &new.listeners);
-        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.servers)
-            .into_iter()
-            .partition(|(address, _)| new.http.listen.contains(address));
+        self.listen_anew(new);
+        if old.log != new.log {
+            warn!("the log filter changes at the next start");
+        }
+        info!("the configuration was read again");
+    }
+
+    /// Listens at other addresses.
+    fn listen_anew(&mut self, new: &Config) {
+        if self.servers.iter().any(|listening| listening.origin == Origin::Given) {
+            // Where it listens is not for the configuration to say.
+            return;
+        }
+        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.servers).into_iter().partition(
+            |listening| matches!(listening.origin, Origin::Configured(address) if new.http.listen.contains(&address)),
+        );
         self.servers = keep;
-        for (_, server) in gone {
-            server.stop();
+        for listening in gone {
+            if let Origin::Configured(address) = listening.origin {
+                self.service.forget(address);
+            }
+            listening.server.stop();
         }
         // One that could not be had the last time is tried again.
         for address in &new.http.listen {
-            if self.servers.iter().any(|(served, _)| served == address) {
+            if self.servers.iter().any(|listening| listening.origin == Origin::Configured(*address)) {
                 continue;
             }
             match self.listen(*address) {
@@ -188,10 +349,6 @@ impl Daemon {
                 Err(error) => error!("{error}"),
             }
         }
-        if old.log != new.log {
-            warn!("the log filter changes at the next start");
-        }
-        info!("the configuration was read again");
     }
 
     /// Starts, restarts and ends inputs until they are those. All that end do so before any starts: two may
@@ -244,6 +401,7 @@ impl Daemon {
                 keep,
                 live,
                 capture: capture.ok(),
+                turns: u64::MAX,
                 lost: String::new(),
                 refused: String::new(),
                 burst: None,
@@ -327,8 +485,16 @@ impl Daemon {
 
     /// Ends every stream with its last byte, as far as listeners take it in time.
     fn end(self) {
-        for (_, server) in self.servers {
-            server.stop();
+        self.service.stopping();
+        let mut servers = Vec::new();
+        for Listening { server, origin, .. } in self.servers {
+            // What systemd holds, another run goes on with: who connects now waits for that.
+            if origin == Origin::Given || self.service.is_there() {
+                server.hand_over();
+                servers.push(server);
+            } else {
+                server.stop();
+            }
         }
         for input in &self.inputs {
             if let Some(ring) = input.live.ring() {
@@ -337,58 +503,17 @@ impl Daemon {
         }
         self.hub.pages.end();
         let began = Instant::now();
-        while self.hub.listeners.count() > 0 && began.elapsed() < FAREWELL {
-            thread::sleep(Duration::from_millis(5));
-        }
+        let wait = |limit: Duration| {
+            let busy = || self.hub.listeners.count() > 0 || !servers.iter().all(Server::is_idle);
+            while busy() && began.elapsed() < limit {
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait(FAREWELL);
         for listener in self.hub.listeners.all() {
             listener.cut();
         }
-        while self.hub.listeners.count() > 0 && began.elapsed() < FAREWELL + Duration::from_millis(300) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait(FAREWELL + Duration::from_millis(300));
         info!("ended");
-    }
-}
-
-/// What was opened, and how it differs from what was asked for.
-struct Opened<'a> {
-    source: &'a Info,
-    config: &'a config::Input,
-}
-
-impl fmt::Display for Opened<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Opened { source, config } = self;
-        write!(f, "capturing from {}", source.device)?;
-        if let Some(card) = &source.card {
-            write!(f, " ({card})")?;
-        }
-        let channels = |channels| match channels {
-            1 => "mono".to_owned(),
-            2 => "stereo".to_owned(),
-            n => format!("{n} channels"),
-        };
-        write!(f, ": {} Hz, {}, {}", source.rate, channels(source.channels), source.sample)?;
-        let ms = |frames: u32| f64::from(frames) * 1e3 / f64::from(source.rate);
-        write!(f, ", period {:.1} ms, buffer {:.0} ms", ms(source.block_frames), ms(source.buffer_frames))?;
-        if source.rate != config.rate {
-            write!(f, "; asked for {} Hz, this is the nearest it offers", config.rate)?;
-        }
-        if source.channels != config.channels {
-            write!(f, "; asked for {}, this is the nearest it offers", channels(config.channels))?;
-        }
-        Ok(())
-    }
-}
-
-/// An address as it stands in a URL.
-struct SocketHost(IpAddr);
-
-impl fmt::Display for SocketHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(ip) => ip.fmt(f),
-            IpAddr::V6(ip) => write!(f, "[{ip}]"),
-        }
     }
 }

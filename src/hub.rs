@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
+use crate::http::access::Access;
 use crate::http::convoy::Convoys;
 use crate::http::levels::Pages;
 use crate::http::listeners::Listeners;
@@ -23,13 +24,15 @@ pub struct Hub {
     pub pages: Pages,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
+    access: RwLock<Arc<Access>>,
+    limits: RwLock<Arc<config::Limits>>,
     /// The settings' interval in µs, 0 for `auto`: asked for at every wake-up of every listener.
     interval_us: AtomicU32,
 }
 
 impl Hub {
     /// A hub without inputs.
-    pub fn new(settings: config::Listeners) -> Hub {
+    pub fn new(settings: config::Listeners, limits: config::Limits, access: Access) -> Hub {
         let hub = Hub {
             started: Instant::now(),
             listeners: Arc::default(),
@@ -37,6 +40,8 @@ impl Hub {
             pages: Pages::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
+            access: RwLock::new(Arc::new(access)),
+            limits: RwLock::new(Arc::new(limits)),
             interval_us: AtomicU32::new(0),
         };
         hub.set_settings(settings);
@@ -58,6 +63,16 @@ impl Hub {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Who may listen now.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What strangers may take of the machine now.
+    pub fn limits(&self) -> Arc<config::Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How often listeners are served now. Takes no lock.
     pub fn interval(&self) -> Interval {
         match self.interval_us.load(Ordering::Relaxed) {
@@ -69,6 +84,16 @@ impl Hub {
     /// Puts other inputs in place.
     pub fn set_inputs(&self, inputs: Vec<Arc<LiveInput>>) {
         *self.inputs.write().unwrap_or_else(PoisonError::into_inner) = inputs;
+    }
+
+    /// Puts other rules in place, for those who ask from now on.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Puts other limits in place, for those who are there too.
+    pub fn set_limits(&self, limits: config::Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 
     /// Puts other settings in place; listeners that are there take them on as they go.

@@ -18,7 +18,11 @@
 //! | [`http`] | sound goes out; knows nothing of ALSA |
 //! | [`hub`] | what all threads share: inputs, listeners, settings |
 //! | [`daemon`] | the main thread: signals, what capture threads report, the end |
+//! | [`service`] | systemd: ready, how it is, that it lives, and the sockets that it holds for us |
+//! | [`password`] | the file of users, and how one is checked |
+//! | [`addresses`] | by which addresses others reach this machine |
 //! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
+//! | [`panics`] | what is said of a bug, instead of a backtrace |
 //! | [`os`] | the clock, limits, priorities; the only unsafe code |
 //!
 //! # A sample's way
@@ -30,6 +34,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod audio;
 pub mod cli;
 pub mod config;
@@ -38,5 +43,8 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod os;
+pub mod panics;
+pub mod password;
 pub mod ring;
+pub mod service;
 pub mod wav;

@@ -1,11 +1,13 @@
 //! `wavecast`: reads the command line, and does what it says.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use wavecast::audio::devices::{self, Roots};
 use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
 use wavecast::config::Config;
+use wavecast::http::access::Access;
 use wavecast::{daemon, logging, os};
 
 /// What exit codes mean: those of sysexits.h.
@@ -22,9 +24,10 @@ fn main() -> ExitCode {
         Command::Version => println!("wavecast {}", env!("CARGO_PKG_VERSION")),
         Command::Devices => print!("{}", devices::listing(&Roots::default())),
         Command::Check => match load(&cli) {
-            Ok(config) => print!("{}", summary(&cli, &config)),
+            Ok((config, _)) => print!("{}", summary(&cli, &config)),
             Err(error) => return fail(EX_CONFIG, &error),
         },
+        Command::Password(user) => return password(&user),
         Command::Run => return run(cli),
     }
     ExitCode::SUCCESS
@@ -32,14 +35,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> ExitCode {
     os::lean_heap();
-    let config = match load(&cli) {
-        Ok(config) => config,
+    let (config, access) = match load(&cli) {
+        Ok(loaded) => loaded,
         Err(error) => return fail(EX_CONFIG, &error),
     };
     if let Err(error) = logging::init(cli.overrides.log.as_deref(), config.log.as_deref()) {
         return fail(EX_CONFIG, &error.to_string());
     }
-    match daemon::run(config, || load(&cli)) {
+    match daemon::run(config, access, || load(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -48,12 +51,36 @@ fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// The configuration with the command line's changes.
-fn load(cli: &Cli) -> Result<Config, String> {
+/// Asks for a password, and prints the line for the file of them.
+fn password(user: &str) -> ExitCode {
+    let ask = |prompt: &str| match std::io::stdin().is_terminal() {
+        true => rpassword::prompt_password(prompt),
+        // From a pipe: one line, once.
+        false => std::io::read_to_string(std::io::stdin().lock())
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
+    };
+    let line = ask(&format!("Password for {user}: "))
+        .map_err(|error| format!("no password: {error}"))
+        .and_then(|password| {
+            if std::io::stdin().is_terminal() && ask("The same again: ").ok().as_ref() != Some(&password) {
+                return Err("these were two different ones; nothing was made".to_owned());
+            }
+            wavecast::password::line(user, &password)
+        });
+    match line {
+        Ok(line) => println!("{line}"),
+        Err(problem) => return fail(1, &problem),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The configuration with the command line's changes, and the passwords that it names.
+fn load(cli: &Cli) -> Result<(Config, Access), String> {
     let (path, explicit) = path(cli);
     let mut config = Config::load(&path, explicit).map_err(|error| error.to_string())?;
     config.apply(&cli.overrides).map_err(|error| error.to_string())?;
-    Ok(config)
+    let access = Access::new(&config.access)?;
+    Ok((config, access))
 }
 
 fn path(cli: &Cli) -> (PathBuf, bool) {

@@ -5,8 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -18,6 +17,8 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// How many seconds this machine's own clock is ahead of UTC at that time (seconds since 1970).
+// It has 32 bits on armhf.
+#[allow(clippy::useless_conversion)]
 pub fn utc_offset(time: i64) -> i64 {
     let time = time as libc::time_t;
     // SAFETY: tm is a struct of integers and a pointer that may be null: all zeros is a value of it.
@@ -28,19 +29,6 @@ pub fn utc_offset(time: i64) -> i64 {
         true => 0,
         false => local.tm_gmtoff as i64,
     }
-}
-
-/// The name that this machine calls itself.
-pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// The address that other machines reach this one by, if there is a way out.
-pub fn own_address() -> Option<IpAddr> {
-    // Connecting a UDP socket sends nothing: the kernel only looks up its route. TEST-NET-1, RFC 5737.
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// Gives the calling thread, and no other, the real-time scheduling class SCHED_FIFO (sched(7)).
@@ -99,9 +87,20 @@ pub fn raise_open_files() -> u64 {
 /// or of a duplicate that was made in one.
 pub fn with_descriptor<T>(number: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     // SAFETY: the borrow cannot leave this call, and its users here only hand the number to getpeername,
-    // getsockname, FIONREAD and fcntl's F_DUPFD_CLOEXEC, which fail with EBADF or ENOTSOCK if it is not what
-    // they look for, and change nothing in a file that is.
+    // getsockname, getsockopt, FIONREAD, fcntl's F_DUPFD_CLOEXEC and epoll_ctl's EPOLL_CTL_ADD, which fail with
+    // EBADF or the like if it is not what they look for, and change nothing in a file that is.
     ask(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// A descriptor that this process was started with and that is its own by agreement with who started it
+/// (sd_listen_fds(3)).
+///
+/// To be called once for each, before anything else here opens and closes descriptors.
+pub fn inherited(number: RawFd) -> OwnedFd {
+    // SAFETY: the number comes from the environment, by a protocol that gives what is open under it to this
+    // process, and nobody else in it looks there. Should the environment lie, what is closed in the end is a
+    // descriptor of nobody (an error that is ignored) or one that the liar opened.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Bytes that were sent but that the other side has not acknowledged (SIOCOUTQ, tcp(7)).
@@ -112,6 +111,38 @@ pub fn unacknowledged(socket: impl AsFd) -> u64 {
         0 => bytes.max(0) as u64,
         _ => 0,
     }
+}
+
+/// How many connections wait in a listening socket to be accepted. 0 where the kernel does not say.
+pub fn waiting_connections(listener: impl AsFd) -> u32 {
+    // Of a listening socket this field is its queue's length: tcp_get_info() in the kernel's net/ipv4/tcp.c.
+    const LISTEN: u8 = 10;
+    tcp_info(listener.as_fd()).filter(|info| info.tcpi_state == LISTEN).map_or(0, |info| info.tcpi_unacked)
+}
+
+/// Bytes that came over a connection since it began, whether they were read or not. `None` for what is no TCP
+/// socket.
+pub fn received(socket: impl AsFd) -> Option<u64> {
+    tcp_info(socket.as_fd()).map(|info| info.tcpi_bytes_received)
+}
+
+/// TCP_INFO (tcp(7)). What an old kernel does not know is 0.
+fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
+    // SAFETY: it is a struct of integers; all zeros is a value of it.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and the length it wrote to
+    // `length`; both live until after the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &mut length,
+        )
+    };
+    (result == 0).then_some(info)
 }
 
 /// Lets the kernel hold back a new connection until it has sent something (TCP_DEFER_ACCEPT, tcp(7)), for so
@@ -149,11 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_has_a_name() {
-        assert!(!host_name().is_empty());
-    }
-
-    #[test]
     fn the_machines_clock_is_within_a_day_of_utc() {
         // Zones are whole quarters of an hour today; the machine's own is not known here.
         let offset = utc_offset(1_763_640_000);
@@ -187,6 +213,39 @@ mod tests {
         let same = TcpListener::from(same);
         assert_eq!(same.local_addr().expect("bound"), listener.local_addr().expect("bound"));
         assert!(with_descriptor(1_000_000, |fd| fd.try_clone_to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_of_before_becomes_an_owned_one() {
+        let (mut other, ours) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let number = std::os::fd::IntoRawFd::into_raw_fd(ours);
+        drop(inherited(number));
+        assert_eq!(std::io::Read::read(&mut other, &mut [0]).expect("it is closed"), 0);
+    }
+
+    #[test]
+    fn who_waits_to_be_let_in_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        assert_eq!(waiting_connections(&listener), 0);
+        let clients: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+        assert_eq!(waiting_connections(&listener), 3);
+        listener.accept().expect("one waits");
+        assert_eq!(waiting_connections(&listener), 2);
+        assert_eq!(waiting_connections(&clients[0]), 0, "no listening socket");
+    }
+
+    #[test]
+    fn what_came_is_counted_whether_it_was_read_or_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (mut server, _) = listener.accept().expect("a client");
+        assert_eq!(received(&server), Some(0));
+        client.write_all(b"hello").expect("sent");
+        std::io::Read::read_exact(&mut server, &mut [0; 2]).expect("it was sent");
+        assert_eq!(received(&server), Some(5));
+        assert_eq!(received(std::fs::File::open("/dev/null").expect("it is there")), None);
     }
 
     #[test]

@@ -430,7 +430,7 @@ fn a_mistake_on_the_command_line_is_told_with_the_way_to_the_help() {
         (&["--chanels", "1"], "there is no option \"--chanels\"; did you mean --channels?\n"),
         (&["--rate", "99"], "--rate: 99 is outside 4000 to 384000\n"),
         (&["--rate"], "missing argument for option '--rate'\n"),
-        (&["play"], "\"play\" is no command; there are devices and check\n"),
+        (&["play"], "\"play\" is no command; there are devices, check and password\n"),
         (&["--log", "loud"], "--log: \"loud\" is not off, error"),
     ] {
         let output = run(arguments);

@@ -15,7 +15,8 @@ use rustix::time::Timespec;
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
 const RAMP_BYTES: usize = RAMP_FRAMES * FRAME_BYTES;
-const WAV_HEADER_BYTES: usize = 44;
+/// No WAV header is longer; where one has no end by then, there is none.
+const LONGEST_WAV_HEADER: usize = 512;
 /// The most that one read takes.
 const READ_BYTES: usize = 64 * 1024;
 /// All must hear something within this time.
@@ -37,6 +38,8 @@ pub(crate) struct Crowd {
 pub(crate) struct Heard {
     /// Chunks, over all players; 0 from a server that sends none.
     pub(crate) chunks: u64,
+    /// Reads that brought something, over all players.
+    pub(crate) reads: u64,
     /// The longest time in which a player got nothing.
     pub(crate) largest_gap: Duration,
     /// Frames of the ramp that are missing.
@@ -142,6 +145,7 @@ impl Crowd {
         if !sound {
             return;
         }
+        heard.reads += 1;
         if let Some(last) = player.last_sound.replace(now) {
             heard.largest_gap = heard.largest_gap.max(now - last);
         }
@@ -176,6 +180,15 @@ struct Checked {
 
 impl Checked {
     fn check(&mut self, sound: &[u8], ramp: &[u8], heard: &mut Heard) {
+        if self.place.is_none() {
+            self.rest.extend_from_slice(sound);
+            let Some(at) = first_frame(&self.rest) else { return };
+            let sound = self.rest.split_off(at);
+            self.rest.clear();
+            let value = u16::from_le_bytes([sound[0], sound[1]]);
+            self.place = Some(usize::from(value) * FRAME_BYTES);
+            return self.check(&sound, ramp, heard);
+        }
         if let Some(place) = self.place.filter(|_| self.rest.is_empty()) {
             if sound == &ramp[place..place + sound.len()] {
                 self.place = Some((place + sound.len()) % RAMP_BYTES);
@@ -207,14 +220,30 @@ impl Checked {
     }
 }
 
-/// Takes the head, the chunks' framing and the WAV header off a stream.
-#[derive(Default)]
+/// Where the ramp begins in what some servers send first: from the middle of a frame, or silence.
+fn first_frame(bytes: &[u8]) -> Option<usize> {
+    let value = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let frame = |at: usize| (value(at) == value(at + 2)).then(|| value(at));
+    let follows = |at: usize| Some(frame(at + FRAME_BYTES)? == frame(at)?.wrapping_add(1));
+    (0..(bytes.len() + 1).saturating_sub(4 * FRAME_BYTES))
+        .find(|at| (0..3).all(|frames| follows(at + frames * FRAME_BYTES) == Some(true)))
+}
+
+/// Takes the head, the chunks' framing and the WAV header off a stream. Other servers have none of the latter two.
 struct Framing {
     head: Vec<u8>,
     chunked: bool,
     part: Part,
-    wav_header: usize,
+    /// The WAV header, as far as it has come; `None` behind it.
+    wav_header: Option<Vec<u8>>,
     chunks: u64,
+}
+
+impl Default for Framing {
+    fn default() -> Framing {
+        let (head, part) = (Vec::new(), Part::default());
+        Framing { head, chunked: false, part, wav_header: Some(Vec::new()), chunks: 0 }
+    }
 }
 
 #[derive(Default)]
@@ -239,7 +268,8 @@ impl Framing {
                     self.head.push(*first);
                     bytes = rest;
                     if self.head.ends_with(b"\r\n\r\n") {
-                        let status = self.head.starts_with(b"HTTP/1.1 200 ");
+                        let status =
+                            self.head.starts_with(b"HTTP/1.") && self.head[8..].starts_with(b" 200 ");
                         assert!(status, "the server refused: {}", String::from_utf8_lossy(&self.head));
                         let head = self.head.to_ascii_lowercase();
                         self.chunked = head.windows(26).any(|line| line == b"transfer-encoding: chunked");
@@ -264,10 +294,17 @@ impl Framing {
                     if *left == 0 {
                         self.part = Part::End(2);
                     }
-                    let header = body.len().min(WAV_HEADER_BYTES - self.wav_header);
-                    self.wav_header += header;
-                    if body.len() > header {
-                        sound(&body[header..]);
+                    match &mut self.wav_header {
+                        None => sound(body),
+                        Some(header) => {
+                            header.extend_from_slice(body);
+                            if let Some(end) = wav_header_end(header) {
+                                if end < header.len() {
+                                    sound(&header[end..]);
+                                }
+                                self.wav_header = None;
+                            }
+                        }
                     }
                 }
                 Part::End(left) => {
@@ -278,6 +315,19 @@ impl Framing {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Where sound begins: behind the head of the chunk `data`, or at once where there is no WAV header. `None` while
+/// that cannot be told.
+fn wav_header_end(bytes: &[u8]) -> Option<usize> {
+    match bytes.len() {
+        0..12 => None,
+        _ if !bytes.starts_with(b"RIFF") => Some(0),
+        _ => {
+            let data = bytes.windows(4).position(|word| word == b"data").map(|at| at + 8);
+            data.filter(|end| *end <= bytes.len()).or((bytes.len() > LONGEST_WAV_HEADER).then_some(0))
         }
     }
 }
@@ -311,7 +361,7 @@ pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
         let now = began.elapsed();
         assert!(bytes > 0, "the stream ended before it began");
         framing.take_apart(&buffer[..bytes], |_| sound = Some(now));
-        if framing.wav_header == WAV_HEADER_BYTES {
+        if framing.wav_header.is_none() {
             header.get_or_insert(now);
         }
         if let (Some(header), Some(sound)) = (header, sound) {

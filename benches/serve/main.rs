@@ -1,7 +1,8 @@
 //! What it costs to put sound on the air: the built daemon on the loopback, 44.1 kHz stereo, 16 bit.
 //!
 //! ```text
-//! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200] [--markdown]
+//! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200] [--peers vlc,mpd]
+//!                              [--markdown]
 //! ```
 //!
 //! - **Levels**: what it takes the capture thread to measure how loud a block is, for the page's meters.
@@ -10,12 +11,15 @@
 //!   as its listeners see it. Every step is followed by the [floor], which serves as many listeners at the same
 //!   interval with nothing but one `send` each; the ratio of the two is what survives another machine.
 //!
+//! - **The others**: the same work done by those [peers] that are installed.
+//!
 //! The daemon is a new process for each step, the listeners are one thread of this process ([crowd]). Steps are
 //! repeated in rounds, so that a noisy minute hits one repetition of each and not all of one; shown are medians,
 //! and for CPU the range. Nothing here fails: it measures, and says which of the project's targets are met.
 
 mod crowd;
 mod floor;
+mod peers;
 mod process;
 mod report;
 #[path = "../../tests/support/mod.rs"]
@@ -33,6 +37,7 @@ use wavecast::audio::levels::Levels;
 
 use crowd::Crowd;
 use floor::Floor;
+use peers::Peer;
 use process::Ticks;
 use support::daemon::Daemon;
 
@@ -70,6 +75,7 @@ fn main() {
 
     let (began, before) = (Instant::now(), Ticks::now());
     let mut results: Vec<report::Row> = options.steps().into_iter().map(report::Row::new).collect();
+    let mut others: Vec<report::PeerRow> = options.peer_rows();
     let mut starts = report::Starts::default();
     for round in 1..=options.rounds {
         eprintln!("Round {round} of {}: starts", options.rounds);
@@ -82,10 +88,14 @@ fn main() {
             }
             row.served.push(served);
         }
+        for row in &mut others {
+            eprintln!("Round {round} of {}: {}, {}", options.rounds, row.peer, row.listeners);
+            row.served.push(PeerServed::of(row.peer, row.listeners, options.time));
+        }
     }
-    let others = Ticks::now().others_since(&before) / began.elapsed().as_secs_f64();
+    let busy = Ticks::now().others_since(&before) / began.elapsed().as_secs_f64();
     let levels = measure_levels();
-    let report = report::Report { machine, others, options: &options, levels, starts, rows: results };
+    let report = report::Report { machine, busy, options: &options, levels, starts, rows: results, others };
     print!("{}", if options.markdown { report.markdown() } else { report.text() });
 }
 
@@ -112,10 +122,13 @@ struct Options {
     rounds: usize,
     /// Starts of a player in each round.
     starts: usize,
+    /// Whom to measure beside it.
+    peers: Vec<Peer>,
     markdown: bool,
 }
 
-const USAGE: &str = "Options: --quick  --seconds N  --rounds N  --listeners N,N,...  --markdown";
+const USAGE: &str = "Options: --quick  --seconds N  --rounds N  --listeners N,N,...  --markdown\n         \
+                     --peers icecast,mpd,vlc,flask or none";
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Options, String> {
@@ -124,6 +137,7 @@ impl Options {
             time: Duration::from_secs(8),
             rounds: 3,
             starts: 100,
+            peers: Peer::ALL.into_iter().filter(|peer| peer.version().is_some()).collect(),
             markdown: false,
         };
         let mut arguments = arguments.iter();
@@ -139,6 +153,16 @@ impl Options {
                 "--rounds" => options.rounds = number(value()?)?,
                 "--listeners" => {
                     options.listeners = value()?.split(',').map(number).collect::<Result<_, _>>()?
+                }
+                "--peers" => {
+                    let peer = |word: &str| {
+                        let peer = Peer::ALL.into_iter().find(|peer| peer.word() == word);
+                        peer.ok_or(format!("{argument}: there is no {word}"))
+                    };
+                    options.peers = match value()?.as_str() {
+                        "none" => Vec::new(),
+                        words => words.split(',').map(peer).collect::<Result<_, _>>()?,
+                    };
                 }
                 "--markdown" => options.markdown = true,
                 _ => return Err(format!("{argument} is not known")),
@@ -158,11 +182,20 @@ impl Options {
         steps
     }
 
+    fn peer_rows(&self) -> Vec<report::PeerRow> {
+        let rows =
+            self.peers.iter().flat_map(|peer| self.listeners.iter().map(|listeners| (*peer, *listeners)));
+        rows.filter(|(peer, listeners)| *listeners <= peer.most())
+            .map(|(peer, listeners)| report::PeerRow { peer, listeners, served: Vec::new() })
+            .collect()
+    }
+
     fn estimate(&self) -> Duration {
         // Starts pause for 20 ms on average and there are two kinds of them; a step is served twice.
         let starts = Duration::from_millis(45) * self.starts as u32;
         let steps = (self.time + SETTLE + Duration::from_millis(500)) * 2 * self.steps().len() as u32;
-        (starts + steps) * self.rounds as u32
+        let peers = (self.time + SETTLE + Duration::from_secs(6)) * self.peer_rows().len() as u32;
+        (starts + steps + peers) * self.rounds as u32
     }
 }
 
@@ -228,6 +261,25 @@ impl Status {
 struct FloorServed {
     cpu: Duration,
     heard: crowd::Heard,
+}
+
+/// What one of the others did.
+struct PeerServed {
+    cpu: Duration,
+    size: process::Size,
+    heard: crowd::Heard,
+    /// For one player, before the others came.
+    start: crowd::Start,
+}
+
+impl PeerServed {
+    fn of(peer: Peer, listeners: usize, time: Duration) -> PeerServed {
+        let running = peers::Running::start(peer);
+        let start = crowd::start(running.address(), peers::Running::TARGET);
+        let mut crowd = Crowd::new(running.address(), peers::Running::TARGET, listeners);
+        let (cpu, heard) = measure(running.pid(), &mut crowd, time);
+        PeerServed { cpu, size: process::size(running.pid()), heard, start }
+    }
 }
 
 impl Step {

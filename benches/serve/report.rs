@@ -3,19 +3,28 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::{FORMAT, FloorServed, HISTORY, Options, PERIOD, Served, Step};
+use super::{FORMAT, FloorServed, HISTORY, Options, PERIOD, PeerServed, Served, Step};
 use crate::crowd::Start;
+use crate::peers::Peer;
 
 /// All there is to report.
 pub(crate) struct Report<'a> {
     pub(crate) machine: String,
     /// How many cores others kept busy meanwhile.
-    pub(crate) others: f64,
+    pub(crate) busy: f64,
     pub(crate) options: &'a Options,
     /// For each block.
     pub(crate) levels: Duration,
     pub(crate) starts: Starts,
     pub(crate) rows: Vec<Row>,
+    pub(crate) others: Vec<PeerRow>,
+}
+
+/// One of the others with so many listeners.
+pub(crate) struct PeerRow {
+    pub(crate) peer: Peer,
+    pub(crate) listeners: usize,
+    pub(crate) served: Vec<PeerServed>,
 }
 
 /// How long players waited for their first sound.
@@ -45,6 +54,11 @@ impl Row {
 
     fn floor(&self, figure: impl Fn(&FloorServed) -> f64) -> Figure {
         Figure::of(self.floor.iter().map(figure))
+    }
+
+    /// Whether this is how it serves when nobody says otherwise.
+    fn is_default(&self) -> bool {
+        self.step.interval_ms.is_none() && !self.step.low_latency
     }
 
     /// CPU time for each listener and second, in µs.
@@ -147,7 +161,7 @@ impl Report<'_> {
             ms(FORMAT.duration_of(PERIOD as u64)),
             self.options.rounds,
             self.options.time.as_secs(),
-            self.others
+            self.busy
         );
         let _ = writeln!(
             out,
@@ -163,6 +177,11 @@ impl Report<'_> {
         out += "\n";
         out += &table(style, &SERVING, self.serving());
         out += "\n";
+        if !self.others.is_empty() {
+            out += &table(style, &OTHERS, self.compared());
+            let versions: Vec<String> = self.options.peers.iter().filter_map(|peer| peer.version()).collect();
+            let _ = writeln!(out, "\n{}\n", versions.join(", "));
+        }
         if style == Style::Text {
             out += NOTES;
         }
@@ -233,6 +252,50 @@ impl Report<'_> {
             .collect()
     }
 
+    /// The same work, by everybody.
+    fn compared(&self) -> Vec<Vec<String>> {
+        let mut rows = Vec::new();
+        let micros = |cpu: Duration, listeners: usize| cpu.as_secs_f64() * 1e6 / listeners as f64;
+        let first = quantile(&sorted(&self.starts.ordinary, |start| start.sound), 0.5);
+        for row in self.rows.iter().filter(|row| row.is_default() && row.step.listeners > 0) {
+            rows.push((
+                row.step.listeners,
+                vec![
+                    "wavecast".to_owned(),
+                    row.step.listeners.to_string(),
+                    format!("{:.0}", row.served(|served| row.micros(served.cpu))),
+                    format!("{:.0} ms", row.interval()),
+                    format!("{:.1}", row.served(|served| served.size.rss).median / 1024.0),
+                    format!("{:.0}", row.served(|served| served.size.threads).median),
+                    format!("{first:.1}"),
+                    format!("{:.0}", row.served(|served| ms(served.heard.largest_gap)).most),
+                    row.missing().to_string(),
+                ],
+            ));
+        }
+        for PeerRow { peer, listeners, served } in &self.others {
+            let figure = |of: &dyn Fn(&PeerServed) -> f64| Figure::of(served.iter().map(of));
+            let reads = figure(&|served| served.heard.reads as f64).median / *listeners as f64;
+            let missing: u64 = served.iter().map(|s| s.heard.lost + s.heard.wrong + s.heard.ended).sum();
+            rows.push((
+                *listeners,
+                vec![
+                    peer.to_string(),
+                    listeners.to_string(),
+                    format!("{:.0}", figure(&|served| micros(served.cpu, *listeners))),
+                    format!("{:.0} ms", ms(self.options.time) / reads),
+                    format!("{:.1}", figure(&|served| served.size.rss).median / 1024.0),
+                    format!("{:.0}", figure(&|served| served.size.threads).median),
+                    format!("{:.1}", figure(&|served| ms(served.start.sound)).median),
+                    format!("{:.0}", figure(&|served| ms(served.heard.largest_gap)).most),
+                    missing.to_string(),
+                ],
+            ));
+        }
+        rows.sort_by_key(|(listeners, _)| *listeners);
+        rows.into_iter().map(|(_, cells)| cells).collect()
+    }
+
     fn nobody(&self) -> &Row {
         // The first step always.
         &self.rows[0]
@@ -276,6 +339,16 @@ impl Report<'_> {
             let one = row.memory_of_one(nobody);
             targets.push((one <= 24.0, format!("at most 24 KB more per listener, {most}: {one:.1} KB")));
         }
+        for peer in self.others.iter().filter(|row| row.listeners == most) {
+            let theirs =
+                Figure::of(peer.served.iter().map(|s| s.cpu.as_secs_f64() * 1e6 / most as f64)).median;
+            if let Some(row) = self.rows.iter().find(|row| row.step.listeners == most && row.is_default()) {
+                let ours = row.served(|served| row.micros(served.cpu)).median;
+                let what =
+                    format!("less CPU than {} for {most} listeners: {:.2} of it", peer.peer, ours / theirs);
+                targets.push((ours < theirs, what));
+            }
+        }
         let missing: u64 = self.rows.iter().map(Row::missing).sum();
         let overruns: u64 =
             self.rows.iter().flat_map(|row| &row.served).map(|served| served.status.overruns).sum();
@@ -308,6 +381,18 @@ const SERVING: [&str; 16] = [
     "RSS MB",
     "KB/listener",
     "threads",
+];
+
+const OTHERS: [&str; 9] = [
+    "server",
+    "listeners",
+    "µs/listener·s",
+    "served every",
+    "RSS MB",
+    "threads",
+    "first sound ms",
+    "gap ms",
+    "missing",
 ];
 
 const NOTES: &str = "\

@@ -38,6 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A source that worked this long is opened again after the first pause when it is lost.
 const SOUND: Duration = Duration::from_secs(10);
 
+/// A thread that has nothing to do shows so often that it is there.
+const TURN: Duration = Duration::from_millis(500);
+
 /// What a capture thread tells the main thread.
 pub struct Event {
     /// Whose it is.
@@ -158,7 +161,8 @@ impl CaptureThread {
             self.tell(What::OpenFailed(OpenError { advice: format!("no thread to open it: {error}") }));
         }
         loop {
-            let patience = self.feed.as_mut().map_or(Duration::from_secs(3600), |feed| {
+            self.input.counters.turns.fetch_add(1, Ordering::Relaxed);
+            let patience = self.feed.as_mut().map_or(TURN, |feed| {
                 feed.silence_until(monotonic_ns());
                 feed.until_next_block()
             });
@@ -170,7 +174,7 @@ impl CaptureThread {
                     }
                     Err(_) => {
                         // The opener gave no source: it was stopped, or it never started.
-                        if self.stopped.recv_timeout(LONGEST_PAUSE) == Err(crossbeam_channel::RecvTimeoutError::Disconnected) {
+                        if self.stopped.recv_timeout(TURN) == Err(crossbeam_channel::RecvTimeoutError::Disconnected) {
                             return None;
                         }
                         return self.wait_for_source(None);
@@ -209,6 +213,7 @@ impl CaptureThread {
                 Err(TryRecvError::Empty) => {}
                 Ok(never) => match never {},
             }
+            counters.turns.fetch_add(1, Ordering::Relaxed);
             match source.read(&mut raw) {
                 Ok(Got::Frames { frames, captured_at }) => {
                     let block = &raw[..frames * frame_bytes];

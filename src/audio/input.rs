@@ -32,6 +32,8 @@ pub struct Counters {
     pub overruns: AtomicU64,
     /// Times that the source was lost.
     pub losses: AtomicU64,
+    /// Turns of the capture thread's loop: it moves several times a second, with sound or without.
+    pub turns: AtomicU64,
     drift: AtomicI64,
 }
 

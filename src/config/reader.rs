@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -9,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::words::{choose, join, listed, near, one_line, shown, shown_string, whole};
 use super::{
-    CHANNELS, Config, ConfigError, Http, Input, Interval, ListenAddr, Listeners, RATES, WhenBehind, clash,
-    listen_problem,
+    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, RATES,
+    WhenBehind, clash, listen_problem, parse_host, parse_net,
 };
 use crate::audio::format::SampleFormat;
 use crate::logging;
@@ -90,6 +91,17 @@ impl Reader {
         let listen = http.listen(default.http.listen);
         http.finish();
 
+        let mut table = self.table(root, text, "access", "[access]");
+        let access = Access {
+            allow: table.list("allow", str::parse).unwrap_or(default.access.allow),
+            hosts: table.list("hosts", parse_host).unwrap_or(default.access.hosts),
+            passwords: table.string("passwords", parse_path).unwrap_or(default.access.passwords),
+            trusted_proxies: table
+                .list("trusted_proxies", parse_net)
+                .unwrap_or(default.access.trusted_proxies),
+        };
+        table.finish();
+
         let default_listeners = default.listeners;
         let mut table = self.table(root, text, "listeners", "[listeners]");
         let listeners = Listeners {
@@ -99,6 +111,26 @@ impl Reader {
             max_lag: table.millis("max_lag_ms", 100..=60_000, default_listeners.max_lag),
             when_behind: table.choice("when_behind", &WhenBehind::NAMES, default_listeners.when_behind),
             stall_timeout: table.seconds("stall_seconds", 1..=3600, default_listeners.stall_timeout),
+        };
+        table.finish();
+
+        let default_limits = default.limits;
+        let mut table = self.table(root, text, "limits", "[limits]");
+        let limits = Limits {
+            connections: table.whole("connections", 1..=100_000, default_limits.connections),
+            connections_per_address: table.whole(
+                "connections_per_address",
+                1..=100_000,
+                default_limits.connections_per_address,
+            ),
+            listeners_per_address: table.whole(
+                "listeners_per_address",
+                1..=100_000,
+                default_limits.listeners_per_address,
+            ),
+            header_bytes: table.whole("header_bytes", 1024..=65_536, default_limits.header_bytes),
+            request_time: table.seconds("request_seconds", 1..=300, default_limits.request_time),
+            idle_time: table.seconds("idle_seconds", 1..=3600, default_limits.idle_time),
         };
         table.finish();
 
@@ -112,7 +144,7 @@ impl Reader {
 
         let inputs = self.inputs(root, text);
 
-        let there_are = ["http", "listeners", "log", "input"];
+        let there_are = ["http", "access", "listeners", "limits", "log", "input"];
         for (key, _) in root.iter().filter(|(key, _)| !there_are.contains(&key.get_ref().as_ref())) {
             self.unknown.push(Unknown {
                 at: key.span().start,
@@ -121,7 +153,7 @@ impl Reader {
                 there_are: there_are.to_vec(),
             });
         }
-        Config { http: Http { listen }, listeners, log, inputs }
+        Config { http: Http { listen }, access, listeners, limits, log, inputs }
     }
 
     fn inputs(&mut self, root: &DeTable<'_>, text: &str) -> Vec<Input> {
@@ -388,6 +420,27 @@ impl<'a, 't> Section<'a, 't> {
         self.string(key, |text| choose(text, choices)).unwrap_or(default)
     }
 
+    /// One text or several.
+    fn list<T>(&mut self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+        let value = self.find(key)?;
+        let values: Vec<_> = match value.get_ref() {
+            DeValue::Array(values) => values.iter().collect(),
+            _ => vec![value],
+        };
+        let mut list = Vec::new();
+        for value in values {
+            let read = match value.get_ref() {
+                DeValue::String(text) => read(text.as_ref()),
+                other => Err(format!("needs a text in quotes, or a list of such, not {}", kind(other))),
+            };
+            match read {
+                Ok(item) => list.push(item),
+                Err(problem) => self.complain(value.span().start, key, problem),
+            }
+        }
+        Some(list)
+    }
+
     /// One address or several; a bare number is a port.
     fn listen(&mut self, default: Vec<ListenAddr>) -> Vec<ListenAddr> {
         let key = "listen";
@@ -436,6 +489,18 @@ impl<'a, 't> Section<'a, 't> {
 /// By comparison: the map's own lookup would want a spanned key.
 pub(super) fn find<'a, 't>(table: &'a DeTable<'t>, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
     table.iter().find(|(found, _)| found.get_ref() == key).map(|(_, value)| value)
+}
+
+/// A file; an empty text is none.
+fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Ok(None),
+        _ if text.starts_with('/') => Ok(Some(PathBuf::from(text))),
+        _ => Err(format!(
+            "{} does not begin with a slash; a service has no folder of its own",
+            shown_string(text)
+        )),
+    }
 }
 
 /// Rounded, because 2.5 ms in binary may be a hair less; the ranges keep it far from overflow.

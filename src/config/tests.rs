@@ -73,6 +73,11 @@ fn every_key_can_be_set() {
     let text = r#"
         [http]
         listen = ["127.0.0.1:80", "[::1]:81"]
+        [access]
+        allow = ["local", "any", "100.64.0.0/10", "192.168.1.7", "fd00::/8"]
+        hosts = "BirdBox.example.org"
+        passwords = "/etc/wavecast.passwords"
+        trusted_proxies = ["::ffff:127.0.0.1"]
         [listeners]
         max = 3
         interval_ms = 20
@@ -80,6 +85,13 @@ fn every_key_can_be_set() {
         max_lag_ms = 500
         when_behind = "disconnect"
         stall_seconds = 2.5
+        [limits]
+        connections = 50
+        connections_per_address = 5
+        listeners_per_address = 4
+        header_bytes = 2048
+        request_seconds = 1.5
+        idle_seconds = 7
         [log]
         filter = "warn,wavecast::ring=trace"
         [input.roof]
@@ -100,6 +112,18 @@ fn every_key_can_be_set() {
                 ListenAddr::Addr("[::1]:81".parse().unwrap()),
             ],
         },
+        access: Access {
+            allow: vec![
+                Network::Local,
+                Network::Any,
+                Network::Net("100.64.0.0/10".parse().unwrap()),
+                Network::Net("192.168.1.7/32".parse().unwrap()),
+                Network::Net("fd00::/8".parse().unwrap()),
+            ],
+            hosts: vec!["birdbox.example.org".to_owned()],
+            passwords: Some("/etc/wavecast.passwords".into()),
+            trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
+        },
         listeners: Listeners {
             max: 3,
             interval: Interval::Every(Duration::from_millis(20)),
@@ -107,6 +131,14 @@ fn every_key_can_be_set() {
             max_lag: Duration::from_millis(500),
             when_behind: WhenBehind::Disconnect,
             stall_timeout: Duration::from_millis(2500),
+        },
+        limits: Limits {
+            connections: 50,
+            connections_per_address: 5,
+            listeners_per_address: 4,
+            header_bytes: 2048,
+            request_time: Duration::from_millis(1500),
+            idle_time: Duration::from_secs(7),
         },
         log: Some("warn,wavecast::ring=trace".to_owned()),
         inputs: vec![Input {
@@ -164,6 +196,25 @@ fn addresses_that_cannot_be_are_refused() {
     assert!(error("['80', ':80']").contains("[::]:80 is there twice"));
     assert!(error("['1.2.3.4:80', '80']").contains("[::]:80 covers 1.2.3.4:80"));
     assert!(error("['0.0.0.0:80', '1.2.3.4:80']").contains("0.0.0.0:80 covers 1.2.3.4:80"));
+}
+
+#[test]
+fn networks_and_names_that_cannot_be_are_refused() {
+    let error = |line: &str| errors(&format!("[access]\n{line}")).concat();
+    let network = |text: &str| error(&format!("allow = [\"local\",\n\"{text}\"]"));
+    assert_eq!(
+        network("192.168.1.7/24"),
+        "w.toml:3: access.allow: \"192.168.1.7/24\" has bits behind its prefix; did you mean 192.168.1.0/24?; there are \
+         also \"local\" and \"any\""
+    );
+    for text in ["", "private", "192.168.1", "192.168.1.0/33", "pi.local", "all"] {
+        assert!(network(text).contains("is no network such as 192.168.1.0/24"), "{text}");
+    }
+    assert!(error("trusted_proxies = \"local\"").contains("is no network such as"));
+    assert!(error("hosts = \"http://pi\"").contains("is no host name such as"));
+    assert!(error("hosts = \"pi:4410\"").contains("without port"));
+    assert!(error("hosts = 7").contains("needs a text in quotes, or a list of such, not a whole number"));
+    assert!(error("passwords = \"file\"").contains("does not begin with a slash"));
 }
 
 #[test]
@@ -236,8 +287,8 @@ fn an_unknown_key_is_told_which_there_are() {
     assert!(input_error("'a\"b' = 1").starts_with("\"a\"b\": no such key (there are"));
     assert_eq!(
         errors("[inputs.live]"),
-        ["w.toml:1: inputs: no such key; did you mean `input`? (there are http, listeners, log and \
-             input)"]
+        ["w.toml:1: inputs: no such key; did you mean `input`? (there are http, access, listeners, limits, \
+             log and input)"]
     );
 }
 

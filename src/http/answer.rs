@@ -14,6 +14,23 @@ pub(super) fn unavailable(request: Request, line: &str) {
     send(request, 503, "text/plain; charset=utf-8", format!("{line}\n"), &[("Retry-After", "5")]);
 }
 
+/// 401: a browser asks its user, and tries again.
+pub(super) fn unauthorized(request: Request) {
+    let challenge = ("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"");
+    send(
+        request,
+        401,
+        "text/plain; charset=utf-8",
+        "This needs a user and a password.\n".to_owned(),
+        &[challenge],
+    );
+}
+
+/// 429: too much in too short a time.
+pub(super) fn too_many(request: Request, line: &str) {
+    send(request, 429, "text/plain; charset=utf-8", format!("{line}\n"), &[("Retry-After", "1")]);
+}
+
 /// 405, with what is allowed. The connection cannot go on: what came with the request was not read.
 pub(super) fn not_allowed(request: Request) {
     let text = format!("{} is not allowed here, only GET and HEAD.\n", request.method());

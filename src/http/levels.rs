@@ -15,8 +15,8 @@
 //! behind the room. `state` comes first, and whenever something in it changes.
 //!
 //! However many pages there are, one thread sends to all of them, without ever waiting for one: a page that does
-//! not take an event whole is disconnected, and comes back by itself. With more than a hundred
-//! 20 pages each gets fewer events. While nobody looks, there is no thread.
+//! not take an event whole is disconnected, and comes back by itself. With more than a hundred pages each gets
+//! fewer events. While nobody looks, there is no thread.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,9 +33,10 @@ use serde::Serialize;
 
 use super::chunk::{self, Chunk};
 use super::status;
+use crate::addresses;
 use crate::audio::input::LiveInput;
 use crate::hub::Hub;
-use crate::os::{self, monotonic_ns};
+use crate::os::monotonic_ns;
 
 /// How often a page hears of the level.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -310,10 +311,11 @@ pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
     let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     let others = local.filter(|local| listens_everywhere || !local.ip().is_loopback());
     let address = others.and_then(|local| match local.ip().is_loopback() {
-        true => os::own_address().map(|ip| SocketAddr::new(ip, local.port())),
+        true => addresses::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
         false => Some(local),
     });
-    let host = others.and_then(|local| Some(format!("{}:{}", mdns_name(&os::host_name())?, local.port())));
+    let host = others
+        .and_then(|local| Some(format!("{}:{}", mdns_name(addresses::names().first()?)?, local.port())));
     let hello = Hello {
         version: env!("CARGO_PKG_VERSION"),
         name: host,

@@ -151,6 +151,8 @@ pub(crate) enum Order {
     ReadEio,
     /// EBADFD from every read.
     ReadBadFd,
+    /// A read that does not return before the next order.
+    Stuck,
 }
 
 /// What the card has done since the test began, over all openings. All zero before the first one.
@@ -276,6 +278,7 @@ impl Card {
             Order::Gone => "gone".to_owned(),
             Order::ReadEio => "eio".to_owned(),
             Order::ReadBadFd => "badfd".to_owned(),
+            Order::Stuck => "stuck".to_owned(),
         };
         replace(&self.path("ctl"), word.as_bytes()).expect("the test's own folder is writable");
     }

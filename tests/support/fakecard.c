@@ -42,6 +42,8 @@
  *     busy      EBUSY from open       eio     EIO from every read
  *     noperm    EACCES from open      badfd   EBADFD from every read
  *     gone      ENOENT from open
+ *     stuck     a read does not return, as in a driver that waits for hardware for ever, until there is
+ *               another command
  *
  * Commands that concern open do not disturb a capture that runs. The directory of the ctl file is watched
  * (inotify), so that a command reaches a program that sleeps in poll() too.
@@ -95,7 +97,7 @@ struct device {
 	uint64_t last_xrun;     /* 14: 1 + the number of the xrun command obeyed last; 0 when there is none */
 };
 
-enum command { RUN, UNPLUG, HANG, XRUN, STORM, BUSY, EIO_ON_READ, BADFD_ON_READ, NOPERM, GONE };
+enum command { RUN, UNPLUG, HANG, XRUN, STORM, BUSY, EIO_ON_READ, BADFD_ON_READ, NOPERM, GONE, STUCK };
 
 static const struct {
 	const char *word;
@@ -106,6 +108,7 @@ static const struct {
 	[STORM] = { "storm", 0 },       [BUSY] = { "busy", -EBUSY },
 	[EIO_ON_READ] = { "eio", 0 },   [BADFD_ON_READ] = { "badfd", 0 },
 	[NOPERM] = { "noperm", -EACCES }, [GONE] = { "gone", -ENOENT },
+	[STUCK] = { "stuck", 0 },
 };
 
 /* One opening of the card. Positions since the start are in frames, 0 at the start. */
@@ -514,6 +517,10 @@ static snd_pcm_sframes_t fakecard_transfer(snd_pcm_ioplug_t *io, const snd_pcm_c
 	unsigned int channel;
 
 	update(card);
+	while (card->command == STUCK) {
+		usleep(10000);
+		update(card);
+	}
 	if (card->unplugged)
 		return -ENODEV;
 	if (card->command == EIO_ON_READ)

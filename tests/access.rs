@@ -1,0 +1,187 @@
+//! Who may listen, asked of the running daemon.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::daemon::Daemon;
+use support::http::{self, Response};
+use support::wait_for;
+
+const INPUT: &str = "[input.live]\ndevice = \"synth:ramp\"\n";
+
+fn daemon(access: &str) -> Daemon {
+    let daemon = Daemon::start(None, &format!("[access]\n{access}\n{INPUT}"));
+    wait_for("sound", || fs_log(&daemon).then_some(()));
+    daemon
+}
+
+fn fs_log(daemon: &Daemon) -> bool {
+    daemon.log().iter().any(|line| line.contains("capturing from"))
+}
+
+fn get(daemon: &Daemon, target: &str, headers: &[(&str, &str)]) -> Response {
+    daemon.get_with(target, headers)
+}
+
+/// The line that `wavecast password` prints.
+fn password_line(user: &str, password: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wavecast"));
+    command.args(["password", user]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    child.stdin.take().expect("piped").write_all(format!("{password}\n").as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A file that is gone when this is dropped.
+struct Passwords(PathBuf);
+
+impl Passwords {
+    fn of(name: &str, text: &str) -> Passwords {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("passwords-{}-{name}", std::process::id()));
+        fs::write(&path, text).expect("written");
+        Passwords(path)
+    }
+
+    fn key(&self) -> String {
+        format!("passwords = {:?}", self.0.display().to_string())
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+const ANNA: &str = "Basic YW5uYTpzZWNyZXQ="; // anna:secret
+const WRONG: &str = "Basic YW5uYTp3cm9uZw=="; // anna:wrong
+
+/// What a request's own header says replaces what the test's client would send.
+fn ask_as(daemon: &Daemon, host: &str, target: &str) -> u16 {
+    use std::io::{BufRead, BufReader};
+    let mut socket = http::connect(daemon.address());
+    write!(socket, "GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("sent");
+    let mut line = String::new();
+    BufReader::new(socket).read_line(&mut line).expect("a status line");
+    line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status")
+}
+
+#[test]
+fn a_web_page_from_elsewhere_gets_nothing_under_its_own_name() {
+    let daemon = daemon("hosts = \"birdbox.example.org\"");
+    for target in ["/", "/live.wav", "/status.json", "/healthz", "/live.m3u", "/nothing"] {
+        assert_eq!(ask_as(&daemon, "evil.example", target), 403, "{target}");
+        assert_eq!(ask_as(&daemon, "evil.example:4410", target), 403, "{target}");
+    }
+    for host in ["127.0.0.1:4410", "[::1]", "localhost", "pi.local", "birdbox.example.org"] {
+        assert_eq!(ask_as(&daemon, host, "/live.wav"), 200, "{host}");
+    }
+    let refusal = get(&daemon, "/status.json", &[]);
+    assert_eq!(refusal.header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn an_address_that_is_not_allowed_gets_nothing_and_is_told_why() {
+    let daemon = daemon("allow = \"192.0.2.0/24\"");
+    for target in ["/", "/live.wav", "/status.json", "/nothing"] {
+        let answer = get(&daemon, target, &[]);
+        assert_eq!(answer.status, 403, "{target}");
+        assert!(answer.text().contains("127.0.0.1 may not listen here"));
+    }
+}
+
+#[test]
+fn only_a_trusted_proxy_says_who_asks() {
+    let forwarded = [("X-Forwarded-For", "8.8.8.8")];
+    let trusting = daemon("trusted_proxies = \"127.0.0.1\"");
+    assert_eq!(get(&trusting, "/status.json", &forwarded).status, 403);
+    assert_eq!(get(&trusting, "/status.json", &[("X-Forwarded-For", "192.168.1.4")]).status, 200);
+    assert_eq!(get(&trusting, "/status.json", &[]).status, 200);
+    assert_eq!(get(&daemon(""), "/status.json", &forwarded).status, 200);
+}
+
+#[test]
+fn with_passwords_everything_asks_for_one() {
+    let file = Passwords::of("everything", &password_line("anna", "secret"));
+    let daemon = daemon(&file.key());
+    for target in ["/", "/live.wav", "/status.json", "/live.m3u", "/nothing"] {
+        let answer = get(&daemon, target, &[]);
+        assert_eq!(answer.status, 401, "{target}");
+        assert!(answer.header("www-authenticate").expect("a challenge").starts_with("Basic realm="));
+    }
+    assert_eq!(get(&daemon, "/live.wav", &[("Authorization", WRONG)]).status, 401);
+    assert_eq!(get(&daemon, "/live.wav", &[("Authorization", ANNA)]).status, 200);
+    let page = get(&daemon, "/", &[("Authorization", ANNA)]);
+    assert_eq!(page.status, 200);
+}
+
+#[test]
+fn a_guesser_is_slowed_down_and_costs_listeners_nothing() {
+    let file = Passwords::of("guesser", &password_line("anna", "secret"));
+    let daemon = daemon(&file.key());
+    let mut listener = get(&daemon, "/live.wav", &[("Authorization", ANNA)]);
+    let (mut wrong, mut refused) = (0, 0);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        match get(&daemon, "/status.json", &[("Authorization", WRONG)]).status {
+            401 => wrong += 1,
+            429 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!((5..=10).contains(&wrong), "{wrong} were looked at, {refused} were not");
+    assert!(refused > 20, "{wrong} were looked at, {refused} were not");
+    assert_eq!(get(&daemon, "/status.json", &[("Authorization", ANNA)]).status, 200, "known already");
+    // Two seconds of sound have come meanwhile.
+    listener.bytes(44 + 2 * 176_400);
+}
+
+#[test]
+fn passwords_are_read_again_on_reload_and_a_bad_file_changes_nothing() {
+    let file = Passwords::of("reload", &password_line("anna", "secret"));
+    let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[access]\n{}\n{INPUT}", file.key());
+    let daemon = Daemon::start(None, &config);
+    let status = |password: &str| get(&daemon, "/status.json", &[("Authorization", password)]).status;
+    assert_eq!(status(ANNA), 200);
+
+    fs::write(&file.0, "anna:plain").expect("written");
+    daemon.reload_whole(&config);
+    daemon.wait_for_log(":1: has no hash behind its user");
+    assert_eq!(status(ANNA), 200);
+
+    fs::write(&file.0, password_line("anna", "wrong")).expect("written");
+    daemon.reload_whole(&config);
+    wait_for("the new password", || (status(WRONG) == 200).then_some(()));
+    thread::sleep(Duration::from_millis(1000));
+    assert_eq!(status(ANNA), 401);
+}
+
+#[test]
+fn a_file_of_passwords_that_is_not_there_keeps_it_from_starting() {
+    let config = Passwords::of("absent.toml", "[access]\npasswords = \"/nonexistent/passwords\"\n");
+    for arguments in [&["--config"][..], &["check", "--config"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_wavecast")).args(arguments).arg(&config.0).output();
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(78));
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(error, "/nonexistent/passwords: cannot be read: No such file or directory (os error 2)\n");
+    }
+}
+
+#[test]
+fn who_opens_a_microphone_to_the_world_is_told() {
+    let open = daemon("allow = \"any\"");
+    open.wait_for_log("everybody who can reach this machine may listen, from anywhere");
+    let file = Passwords::of("open", &password_line("anna", "secret"));
+    let closed = daemon(&format!("allow = \"any\"\n{}", file.key()));
+    assert!(!closed.log().iter().any(|line| line.contains("from anywhere")));
+}

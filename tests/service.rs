@@ -1,0 +1,441 @@
+//! What systemd hears of the daemon, and the sockets that pass between the two.
+//!
+//! The tests stand at systemd's end of its protocols, sd_notify(3) and sd_listen_fds(3). That the real one takes it
+//! all as it is meant is shown in tests/package.rs.
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use support::card::{Card, CardOptions, Order};
+use support::{http, wait_for};
+
+/// A message to the service manager, and the descriptor that came with it.
+#[derive(Clone, Debug)]
+struct Message {
+    text: String,
+    socket: Option<Arc<OwnedFd>>,
+}
+
+/// The service manager.
+struct Manager {
+    folder: PathBuf,
+    heard: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Manager {
+    fn new() -> Manager {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("wavecast-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let socket = UnixDatagram::bind(folder.join("notify")).expect("bound");
+        let heard: Arc<Mutex<Vec<Message>>> = Arc::default();
+        let notes = Arc::clone(&heard);
+        thread::spawn(move || {
+            loop {
+                let message = receive(&socket);
+                notes.lock().expect("no test panics holding it").push(message);
+            }
+        });
+        Manager { folder, heard }
+    }
+
+    /// Starts the daemon with that configuration, environment and inherited sockets (at most two).
+    fn start(&self, config: &str, env: &[(&str, OsString)], sockets: Vec<(&str, OwnedFd)>) -> Service {
+        let file = self.folder.join("wavecast.toml");
+        fs::write(&file, config).expect("written");
+        let log = self.folder.join("log");
+        // A shell keeps its process number when it becomes the daemon, which is what LISTEN_PID has to be.
+        let mut command = Command::new("sh");
+        let script = match sockets.len() {
+            0 => "unset LISTEN_PID; exec \"$0\" \"$@\"",
+            1 => "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"",
+            _ => "exec 3<&0 4>&1 0</dev/null 1>&2; LISTEN_PID=$$ exec \"$0\" \"$@\"",
+        };
+        command.args(["-c", script, env!("CARGO_BIN_EXE_wavecast"), "--config"]).arg(&file);
+        command.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM").stdin(Stdio::null());
+        command.env("NOTIFY_SOCKET", self.folder.join("notify")).envs(env.iter().cloned());
+        command.stderr(File::options().create(true).append(true).open(&log).expect("a log"));
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        if !names.is_empty() {
+            command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        }
+        let mut sockets = sockets.into_iter().map(|(_, socket)| socket);
+        if let Some(socket) = sockets.next() {
+            command.stdin(socket);
+        }
+        if let Some(socket) = sockets.next() {
+            command.stdout(socket);
+        }
+        self.heard.lock().expect("no test panics holding it").clear();
+        Service { child: command.spawn().expect("it starts"), log }
+    }
+
+    fn heard(&self) -> Vec<Message> {
+        self.heard.lock().expect("no test panics holding it").clone()
+    }
+
+    fn count(&self, text: &str) -> usize {
+        self.heard().iter().filter(|message| message.text.contains(text)).count()
+    }
+
+    fn wait_for(&self, text: &str) -> Message {
+        wait_for(&format!("{text:?} to be told"), || {
+            self.heard().into_iter().find(|message| message.text.contains(text))
+        })
+    }
+
+    /// Where the daemon says that it can be reached.
+    fn address(&self) -> SocketAddr {
+        let status = self.wait_for("STATUS=http://").text;
+        let host = status.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("a host");
+        host.parse().expect("an address")
+    }
+
+    /// What the daemon left in the store.
+    fn stored(&self) -> (String, OwnedFd) {
+        let message = self.wait_for("FDSTORE=1");
+        let name = message.text.lines().find_map(|line| line.strip_prefix("FDNAME=")).expect("a name");
+        let socket = message.socket.expect("a descriptor");
+        (name.to_owned(), socket.try_clone().expect("a descriptor"))
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- told: {:#?}", self.heard());
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> Message {
+    let mut text = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut ancillary, RecvFlags::empty());
+    let bytes = got.expect("a message").bytes;
+    let mut sockets = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            sockets.extend(rights);
+        }
+    }
+    let text = String::from_utf8(text[..bytes].to_vec()).expect("text");
+    Message { text, socket: sockets.pop().map(Arc::new) }
+}
+
+/// The daemon as the manager's child.
+struct Service {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Service {
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        wait_for("it to end", || self.child.try_wait().expect("our child")).code()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the daemon's log:\n{}---", self.log());
+        }
+    }
+}
+
+/// A listening socket of the test's own, as a socket unit has one.
+fn listening() -> (OwnedFd, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    (listener.into(), address)
+}
+
+fn config(listen: &str, device: &str) -> String {
+    format!("[http]\nlisten = \"{listen}\"\n[input.live]\ndevice = \"{device}\"\nbuffer_ms = 500\n")
+}
+
+fn tone() -> String {
+    config("127.0.0.1:0", "synth:tone")
+}
+
+fn get(address: SocketAddr, target: &str) -> http::Response {
+    http::request(address, "GET", target, "1.1", &[])
+}
+
+#[test]
+fn it_is_ready_once_its_port_is_open() {
+    let manager = Manager::new();
+    let mut service = manager.start(&tone(), &[], vec![]);
+    manager.wait_for("READY=1");
+    let order = |text: &str| manager.heard().iter().position(|message| message.text.contains(text));
+    assert!(order("STATUS=") < order("READY=1"), "what a person reads is there by then");
+    assert!(TcpStream::connect(manager.address()).is_ok());
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
+    manager.wait_for("STOPPING=1");
+}
+
+#[test]
+fn one_that_cannot_start_is_never_ready() {
+    let manager = Manager::new();
+    let (_taken, address) = listening();
+    let mut service = manager.start(&config(&address.to_string(), "synth:tone"), &[], vec![]);
+    assert_eq!(service.wait(), Some(1));
+    assert_eq!(manager.count("READY"), 0);
+}
+
+#[test]
+fn one_line_tells_a_person_where_who_and_what() {
+    let manager = Manager::new();
+    let card = Card::new("live", CardOptions::default());
+    let (key, value) = card.env();
+    let env = [(key, value.into_os_string()), ("WATCHDOG_USEC", "3000000".into())];
+    let _service = manager.start(&config("127.0.0.1:0", card.device()), &env, vec![]);
+    let heard = manager.wait_for("live: live: ").text;
+    let address = manager.address();
+    assert!(heard.starts_with(&format!("STATUS=http://{address}/; nobody listens; live: live: ")), "{heard}");
+    assert!(heard.contains("44100 Hz, stereo, S16_LE"), "{heard}");
+
+    let listener = get(address, "/live.wav");
+    manager.wait_for("; 1 listener; ");
+    card.command(Order::Unplug);
+    let heard = manager.wait_for("unplugged").text;
+    assert!(heard.contains("; live: no sound: the sound card was unplugged"), "{heard}");
+    drop(listener);
+
+    // What has not changed is not told again, and a line is one line.
+    for pair in manager.heard().iter().filter(|m| m.text.contains("STATUS")).collect::<Vec<_>>().windows(2) {
+        assert_ne!(pair[0].text, pair[1].text);
+        assert_eq!(pair[0].text.trim_end().lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_reload_is_told_and_a_bad_one_is_none() {
+    let manager = Manager::new();
+    let service = manager.start(&tone(), &[], vec![]);
+    manager.wait_for("READY=1");
+    service.signal("HUP");
+    wait_for("it to be ready again", || (manager.count("READY=1") == 2).then_some(()));
+    let reloading = manager.wait_for("RELOADING=1").text;
+    assert!(reloading.contains("MONOTONIC_USEC="), "what systemd 253 and newer want with it");
+
+    fs::write(manager.folder.join("wavecast.toml"), "what = 1").expect("written");
+    service.signal("HUP");
+    wait_for("the mistake to be logged", || service.log().contains("stays as it was").then_some(()));
+    assert_eq!(manager.count("RELOADING=1"), 1);
+}
+
+#[test]
+fn the_watchdog_is_fed_while_there_is_sound_and_while_a_card_is_only_waited_for() {
+    for device in ["synth:tone", "hw:CARD=NotThere"] {
+        let manager = Manager::new();
+        let _service =
+            manager.start(&config("127.0.0.1:0", device), &[("WATCHDOG_USEC", "3000000".into())], vec![]);
+        wait_for("the watchdog to be fed", || (manager.count("WATCHDOG=1") >= 3).then_some(()));
+    }
+}
+
+#[test]
+fn nobody_who_was_not_asked_for_a_watchdog_feeds_one() {
+    let manager = Manager::new();
+    let _service = manager.start(&tone(), &[], vec![]);
+    let address = manager.address();
+    let _listener = get(address, "/live.wav");
+    manager.wait_for("1 listener");
+    assert_eq!(manager.count("WATCHDOG"), 0);
+}
+
+#[test]
+fn a_capture_thread_that_does_not_come_back_is_not_covered_up() {
+    let manager = Manager::new();
+    let card = Card::new("live", CardOptions::default());
+    let (key, value) = card.env();
+    let env = [(key, value.into_os_string()), ("WATCHDOG_USEC", "3000000".into())];
+    let service = manager.start(&config("127.0.0.1:0", card.device()), &env, vec![]);
+    wait_for("the watchdog to be fed", || (manager.count("WATCHDOG=1") >= 2).then_some(()));
+    card.command(Order::Stuck);
+    wait_for("it to be noticed", || {
+        service.log().contains("live: its capture thread does not move").then_some(())
+    });
+    let fed = manager.count("WATCHDOG=1");
+    // Longer than the watchdog's patience: systemd would have ended it by now.
+    thread::sleep(Duration::from_millis(3200));
+    assert_eq!(manager.count("WATCHDOG=1"), fed);
+    // It comes back, and all is well.
+    card.command(Order::Run);
+    wait_for("the watchdog to be fed again", || (manager.count("WATCHDOG=1") > fed).then_some(()));
+}
+
+#[test]
+fn a_socket_unit_says_where_to_listen() {
+    let manager = Manager::new();
+    let (first, one) = listening();
+    let (second, two) = listening();
+    let unused = listening().1;
+    let sockets = vec![("wavecast.socket", first), ("other", second)];
+    let service = manager.start(&config(&unused.to_string(), "synth:tone"), &[], sockets);
+    manager.wait_for("READY=1");
+    for address in [one, two] {
+        assert_eq!(get(address, "/status.json").status, 200, "{address}");
+    }
+    assert!(TcpStream::connect(unused).is_err(), "in place of [http] listen");
+    assert!(service.log().contains("in place of [http] listen"));
+    assert_eq!(manager.count("FDSTORE"), 0, "systemd has them already");
+    // Nor does a reload change that.
+    service.signal("HUP");
+    wait_for("it to be ready again", || (manager.count("READY=1") == 2).then_some(()));
+    assert!(TcpStream::connect(unused).is_err());
+    assert_eq!(get(one, "/status.json").status, 200);
+}
+
+#[test]
+fn who_connects_while_nothing_runs_is_served_by_the_next_run() {
+    let (socket, address) = listening();
+    let same = |socket: &OwnedFd| vec![("wavecast.socket", socket.try_clone().expect("a descriptor"))];
+    let manager = Manager::new();
+    for signal in ["TERM", "KILL"] {
+        let mut service = manager.start(&tone(), &[], same(&socket));
+        manager.wait_for("READY=1");
+        assert_eq!(get(address, "/status.json").status, 200);
+        service.signal(signal);
+        service.wait();
+        let early = thread::spawn(move || get(address, "/status.json").status);
+        thread::sleep(Duration::from_millis(100));
+        assert!(!early.is_finished(), "it waits");
+        let _service = manager.start(&tone(), &[], same(&socket));
+        assert_eq!(early.join().expect("no panic"), 200);
+    }
+}
+
+#[test]
+fn what_is_no_listening_tcp_socket_is_refused_and_named() {
+    let cases: [(OwnedFd, &str); 3] = [
+        (UdpSocket::bind("127.0.0.1:0").expect("a port").into(), "it is for datagrams"),
+        (UnixDatagram::unbound().expect("a socket").into(), "it is of another address family"),
+        (File::open("/dev/null").expect("it is there").into(), "Socket operation on non-socket"),
+    ];
+    for (given, why) in cases {
+        let manager = Manager::new();
+        let mut service = manager.start(&tone(), &[], vec![("wavecast.socket", given)]);
+        assert_eq!(service.wait(), Some(1));
+        let log = service.log();
+        assert!(log.contains("systemd handed over \"wavecast.socket\"") && log.contains(why), "{log}");
+    }
+}
+
+#[test]
+fn listening_sockets_are_left_with_systemd_and_taken_up_again() {
+    let manager = Manager::new();
+    let (reserved, address) = listening();
+    drop(reserved);
+    let config = config(&address.to_string(), "synth:tone");
+    let mut service = manager.start(&config, &[], vec![]);
+    manager.wait_for("READY=1");
+    let (name, socket) = manager.stored();
+    assert_eq!(name, format!("listen {address}").replace(':', "-"));
+    service.signal("TERM");
+    service.wait();
+    // Nobody but this test has it open now, so binding anew would fail.
+    let service = manager.start(&config, &[], vec![(&name, socket.try_clone().expect("a descriptor"))]);
+    manager.wait_for("READY=1");
+    assert_eq!(get(address, "/status.json").status, 200);
+    assert_eq!(manager.count("FDSTOREREMOVE"), 0);
+
+    // An address that is listened on no more is given up: nobody shall wait there for ever.
+    let elsewhere = listening().1;
+    fs::write(
+        manager.folder.join("wavecast.toml"),
+        config.replace(&address.to_string(), &elsewhere.to_string()),
+    )
+    .expect("written");
+    service.signal("HUP");
+    let message = manager.wait_for("FDSTOREREMOVE=1").text;
+    assert!(message.contains(&format!("FDNAME={name}\n")), "{message}");
+    wait_for("the new address", || TcpStream::connect(elsewhere).ok());
+    assert!(TcpStream::connect(address).is_err());
+    drop(socket);
+}
+
+#[test]
+fn a_stored_socket_that_the_configuration_does_not_name_any_more_is_given_up() {
+    let manager = Manager::new();
+    let (old, address) = listening();
+    let name = format!("listen {address}").replace(':', "-");
+    let _service = manager.start(&tone(), &[], vec![(&name, old.try_clone().expect("a descriptor"))]);
+    manager.wait_for("READY=1");
+    let message = manager.wait_for("FDSTOREREMOVE=1").text;
+    assert!(message.contains(&format!("FDNAME={name}\n")), "{message}");
+    assert!(TcpStream::connect(address).is_err());
+    assert_eq!(get(manager.address(), "/status.json").status, 200);
+}
+
+#[test]
+fn restarts_under_load_refuse_nobody() {
+    let manager = Manager::new();
+    let mut service = manager.start(&tone(), &[], vec![]);
+    manager.wait_for("READY=1");
+    let address = manager.address();
+    let (name, socket) = manager.stored();
+    // The port was the kernel's choice; from now on it is that of the socket.
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let done = Arc::clone(&done);
+            thread::spawn(move || {
+                let (mut served, mut longest) = (0, Duration::ZERO);
+                while !done.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    assert_eq!(get(address, "/status.json").status, 200);
+                    longest = longest.max(began.elapsed());
+                    served += 1;
+                }
+                (served, longest)
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(300));
+        service.signal("TERM");
+        assert_eq!(service.wait(), Some(0));
+        service =
+            manager.start(&tone(), &[], vec![(&name, socket.as_fd().try_clone_to_owned().expect("one"))]);
+        manager.wait_for("READY=1");
+    }
+    done.store(true, Ordering::Relaxed);
+    for client in clients {
+        let (served, longest) = client.join().expect("every request was answered");
+        assert!(
+            served > 50 && longest < Duration::from_secs(5),
+            "{served} served, the longest in {longest:?}"
+        );
+    }
+}
