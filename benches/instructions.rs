@@ -172,7 +172,8 @@ fn serve(blocks: u64, listeners: usize) {
         .map(|_| {
             let player = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
             let (socket, address) = server.accept().expect("a player");
-            let admitted = hub.listeners.admit((u32::MAX, u32::MAX), "live", address, String::new(), socket);
+            let admitted =
+                hub.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
             let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
             let (hub, ring) = (Arc::clone(&hub), ring.clone());
             thread::spawn(move || {

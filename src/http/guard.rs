@@ -300,7 +300,7 @@ impl Guard {
         let of_party = party.and_then(|party| answered_of.get(&party).copied()).unwrap_or(0);
         let refusal = if *answered >= limits.connections as usize {
             Some(format!("{answered} connections are being answered, no more can."))
-        } else if of_party >= limits.connections_per_address as usize {
+        } else if of_party >= limits.connections_per_address.of(peer.ip()) {
             Some(format!("{of_party} connections from {} are being answered, no more can.", shown(peer)))
         } else {
             None
@@ -788,7 +788,7 @@ impl Watch {
                 *of_party.entry(party).or_default() += 1;
             }
         }
-        of_party.retain(|_, count| *count > limits.connections_per_address as usize);
+        of_party.retain(|party, count| *count > limits.connections_per_address.of(*party));
         if all <= limits.connections as usize && of_party.is_empty() {
             return;
         }
@@ -800,7 +800,7 @@ impl Watch {
         quiet.sort_by_key(|(_, one)| one.quiet);
         for ((_, peer), one) in quiet {
             let over = guard.party(*peer).and_then(|party| of_party.get_mut(&party));
-            let over = over.filter(|count| **count > limits.connections_per_address as usize);
+            let over = over.filter(|count| **count > limits.connections_per_address.of(peer.ip()));
             if over.is_none() && all <= limits.connections as usize {
                 continue;
             }

@@ -356,7 +356,7 @@ impl Handler {
         }
         // Without a socket it is gone, and so is the answer.
         let Some(socket) = self.socket() else { return };
-        let most = (hub.settings().max, hub.limits().listeners_per_address);
+        let most = (hub.settings().max, hub.limits().listeners_per_address.of(client));
         let client = SocketAddr::new(client, self.peer.port());
         let listener = match hub.listeners.admit(most, name, client, player::product(&user_agent), socket) {
             Ok(listener) => listener,
