@@ -16,7 +16,7 @@ export const FIREFOX = ['firefox-esr', 'firefox'];
  * A name that no browser takes for this machine's, so that it is an insecure origin, like `http://raspberrypi`, and
  * that the daemon takes for one of the local network.
  */
-export const INSECURE_HOST = 'wavecast.lan';
+export const INSECURE_HOST = 'wavecast.local';
 
 const QUIET = [
   '--disable-background-networking',
