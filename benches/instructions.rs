@@ -19,6 +19,7 @@ use std::{env, fs, thread};
 
 use wavecast::audio::convert::{Converter, SourceSample};
 use wavecast::audio::format::{SampleFormat, StreamFormat};
+use wavecast::audio::levels::Levels;
 use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::hub::Hub;
@@ -33,8 +34,9 @@ const BYTES: usize = FRAMES as usize * FORMAT.frame_bytes();
 const TOLERANCE: f64 = 1.05;
 
 /// What is counted, and for how many of it the count stands.
-const ITEMS: [(&str, u64); 5] = [
+const ITEMS: [(&str, u64); 6] = [
     ("convert S32 to s16", 1),
+    ("levels", 1),
     ("ring write", 1),
     ("ring read", 1),
     ("to 1 listener", 1),
@@ -110,6 +112,7 @@ fn counted(item: &str, blocks: u64) -> u64 {
 fn work(item: &str, blocks: u64) {
     match item {
         "convert S32 to s16" => convert(blocks),
+        "levels" => levels(blocks),
         "ring write" => write(blocks),
         "ring read" => read(blocks),
         "to 1 listener" => serve(blocks, 1),
@@ -120,6 +123,12 @@ fn work(item: &str, blocks: u64) {
 
 fn new_ring() -> (Writer, Ring) {
     ring::new(FORMAT, FRAMES, Duration::from_secs(1))
+}
+
+fn levels(blocks: u64) {
+    let levels = Levels::new(FORMAT, FRAMES);
+    let sound: Vec<u8> = (0..BYTES).map(|n| (n * 7) as u8).collect();
+    (0..blocks).for_each(|_| levels.note(&sound));
 }
 
 fn convert(blocks: u64) {

@@ -15,8 +15,8 @@
 //! behind the room. `state` comes first, and whenever something in it changes.
 //!
 //! However many pages there are, one thread sends to all of them, without ever waiting for one: a page that does
-//! not take an event whole is disconnected, and comes back by itself. With more than a hundred
-//! 20 pages each gets fewer events. While nobody looks, there is no thread.
+//! not take an event whole is disconnected, and comes back by itself. With more than a hundred pages each gets
+//! fewer events. While nobody looks, there is no thread.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

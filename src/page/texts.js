@@ -24,7 +24,7 @@ export const texts = {
 		live: 'Live',
 		liveHint: 'as it happens',
 		steady: 'Steady',
-		steadyHint: 'later, also in the pocket',
+		steadyHint: 'in the pocket',
 		again: 'Hear that again',
 		toLive: 'Back to live',
 		level: 'Level in dBFS',

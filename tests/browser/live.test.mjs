@@ -9,7 +9,7 @@ import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
 import { Room, noise, write } from './support/room.mjs';
 import { scenario } from './support/scenario.mjs';
 
-/** What the page is to keep to on a machine that is not busy; there are so many attempts. */
+/** What the page is to keep to, in ms, on a machine that is not busy; there are so many attempts. */
 const TARGET = { first: 150, delay: 100, wrong: 15 };
 const ATTEMPTS = 3;
 /** How long it is to go on without a gap; the first seconds do not count. WAVECAST_LONG=1 makes it ten minutes. */
@@ -29,7 +29,7 @@ for (const { name, programs, launch } of BROWSERS) {
   for (const { origin, host, way } of ORIGINS) {
     scenario(`${name} plays live on ${origin}, knows how far it is behind, and goes on so`, {
       needs: [programs, ...LOUDSPEAKER, 'pactl'],
-      seconds: 90 + ATTEMPTS * SECONDS,
+      seconds: ATTEMPTS * (60 + SECONDS),
     }, async (t, use) => {
       const sound = noise();
       const card = await use(Card.make((file) => write(sound, file)));
@@ -58,16 +58,17 @@ for (const { name, programs, launch } of BROWSERS) {
         const measured = [];
         for (let i = 0; i < 12; i++) {
           await pause(200);
-          const heard = recording.last(0.12);
-          const { time, alike } = await room.captured(heard);
+          const piece = recording.last(0.12);
+          const { time, alike } = await room.captured(piece);
           // What its device keeps is still to be heard.
-          if (alike > 0.8) measured.push(heard.at + speaker.buffer() - time);
+          if (alike > 0.8) measured.push(piece.at + speaker.buffer() - time);
         }
-        assert.ok(measured.length >= 4, `what the loudspeaker says is not what the room says: ${measured}`);
         const { delay, figures } = await tab.figures();
         assert.equal(figures.way, way);
         const first = recording.soundAfter(clicked) - clicked;
-        const result = { first, delay: median(measured), wrong: Math.abs(delay - median(measured)), gaps: await tab.gaps() - gaps };
+        // Where it stutters, what is heard is not what was said.
+        const heard = measured.length < 4 ? NaN : median(measured);
+        const result = { first, delay: heard, wrong: Math.abs(delay - heard), gaps: await tab.gaps() - gaps };
         t.diagnostic(
           `${name}, ${way}: first sound after ${first.toFixed(0)} ms, ${result.delay.toFixed(0)} ms behind the room, the ` +
           `page says ${delay.toFixed(0)} (in ${SECONDS} s ${median(delays).toFixed(0)}, at most ${Math.max(...delays).toFixed(0)}); ` +

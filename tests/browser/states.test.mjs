@@ -42,7 +42,7 @@ for (const { name, programs, launch, host } of [
     assert.deepEqual(await tab.listed('#meters li span:first-child'), ['Left', 'Right']);
     await until('the level', async () => /^(−\d+\.\d|0\.0)$/.test((await tab.listed('canvas + span'))[0]));
     assert.equal(await tab.fact('card'), 'fake');
-    assert.equal(await tab.fact('format'), '44.1 kHz, stereo, 16 bit');
+    assert.equal(await tab.fact('format'), '44.1\u00a0kHz, stereo, 16\u00a0bit');
     assert.deepEqual(await listens(), []);
     // The ramp touches full scale at each turn.
     await until('the clip lamp', async () => (await tab.listed('.lit')).length === 2);
