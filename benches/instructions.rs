@@ -19,6 +19,7 @@ use std::{env, fs, thread};
 
 use wavecast::audio::convert::{Converter, SourceSample};
 use wavecast::audio::format::{SampleFormat, StreamFormat};
+use wavecast::audio::levels::Levels;
 use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::hub::Hub;
@@ -33,8 +34,9 @@ const BYTES: usize = FRAMES as usize * FORMAT.frame_bytes();
 const TOLERANCE: f64 = 1.05;
 
 /// What is counted, and for how many of it the count stands.
-const ITEMS: [(&str, u64); 5] = [
+const ITEMS: [(&str, u64); 6] = [
     ("convert S32 to s16", 1),
+    ("levels", 1),
     ("ring write", 1),
     ("ring read", 1),
     ("to 1 listener", 1),
@@ -110,6 +112,7 @@ fn counted(item: &str, blocks: u64) -> u64 {
 fn work(item: &str, blocks: u64) {
     match item {
         "convert S32 to s16" => convert(blocks),
+        "levels" => levels(blocks),
         "ring write" => write(blocks),
         "ring read" => read(blocks),
         "to 1 listener" => serve(blocks, 1),
@@ -120,6 +123,12 @@ fn work(item: &str, blocks: u64) {
 
 fn new_ring() -> (Writer, Ring) {
     ring::new(FORMAT, FRAMES, Duration::from_secs(1))
+}
+
+fn levels(blocks: u64) {
+    let levels = Levels::new(FORMAT, FRAMES);
+    let sound: Vec<u8> = (0..BYTES).map(|n| (n * 7) as u8).collect();
+    (0..blocks).for_each(|_| levels.note(&sound));
 }
 
 fn convert(blocks: u64) {
@@ -152,7 +161,11 @@ fn read(blocks: u64) {
 fn serve(blocks: u64, listeners: usize) {
     let access = Access::new(&config::Access::default()).expect("the default has no file");
     let interval = config::Interval::Every(Duration::from_millis(10));
-    let hub = Arc::new(Hub::new(config::Listeners { interval, ..config::Listeners::default() }, access));
+    let hub = Arc::new(Hub::new(
+        config::Listeners { interval, ..config::Listeners::default() },
+        config::Limits::default(),
+        access,
+    ));
     let (mut writer, ring) = new_ring();
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut players: Vec<TcpStream> = (0..listeners)
@@ -160,7 +173,8 @@ fn serve(blocks: u64, listeners: usize) {
             let player = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
             let (socket, address) = server.accept().expect("a player");
             let admitted =
-                hub.listeners.admit(u32::MAX, "live", address, String::new(), socket).expect("room");
+                hub.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
+            let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
             let (hub, ring) = (Arc::clone(&hub), ring.clone());
             thread::spawn(move || {
                 let convoy = hub.convoys.of(&ring, false);

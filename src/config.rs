@@ -281,9 +281,9 @@ pub struct Limits {
     /// `connections`: how many there may be at once, over all addresses that are listened on.
     pub connections: u32,
     /// `connections_per_address`: how many of them one address may have; of IPv6, one network of 64 bits.
-    pub connections_per_address: u32,
+    pub connections_per_address: PerAddress,
     /// `listeners_per_address`: how many listeners one address may have.
-    pub listeners_per_address: u32,
+    pub listeners_per_address: PerAddress,
     /// `header_bytes`: how long a request may be, its line and headers together.
     pub header_bytes: u32,
     /// `request_seconds`: how long one may take to send a request.
@@ -296,11 +296,31 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 1200,
-            connections_per_address: 120,
-            listeners_per_address: 100,
+            connections_per_address: PerAddress::Auto(120),
+            listeners_per_address: PerAddress::Auto(100),
             header_bytes: 8192,
             request_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many one address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerAddress {
+    /// So many; but any number from this machine itself, where whoever could take them can do worse anyway, and
+    /// where a reverse proxy is that nobody has named yet.
+    Auto(u32),
+    /// So many, whoever it is.
+    Most(u32),
+}
+
+impl PerAddress {
+    /// How many that address may have.
+    pub fn of(self, address: IpAddr) -> usize {
+        match self {
+            PerAddress::Auto(_) if address.to_canonical().is_loopback() => usize::MAX,
+            PerAddress::Auto(most) | PerAddress::Most(most) => most as usize,
         }
     }
 }

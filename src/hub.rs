@@ -8,6 +8,7 @@ use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
 use crate::http::access::Access;
 use crate::http::convoy::Convoys;
+use crate::http::levels::Pages;
 use crate::http::listeners::Listeners;
 
 /// Shared by the main thread, which changes it, and every handler of a request, which reads it. No capture
@@ -19,6 +20,8 @@ pub struct Hub {
     pub listeners: Arc<Listeners>,
     /// Those of them that keep up.
     pub convoys: Convoys,
+    /// Who looks at the page.
+    pub pages: Pages,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
     access: RwLock<Arc<Access>>,
@@ -34,6 +37,7 @@ impl Hub {
             started: Instant::now(),
             listeners: Arc::default(),
             convoys: Convoys::default(),
+            pages: Pages::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
             access: RwLock::new(Arc::new(access)),

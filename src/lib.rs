@@ -16,6 +16,7 @@
 //! | [`ring`] | the lock-free broadcast ring between the two: one writer, many readers, nobody waits |
 //! | [`wav`] | the header, for endless and for finite streams |
 //! | [`http`] | sound goes out; knows nothing of ALSA |
+//! | `src/page` | the page, as a browser gets it; [`http::page`] serves it, [`http::levels`] feeds its meters |
 //! | [`hub`] | what all threads share: inputs, listeners, settings |
 //! | [`daemon`] | the main thread: signals, what capture threads report, the end |
 //! | [`service`] | systemd: ready, how it is, that it lives, and the sockets that it holds for us |
@@ -39,6 +40,7 @@ pub mod audio;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+mod few;
 pub mod http;
 pub mod hub;
 pub mod logging;

@@ -77,7 +77,9 @@ impl Siege {
 
     fn with(tables: &str) -> Siege {
         let alone = alone();
-        let daemon = Daemon::ramp_with(tables, "synth:ramp", SLOW_RAMP);
+        // From this machine itself there may be any number, unless it is said.
+        let tables = format!("[limits]\nconnections_per_address = 120\n{tables}");
+        let daemon = Daemon::ramp_with(&tables, "synth:ramp", SLOW_RAMP);
         Siege::of(daemon, alone)
     }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::daemon::{Daemon, MANY_FROM_HERE};
+use support::daemon::Daemon;
 use support::http::{self, Response};
 use support::synth::SynthRamp;
 use support::wait_for;
@@ -147,7 +147,7 @@ fn without_listeners_it_ends_at_once_even_if_it_never_had_a_card() {
 
 #[test]
 fn two_hundred_listeners_do_not_make_its_end_longer() {
-    let mut daemon = Daemon::ramp_with(MANY_FROM_HERE, "synth:ramp", "");
+    let mut daemon = Daemon::ramp("");
     let listeners: Vec<_> = (0..200)
         .map(|_| {
             let mut response = listen(daemon.address(), "/live.wav");

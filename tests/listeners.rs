@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::daemon::{Daemon, MANY_FROM_HERE};
+use support::daemon::Daemon;
 use support::http::{self, Response};
 use support::synth::SynthRamp;
 use support::wait_for;
@@ -422,7 +422,7 @@ fn an_interval_that_was_configured_is_kept() {
 
 #[test]
 fn two_hundred_hear_every_frame() {
-    let daemon = Daemon::ramp_with(MANY_FROM_HERE, "synth:ramp", "");
+    let daemon = Daemon::ramp("");
     let listeners: Vec<JoinHandle<SynthRamp>> = (0..200)
         .map(|_| {
             let mut response = daemon.get("/live.wav");

@@ -10,10 +10,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::words::{choose, join, listed, near, one_line, shown, shown_string, whole};
 use super::{
-    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, RATES,
-    WhenBehind, clash, listen_problem, parse_host, parse_net,
+    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, PerAddress,
+    RATES, WhenBehind, clash, listen_problem, parse_host, parse_net,
 };
 use crate::audio::format::SampleFormat;
+use crate::few::sort_few;
 use crate::logging;
 
 const MAX_NAME: usize = 32;
@@ -118,12 +119,12 @@ impl Reader {
         let mut table = self.table(root, text, "limits", "[limits]");
         let limits = Limits {
             connections: table.whole("connections", 1..=100_000, default_limits.connections),
-            connections_per_address: table.whole(
+            connections_per_address: table.per_address(
                 "connections_per_address",
                 1..=100_000,
                 default_limits.connections_per_address,
             ),
-            listeners_per_address: table.whole(
+            listeners_per_address: table.per_address(
                 "listeners_per_address",
                 1..=100_000,
                 default_limits.listeners_per_address,
@@ -172,7 +173,7 @@ impl Reader {
         };
 
         let mut tables: Vec<_> = tables.iter().collect();
-        tables.sort_by_key(|(name, _)| name.span().start);
+        sort_few(&mut tables, |(name, _)| name.span().start);
         let mut read: Vec<ReadInput> = Vec::new();
         for (name, value) in tables {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
@@ -404,6 +405,20 @@ impl<'a, 't> Section<'a, 't> {
                 default
             }
             _ => self.number(key, range).map_or(default, |number| Interval::Every(nanos(number * 1e6))),
+        }
+    }
+
+    fn per_address(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+        default: PerAddress,
+    ) -> PerAddress {
+        let (PerAddress::Auto(usual) | PerAddress::Most(usual)) = default;
+        match self.find(key).map(Spanned::get_ref) {
+            Some(DeValue::String(text)) if text == "auto" => PerAddress::Auto(usual),
+            Some(_) => PerAddress::Most(self.whole(key, range, usual)),
+            None => default,
         }
     }
 

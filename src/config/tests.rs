@@ -134,8 +134,8 @@ fn every_key_can_be_set() {
         },
         limits: Limits {
             connections: 50,
-            connections_per_address: 5,
-            listeners_per_address: 4,
+            connections_per_address: PerAddress::Most(5),
+            listeners_per_address: PerAddress::Most(4),
             header_bytes: 2048,
             request_time: Duration::from_millis(1500),
             idle_time: Duration::from_secs(7),

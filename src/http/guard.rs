@@ -305,7 +305,7 @@ impl Guard {
         let body = request.body_length().unwrap_or(0) as u64;
         let Table { answered, answered_of, .. } = &*table;
         let of_party = party.and_then(|party| answered_of.get(&party).copied()).unwrap_or(0);
-        let most = limits.connections_per_address as usize;
+        let most = limits.connections_per_address.of(peer.ip());
         let is_full = *answered >= limits.connections as usize || of_party >= most;
         let connection = table.of(key);
         connection.requests += 1;
@@ -808,7 +808,7 @@ impl Watch {
                 *of_party.entry(party).or_default() += 1;
             }
         }
-        of_party.retain(|_, count| *count > limits.connections_per_address as usize);
+        of_party.retain(|party, count| *count > limits.connections_per_address.of(*party));
         if all <= limits.connections as usize && of_party.is_empty() {
             return;
         }
@@ -819,8 +819,8 @@ impl Watch {
             .collect();
         quiet.sort_by_key(|(_, one)| one.quiet);
         // First those of who has too many, and only then those of all.
-        let most = limits.connections_per_address as usize;
         for ((_, peer), one) in &mut quiet {
+            let most = limits.connections_per_address.of(peer.ip());
             let count = guard.party(*peer).and_then(|party| of_party.get_mut(&party));
             if let Some(count) = count.filter(|count| **count > most) {
                 *count -= 1;

@@ -122,7 +122,7 @@ impl Listeners {
     /// When there are.
     pub fn admit(
         self: &Arc<Self>,
-        (max, max_of_address): (u32, u32),
+        (max, max_of_address): (u32, usize),
         input: &str,
         address: SocketAddr,
         player: String,
@@ -134,7 +134,7 @@ impl Listeners {
         }
         let party = guard::party(address.ip());
         let others = all.values().filter(|other| guard::party(other.address.ip()) == party).count();
-        if others >= max_of_address as usize {
+        if others >= max_of_address {
             return Err(Full::Address(others));
         }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;

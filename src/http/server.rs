@@ -21,7 +21,8 @@
 //! - All that a stranger can take too much of, and what tiny_http dies of or forgets: see the
 //!   [guard](super::guard).
 
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,14 +33,16 @@ use log::{debug, warn};
 use rustix::net::sockopt;
 use tiny_http::{Method, Request};
 
-use super::access::{Asking, Refusal};
+use super::access::{self, Asking};
+use super::chunk::Chunk;
 use super::guard::{Asked, Door, Guard};
 use super::listeners::Full;
+use super::past::{self, Refusal};
 use super::plan::{self, Ask};
 use super::player::{self, Player};
 use super::request::{BadRequest, Range, Target, Wanted};
 use super::stream::{self, Stream};
-use super::{answer, page, playlist, status};
+use super::{answer, levels, page, playlist, status};
 use crate::config::ListenAddr;
 use crate::hub::Hub;
 use crate::{os, panics};
@@ -270,7 +273,18 @@ impl Handler {
         };
         match Target::parse(request.url()) {
             Err(BadRequest(why)) => answer::text(request, 400, &why),
-            Ok(Target::Page) => answer::html(request, page::render(hub)),
+            Ok(Target::Page) => answer::asset(request, &page::INDEX),
+            Ok(Target::Asset(name)) => match page::asset(&name) {
+                Some(asset) => answer::asset(request, asset),
+                None => answer::text(request, 404, &not_found(hub)),
+            },
+            Ok(Target::Levels(name)) => {
+                let name = name.or_else(|| hub.inputs().first().map(|input| input.name.clone()));
+                match name.filter(|name| hub.input(name).is_some()) {
+                    Some(name) => self.levels(request, &name),
+                    None => answer::text(request, 404, &not_found(hub)),
+                }
+            }
             Ok(Target::Status) => answer::json(request, status::render(hub)),
             Ok(Target::Health) => {
                 let (code, text) = status::health(hub);
@@ -308,21 +322,36 @@ impl Handler {
             chunks: *request.http_version() >= (1, 1) && !refuses_chunks(header(&request, "TE")),
         };
         let history = input.history();
-        let plan = match plan::plan(&ask, ring.format(), history) {
-            Ok(plan) => plan,
-            Err(BadRequest(why)) => return answer::text(request, 400, &why),
+        if let Some(last) = wanted.last {
+            return match past::address(&ring, name, last, history, wanted.utc) {
+                Ok(Some(address)) => answer::redirect(request, &address),
+                Ok(None) => answer::unavailable(request, &format!("{name} has no sound yet.")),
+                Err(BadRequest(why)) => answer::text(request, 400, &why),
+            };
+        }
+        let plan = match wanted.span {
+            Some(span) => {
+                let (range, if_range) = (header(&request, "Range"), header(&request, "If-Range"));
+                match past::plan(&past::Ask { name, span, utc: wanted.utc, range, if_range }, &ring) {
+                    Ok(plan) => plan,
+                    Err(Refusal::Range(head)) => return self.head_only(request, &head),
+                    Err(refusal) => {
+                        let (status, why) = refusal.text();
+                        return answer::text(request, status, why);
+                    }
+                }
+            }
+            None => match plan::plan(&ask, ring.format(), history) {
+                Ok(plan) => plan,
+                Err(BadRequest(why)) => return answer::text(request, 400, &why),
+            },
         };
         if *request.method() == Method::Head {
-            // The same head, and nothing after it. An error is a player that is gone.
-            let mut writer = request.into_writer();
-            let _ = writer.write_all(plan.head.as_bytes()).and_then(|()| writer.flush());
-            drop(writer);
-            self.hang_up();
-            return;
+            return self.head_only(request, &plan.head);
         }
         // Without a socket it is gone, and so is the answer.
         let Some(socket) = self.socket() else { return };
-        let most = (hub.settings().max, hub.limits().listeners_per_address);
+        let most = (hub.settings().max, hub.limits().listeners_per_address.of(client));
         let client = SocketAddr::new(client, self.peer.port());
         let listener = match hub.listeners.admit(most, name, client, player::product(&user_agent), socket) {
             Ok(listener) => listener,
@@ -337,10 +366,15 @@ impl Handler {
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
-        let head = plan.head.clone();
+        let mut head = plan.head.clone();
         let mut writer = request.into_writer();
         stream::log_start(&listener);
         let mut streaming = Stream::new(hub, &input, &ring, &listener, plan, wanted.low_latency);
+        if wanted.low_latency {
+            // By this the page knows when what it plays was captured.
+            head.truncate(head.len() - "\r\n".len());
+            let _ = write!(head, "Wavecast-Frame: {}/{}\r\n\r\n", ring.id(), streaming.frame());
+        }
         let end = match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
             Ok(()) => streaming.run(),
             Err(_) => stream::End::Left,
@@ -362,6 +396,48 @@ impl Handler {
             forwarded: headers(request, "X-Forwarded-For").collect(),
             authorization: header(request, "Authorization"),
         }
+    }
+
+    /// Answers with events, which another thread sends.
+    fn levels(&self, request: Request, name: &str) {
+        let hub = &self.connection.hub;
+        let chunked = *request.http_version() >= (1, 1);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nServer: {}\r\nContent-Type: text/event-stream\r\n\
+             Cache-Control: no-store, no-transform\r\nX-Content-Type-Options: nosniff\r\n\
+             X-Accel-Buffering: no\r\nConnection: close\r\n{}\r\n",
+            super::SERVER,
+            if chunked { "Transfer-Encoding: chunked\r\n" } else { "" }
+        );
+        if *request.method() == Method::Head {
+            return self.head_only(request, &head);
+        }
+        let (admitted, socket) = (hub.pages.admit(hub.settings().max), self.socket());
+        let (Some(_admitted), Some(socket)) = (admitted, socket) else {
+            let why = format!("{} pages are open, no more can be.", hub.pages.count());
+            return answer::unavailable(request, &why);
+        };
+        let everywhere = self.connection.address.ip().is_unspecified();
+        let hello = levels::hello(socket.local_addr().ok(), everywhere);
+        let mut chunk = Chunk::new(hello.len());
+        chunk.push(hello.as_bytes());
+        let mut writer = request.into_writer();
+        let first = [head.as_bytes(), chunk.bytes(chunked)].concat();
+        if writer.write_all(&first).and_then(|()| writer.flush()).is_ok() {
+            let served = hub.pages.join(hub, name, socket, chunked);
+            let _ = served.recv();
+        }
+        self.hang_up();
+        // Kept until here, so that answers to what was pipelined wait.
+        drop(writer);
+    }
+
+    /// Sends a head and nothing after it. An error is a player that is gone.
+    fn head_only(&self, request: Request, head: &str) {
+        let mut writer = request.into_writer();
+        let _ = writer.write_all(head.as_bytes()).and_then(|()| writer.flush());
+        drop(writer);
+        self.hang_up();
     }
 
     fn socket(&self) -> Option<TcpStream> {
@@ -431,21 +507,21 @@ fn headers<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item =
 }
 
 /// Says why one may not, and what the owner can do about it.
-fn refuse(request: Request, refusal: Refusal) {
+fn refuse(request: Request, refusal: access::Refusal) {
     debug!("{:?}: {refusal:?}", request.remote_addr());
     match refusal {
-        Refusal::Address(ip) => {
+        access::Refusal::Address(ip) => {
             let why =
                 format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
             answer::text(request, 403, &why);
         }
-        Refusal::Host(host) => {
+        access::Refusal::Host(host) => {
             let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
             let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
             answer::text(request, 403, &why);
         }
-        Refusal::Password => answer::unauthorized(request),
-        Refusal::TooManyTries => answer::too_many(request, "Too many passwords were tried."),
+        access::Refusal::Password => answer::unauthorized(request),
+        access::Refusal::TooManyTries => answer::too_many(request, "Too many passwords were tried."),
     }
 }
 

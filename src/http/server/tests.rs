@@ -1,15 +1,13 @@
 //! What a bug in one listener's or one request's thread does to the others: nothing.
 
 use std::io::{Read, Write};
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::*;
-use crate::audio::format::{SampleFormat, StreamFormat};
+use crate::audio::capture::{Capture, Event};
 use crate::audio::input::LiveInput;
 use crate::config::{self, Limits};
 use crate::http::access::Access;
-use crate::ring;
 
 /// The log of all tests in this program.
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -35,7 +33,7 @@ impl log::Log for Logger {
 struct Room {
     server: Server,
     hub: Arc<Hub>,
-    over: Arc<AtomicBool>,
+    _capture: (Capture, crossbeam_channel::Receiver<Event>),
 }
 
 impl Room {
@@ -47,24 +45,23 @@ impl Room {
         }
         let access = Access::new(&config::Access::default()).expect("no file to be read");
         let hub = Arc::new(Hub::new(config::Listeners::default(), Limits::default(), access));
-        let format = StreamFormat { rate: 8000, channels: 1, sample: SampleFormat::S16 };
-        let (mut writer, ring) = ring::new(format, 80, Duration::from_secs(1));
-        let input = Arc::new(LiveInput::new("live", "a test"));
-        input.set_ring(ring);
-        hub.set_inputs(vec![input]);
-        let over: Arc<AtomicBool> = Arc::default();
-        let told = Arc::clone(&over);
-        thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                writer.publish(&[7; 160], os::monotonic_ns());
-                thread::sleep(Duration::from_millis(10));
-            }
-        });
+        let input = config::Input {
+            device: "synth:noise".parse().expect("a device"),
+            rate: 8000,
+            channels: 1,
+            ..config::Input::default()
+        };
+        let live = Arc::new(LiveInput::new("live", "synth:noise"));
+        hub.set_inputs(vec![Arc::clone(&live)]);
+        let (sender, events) = crossbeam_channel::unbounded();
+        let keep = Duration::from_secs(1);
+        let capture = Capture::start(input, keep, Arc::clone(&live), sender, None).expect("a thread");
+        wait_for("sound", || live.ring().is_some());
         let guard = Guard::start(Arc::clone(&hub)).expect("a thread");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         prepare(&listener).expect("it listens");
         let server = Server::start(listener, Arc::clone(&hub), &guard).expect("threads");
-        Room { server, hub, over }
+        Room { server, hub, _capture: (capture, events) }
     }
 
     fn ask(&self, target: &str, player: &str) -> TcpStream {
@@ -73,12 +70,6 @@ impl Room {
         let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {player}\r\n\r\n");
         stream.write_all(text.as_bytes()).expect("sent");
         stream
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
     }
 }
 
