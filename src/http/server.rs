@@ -50,7 +50,7 @@ use crate::{os, panics};
 /// A handler's stack. It holds no buffer; the deepest it goes is formatting a status.
 const STACK: usize = 128 * 1024;
 /// A body that is announced as larger than this ends the connection. Nothing here wants one.
-const LARGEST_BODY: usize = 1024 * 1024;
+pub(super) const LARGEST_BODY: usize = 1024 * 1024;
 /// An answer that makes no progress for so long is given up.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel holds back a connection that says nothing for so many seconds.
@@ -484,9 +484,11 @@ fn discard(request: Request) {
     }
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_beyond = isize::try_from(length).is_err();
-    if is_beyond || Vec::<u8>::new().try_reserve_exact(length).is_ok() {
-        panics::quietly(|| drop(request.into_writer()));
+    if isize::try_from(length).is_err() {
+        // Not by way of its writer, which a panic at that moment would leak.
+        panics::quietly(|| drop(request));
+    } else if Vec::<u8>::new().try_reserve_exact(length).is_ok() {
+        drop(request.into_writer());
     } else {
         warn!("a request that announced {length} bytes is kept for ever: there is not as much memory");
         std::mem::forget(request);
