@@ -29,7 +29,7 @@ const HEADER_BYTES: usize = 44;
 /// Who listens while others attack.
 const HONEST: usize = 20;
 /// What the daemon may take meanwhile.
-const MEMORY_MB: u64 = 128;
+const MEMORY_MB: u64 = 96;
 /// A new listener hears something after so long at the most.
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
 /// What the daemon takes for a dead acceptor until others are let in again.
