@@ -104,6 +104,8 @@ impl Machine {
         let nspawn = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "systemd-nspawn", "--quiet", "--boot", "--directory", text(&root)])
             .args(["--register=no", "--keep-unit", "--console=pipe", "--network-veth", "--machine", &name])
+            // As much as systemd has on a machine of its own, where it keeps services from devices by BPF.
+            .args(["--capability=all", "--system-call-filter=bpf"])
             // Debian 13 knows only this one.
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .stdin(Stdio::null())
