@@ -31,7 +31,7 @@ pub fn urls(listening: SocketAddr) -> Vec<String> {
 }
 
 /// This machine's own IPv4 addresses but for the loopback, first the one on the way out.
-fn own() -> Vec<IpAddr> {
+pub fn own() -> Vec<IpAddr> {
     let routes = fs::read_to_string(ROUTES).unwrap_or_default();
     let neighbours = networks(&routes).map(|network| Ipv4Addr::from(u32::from(network) + 1));
     let mut addresses = Vec::new();
@@ -110,6 +110,11 @@ mod tests {
             assert!(url.starts_with("http://") && url.ends_with(":4410"), "{url}");
             assert!(!url.contains("0.0.0.0") && !url.contains("[::]"), "{url}");
         }
+    }
+
+    #[test]
+    fn the_machine_has_a_name() {
+        assert!(!names().is_empty());
     }
 
     // The figures are as on a little-endian machine.

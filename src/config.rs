@@ -53,6 +53,8 @@ pub struct Config {
     pub access: Access,
     /// Table `[listeners]`.
     pub listeners: Listeners,
+    /// Table `[limits]`.
+    pub limits: Limits,
     /// `log.filter`: which messages are logged, as `RUST_LOG` has it and [`logging::Filter`] reads it.
     pub log: Option<String>,
     /// Tables `[input.NAME]` in the order of the file, never none. The first is the default one.
@@ -66,6 +68,7 @@ impl Default for Config {
             http: Http::default(),
             access: Access::default(),
             listeners: Listeners::default(),
+            limits: Limits::default(),
             log: Some(logging::DEFAULT_FILTER.to_owned()),
             inputs: vec![Input::default()],
         }
@@ -268,6 +271,56 @@ impl Default for Listeners {
             max_lag: Duration::from_millis(2_000),
             when_behind: WhenBehind::Skip,
             stall_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Table `[limits]`: what strangers may take of the machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// `connections`: how many there may be at once, over all addresses that are listened on.
+    pub connections: u32,
+    /// `connections_per_address`: how many of them one address may have; of IPv6, one network of 64 bits.
+    pub connections_per_address: PerAddress,
+    /// `listeners_per_address`: how many listeners one address may have.
+    pub listeners_per_address: PerAddress,
+    /// `header_bytes`: how long a request may be, its line and headers together.
+    pub header_bytes: u32,
+    /// `request_seconds`: how long one may take to send a request.
+    pub request_time: Duration,
+    /// `idle_seconds`: how long one may keep a connection without asking for anything.
+    pub idle_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 1200,
+            connections_per_address: PerAddress::Auto(120),
+            listeners_per_address: PerAddress::Auto(100),
+            header_bytes: 8192,
+            request_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many one address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerAddress {
+    /// So many; but any number from this machine itself, where whoever could take them can do worse anyway, and
+    /// where a reverse proxy is that nobody has named yet.
+    Auto(u32),
+    /// So many, whoever it is.
+    Most(u32),
+}
+
+impl PerAddress {
+    /// How many that address may have.
+    pub fn of(self, address: IpAddr) -> usize {
+        match self {
+            PerAddress::Auto(_) if address.to_canonical().is_loopback() => usize::MAX,
+            PerAddress::Auto(most) | PerAddress::Most(most) => most as usize,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The main thread is the only one that changes what runs. It hears of everything through channels, keeps
 //! each input's state in words, and writes the log: one line for each change of state.
 
+mod room;
 mod words;
 
 use std::fmt;
@@ -24,10 +25,12 @@ use crate::audio::input::{LiveInput, Phase};
 use crate::config::{self, Config, ListenAddr, Network};
 use crate::few::sort_few;
 use crate::http::access::Access;
+use crate::http::guard::Guard;
 use crate::http::server::{self, Server};
 use crate::hub::Hub;
-use crate::os;
 use crate::service::{Handed, Service};
+use crate::{os, panics};
+use room::Room;
 use words::{Opened, Sounding};
 
 /// Overruns that follow each other within this are one burst, and one line in the log.
@@ -57,12 +60,15 @@ pub fn run(
     access: Access,
     reload: impl Fn() -> Result<(Config, Access), String>,
 ) -> Result<(), StartError> {
-    os::raise_open_files();
+    panics::install();
+    let room = Room::with(os::raise_open_files());
     let signals = signals().map_err(|e| StartError(format!("no signal handler: {e}")))?;
     let (sender, events) = bounded(1024);
-    let hub = Arc::new(Hub::new(config.listeners.clone(), access));
+    let (limits, listeners) = room.fit(&config.limits, &config.listeners);
+    let hub = Arc::new(Hub::new(listeners, limits, access));
+    let guard = Guard::start(Arc::clone(&hub)).map_err(|e| StartError(format!("no guard: {e}")))?;
     let service = Service::find();
-    let mut daemon = Daemon { hub, sender, servers: Vec::new(), inputs: Vec::new(), service };
+    let mut daemon = Daemon { hub, guard, room, sender, servers: Vec::new(), inputs: Vec::new(), service };
     daemon.listen_at_first(&config.http)?;
     daemon.set_inputs(&config.inputs, &config.listeners);
     daemon.say_where(&config, 0);
@@ -96,6 +102,8 @@ fn say_who(config: &Config) {
 
 struct Daemon {
     hub: Arc<Hub>,
+    guard: Arc<Guard>,
+    room: Room,
     /// For capture threads.
     sender: Sender<Event>,
     servers: Vec<Listening>,
@@ -229,7 +237,7 @@ impl Daemon {
         let at = listener.local_addr().map_or_else(|_| "a socket".to_owned(), |address| address.to_string());
         let failed = |error| StartError(format!("cannot serve on {at}: {error}"));
         server::prepare(&listener).map_err(failed)?;
-        let server = Server::start(listener, Arc::clone(&self.hub)).map_err(failed)?;
+        let server = Server::start(listener, Arc::clone(&self.hub), &self.guard).map_err(failed)?;
         if let Origin::Configured(address) = origin {
             self.service.keep(address, server.listener());
         }
@@ -305,7 +313,9 @@ impl Daemon {
 
     /// Takes on a new configuration, changing only what differs.
     fn apply(&mut self, old: &Config, new: &Config) {
-        self.hub.set_settings(new.listeners.clone());
+        let (limits, listeners) = self.room.fit(&new.limits, &new.listeners);
+        self.hub.set_limits(limits);
+        self.hub.set_settings(listeners);
         self.set_inputs(&new.inputs, &new.listeners);
         self.listen_anew(new);
         if old.log != new.log {
@@ -492,6 +502,7 @@ impl Daemon {
                 ring.close();
             }
         }
+        self.hub.pages.end();
         let began = Instant::now();
         let wait = |limit: Duration| {
             let busy = || self.hub.listeners.count() > 0 || !servers.iter().all(Server::is_idle);

@@ -8,6 +8,7 @@ use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
 use crate::http::access::Access;
 use crate::http::convoy::Convoys;
+use crate::http::levels::Pages;
 use crate::http::listeners::Listeners;
 
 /// Shared by the main thread, which changes it, and every handler of a request, which reads it. No capture
@@ -19,23 +20,28 @@ pub struct Hub {
     pub listeners: Arc<Listeners>,
     /// Those of them that keep up.
     pub convoys: Convoys,
+    /// Who looks at the page.
+    pub pages: Pages,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
     access: RwLock<Arc<Access>>,
+    limits: RwLock<Arc<config::Limits>>,
     /// The settings' interval in µs, 0 for `auto`: asked for at every wake-up of every listener.
     interval_us: AtomicU32,
 }
 
 impl Hub {
     /// A hub without inputs.
-    pub fn new(settings: config::Listeners, access: Access) -> Hub {
+    pub fn new(settings: config::Listeners, limits: config::Limits, access: Access) -> Hub {
         let hub = Hub {
             started: Instant::now(),
             listeners: Arc::default(),
             convoys: Convoys::default(),
+            pages: Pages::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
             access: RwLock::new(Arc::new(access)),
+            limits: RwLock::new(Arc::new(limits)),
             interval_us: AtomicU32::new(0),
         };
         hub.set_settings(settings);
@@ -62,6 +68,11 @@ impl Hub {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What strangers may take of the machine now.
+    pub fn limits(&self) -> Arc<config::Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// How often listeners are served now. Takes no lock.
     pub fn interval(&self) -> Interval {
         match self.interval_us.load(Ordering::Relaxed) {
@@ -78,6 +89,11 @@ impl Hub {
     /// Puts other rules in place, for those who ask from now on.
     pub fn set_access(&self, access: Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Puts other limits in place, for those who are there too.
+    pub fn set_limits(&self, limits: config::Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 
     /// Puts other settings in place; listeners that are there take them on as they go.

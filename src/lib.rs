@@ -16,12 +16,14 @@
 //! | [`ring`] | the lock-free broadcast ring between the two: one writer, many readers, nobody waits |
 //! | [`wav`] | the header, for endless and for finite streams |
 //! | [`http`] | sound goes out; knows nothing of ALSA |
+//! | `src/page` | the page, as a browser gets it; [`http::page`] serves it, [`http::levels`] feeds its meters |
 //! | [`hub`] | what all threads share: inputs, listeners, settings |
 //! | [`daemon`] | the main thread: signals, what capture threads report, the end |
 //! | [`service`] | systemd: ready, how it is, that it lives, and the sockets that it holds for us |
 //! | [`password`] | the file of users, and how one is checked |
 //! | [`addresses`] | by which addresses others reach this machine |
 //! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
+//! | [`panics`] | what is said of a bug, instead of a backtrace |
 //! | [`os`] | the clock, limits, priorities; the only unsafe code |
 //!
 //! # A sample's way
@@ -43,6 +45,7 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod os;
+pub mod panics;
 pub mod password;
 pub mod ring;
 pub mod service;

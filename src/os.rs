@@ -16,6 +16,21 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// How many seconds this machine's own clock is ahead of UTC at that time (seconds since 1970).
+// It has 32 bits on armhf.
+#[allow(clippy::useless_conversion)]
+pub fn utc_offset(time: i64) -> i64 {
+    let time = time as libc::time_t;
+    // SAFETY: tm is a struct of integers and a pointer that may be null: all zeros is a value of it.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to values that live until after the call. It reads TZ from the environment,
+    // which nothing in this program changes.
+    match unsafe { libc::localtime_r(&raw const time, &raw mut local) }.is_null() {
+        true => 0,
+        false => local.tm_gmtoff as i64,
+    }
+}
+
 /// Gives the calling thread, and no other, the real-time scheduling class SCHED_FIFO (sched(7)).
 ///
 /// # Errors
@@ -72,8 +87,8 @@ pub fn raise_open_files() -> u64 {
 /// or of a duplicate that was made in one.
 pub fn with_descriptor<T>(number: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     // SAFETY: the borrow cannot leave this call, and its users here only hand the number to getpeername,
-    // getsockname, FIONREAD and fcntl's F_DUPFD_CLOEXEC, which fail with EBADF or ENOTSOCK if it is not what
-    // they look for, and change nothing in a file that is.
+    // getsockname, getsockopt, FIONREAD, fcntl's F_DUPFD_CLOEXEC and epoll_ctl's EPOLL_CTL_ADD, which fail with
+    // EBADF or the like if it is not what they look for, and change nothing in a file that is.
     ask(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
@@ -100,6 +115,19 @@ pub fn unacknowledged(socket: impl AsFd) -> u64 {
 
 /// How many connections wait in a listening socket to be accepted. 0 where the kernel does not say.
 pub fn waiting_connections(listener: impl AsFd) -> u32 {
+    // Of a listening socket this field is its queue's length: tcp_get_info() in the kernel's net/ipv4/tcp.c.
+    const LISTEN: u8 = 10;
+    tcp_info(listener.as_fd()).filter(|info| info.tcpi_state == LISTEN).map_or(0, |info| info.tcpi_unacked)
+}
+
+/// Bytes that came over a connection since it began, whether they were read or not. `None` for what is no TCP
+/// socket.
+pub fn received(socket: impl AsFd) -> Option<u64> {
+    tcp_info(socket.as_fd()).map(|info| info.tcpi_bytes_received)
+}
+
+/// TCP_INFO (tcp(7)). What an old kernel does not know is 0.
+fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
     // SAFETY: it is a struct of integers; all zeros is a value of it.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -107,16 +135,14 @@ pub fn waiting_connections(listener: impl AsFd) -> u32 {
     // `length`; both live until after the call.
     let result = unsafe {
         libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             (&raw mut info).cast(),
             &mut length,
         )
     };
-    // Of a listening socket this field is its queue's length: tcp_get_info() in the kernel's net/ipv4/tcp.c.
-    const LISTEN: u8 = 10;
-    if result == 0 && info.tcpi_state == LISTEN { info.tcpi_unacked } else { 0 }
+    (result == 0).then_some(info)
 }
 
 /// Lets the kernel hold back a new connection until it has sent something (TCP_DEFER_ACCEPT, tcp(7)), for so
@@ -151,6 +177,13 @@ mod tests {
         let before = monotonic_ns();
         std::thread::yield_now();
         assert!(monotonic_ns() > before);
+    }
+
+    #[test]
+    fn the_machines_clock_is_within_a_day_of_utc() {
+        // Zones are whole quarters of an hour today; the machine's own is not known here.
+        let offset = utc_offset(1_763_640_000);
+        assert!(offset.abs() <= 14 * 3600 && offset % 900 == 0, "{offset}");
     }
 
     #[test]
@@ -201,6 +234,18 @@ mod tests {
         listener.accept().expect("one waits");
         assert_eq!(waiting_connections(&listener), 2);
         assert_eq!(waiting_connections(&clients[0]), 0, "no listening socket");
+    }
+
+    #[test]
+    fn what_came_is_counted_whether_it_was_read_or_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (mut server, _) = listener.accept().expect("a client");
+        assert_eq!(received(&server), Some(0));
+        client.write_all(b"hello").expect("sent");
+        std::io::Read::read_exact(&mut server, &mut [0; 2]).expect("it was sent");
+        assert_eq!(received(&server), Some(5));
+        assert_eq!(received(std::fs::File::open("/dev/null").expect("it is there")), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::audio::format::StreamFormat;
 use sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -76,7 +76,9 @@ pub fn new(format: StreamFormat, block_frames: u32, history: Duration) -> (Write
 
 fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> (Writer, Ring) {
     let words_per_slot = (block_frames as usize * format.frame_bytes()).div_ceil(WORD);
+    let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let shared = Arc::new(Shared {
+        id: since_1970.as_millis() as u64,
         format,
         block_frames,
         words_per_slot,
@@ -91,6 +93,7 @@ fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> (Writer,
 }
 
 struct Shared {
+    id: u64,
     format: StreamFormat,
     block_frames: u32,
     words_per_slot: usize,
@@ -279,6 +282,12 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// Tells this ring from all others of its input, also from those of an earlier run of the program: the
+    /// indices of frames are this ring's own. It is the time when it was made, in ms since 1970.
+    pub fn id(&self) -> u64 {
+        self.shared.id
+    }
+
     /// The format of what is read.
     pub fn format(&self) -> StreamFormat {
         self.shared.format
@@ -292,6 +301,20 @@ impl Ring {
     /// How many frames were ever published: the live edge.
     pub fn frames(&self) -> u64 {
         self.shared.frames.load(Ordering::Relaxed)
+    }
+
+    /// The index of the last frame that was published and the time at which it was captured
+    /// (CLOCK_MONOTONIC, ns); `None` before the first.
+    pub fn edge(&self) -> Option<(u64, u64)> {
+        loop {
+            let last = self.shared.blocks.load(Ordering::Acquire).checked_sub(1)?;
+            let edge = self.shared.read_slot(last, |header, _| {
+                (header.first_frame + u64::from(header.frames) - 1, header.captured_at)
+            });
+            if edge.is_some() {
+                return edge;
+            }
+        }
     }
 
     /// Ends the stream for all readers, as if the writer were gone: for a writer that hangs.
@@ -314,6 +337,14 @@ impl Ring {
     pub fn reader(&self, back: u64) -> Reader {
         let mut reader = Reader { shared: Arc::clone(&self.shared), block: 0, offset: 0, frame: 0 };
         reader.seek(back);
+        reader
+    }
+
+    /// A reader that starts with the frame of that index, or with the oldest one that is still there, or at the
+    /// live edge if it is not there yet.
+    pub fn reader_at(&self, frame: u64) -> Reader {
+        let mut reader = self.reader(0);
+        reader.go(|_| frame);
         reader
     }
 }
@@ -431,11 +462,16 @@ impl Reader {
     /// how many frames that left out (0 when it went back).
     pub fn seek(&mut self, back: u64) -> u64 {
         let was = self.frame;
+        self.go(|edge| edge.saturating_sub(back));
+        self.frame.saturating_sub(was)
+    }
+
+    /// Goes to the frame that is wanted while that one is the next to be published.
+    fn go(&mut self, wanted: impl Fn(u64) -> u64) {
         loop {
             let blocks = self.shared.blocks.load(Ordering::Acquire);
-            let edge = self.edge(blocks);
-            let Some(edge) = edge else { continue };
-            let wanted = edge.saturating_sub(back);
+            let Some(edge) = self.edge(blocks) else { continue };
+            let wanted = wanted(edge);
             // The last block that begins at or before the wanted frame. A block that is gone counts as one
             // that begins before it: what is gone lies to the left.
             let (mut low, mut high) = (self.shared.oldest(), blocks);
@@ -448,16 +484,15 @@ impl Reader {
             }
             if low == blocks {
                 (self.block, self.offset, self.frame) = (blocks, 0, edge);
-                break;
+                return;
             }
             if let Some(header) = self.shared.read_slot(low, |header, _| header) {
                 let offset = wanted.saturating_sub(header.first_frame) as u32;
                 (self.block, self.offset, self.frame) = (low, offset, header.first_frame + u64::from(offset));
-                break;
+                return;
             }
             // Overwritten meanwhile: the writer is ahead of this search, look again.
         }
-        self.frame.saturating_sub(was)
     }
 
     /// Sleeps until that block is published, the ring is closed, or the time is over. Returns whether one of

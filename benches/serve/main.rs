@@ -5,6 +5,7 @@
 //!                              [--markdown]
 //! ```
 //!
+//! - **Levels**: what it takes the capture thread to measure how loud a block is, for the page's meters.
 //! - **Start**: how long a player waits, from before it connects to the first byte of sound.
 //! - **Serving**: CPU, memory and threads of the server; how late sound is and what is missing, as the server and
 //!   as its listeners see it. Every step is followed by the [floor], which serves as many listeners at the same
@@ -25,12 +26,14 @@ mod report;
 mod support;
 
 use std::env;
+use std::hint::black_box;
 use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wavecast::audio::format::{SampleFormat, StreamFormat};
+use wavecast::audio::levels::Levels;
 
 use crowd::Crowd;
 use floor::Floor;
@@ -91,8 +94,24 @@ fn main() {
         }
     }
     let busy = Ticks::now().others_since(&before) / began.elapsed().as_secs_f64();
-    let report = report::Report { machine, busy, options: &options, starts, rows: results, others };
+    let levels = measure_levels();
+    let report = report::Report { machine, busy, options: &options, levels, starts, rows: results, others };
     print!("{}", if options.markdown { report.markdown() } else { report.text() });
+}
+
+/// The time that it takes to measure the levels of a block of noise: the least of some rounds, since what is
+/// added to it is other programs'.
+fn measure_levels() -> Duration {
+    const BLOCKS: u32 = 2000;
+    let levels = Levels::new(FORMAT, PERIOD as u32);
+    let noise = |n: usize| (n as u32).wrapping_mul(2_654_435_761) as i16 / 2;
+    let block: Vec<u8> = (0..PERIOD * 2).flat_map(|n| noise(n).to_le_bytes()).collect();
+    let round = || {
+        let began = Instant::now();
+        (0..BLOCKS).for_each(|_| levels.note(black_box(&block)));
+        began.elapsed() / BLOCKS
+    };
+    (0..20).map(|_| round()).min().unwrap_or_default()
 }
 
 /// What is to be measured, and for how long.

@@ -13,6 +13,8 @@ pub(crate) struct Report<'a> {
     /// How many cores others kept busy meanwhile.
     pub(crate) busy: f64,
     pub(crate) options: &'a Options,
+    /// For each block.
+    pub(crate) levels: Duration,
     pub(crate) starts: Starts,
     pub(crate) rows: Vec<Row>,
     pub(crate) others: Vec<PeerRow>,
@@ -160,6 +162,12 @@ impl Report<'_> {
             self.options.rounds,
             self.options.time.as_secs(),
             self.busy
+        );
+        let _ = writeln!(
+            out,
+            "Levels of a block: {:.2} µs, {:.4} of a core\n",
+            self.levels.as_secs_f64() * 1e6,
+            self.levels.as_secs_f64() / FORMAT.duration_of(PERIOD as u64).as_secs_f64()
         );
         out += &table(
             style,

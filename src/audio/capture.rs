@@ -24,6 +24,7 @@ use super::devices;
 use super::drift::Drift;
 use super::format::StreamFormat;
 use super::input::LiveInput;
+use super::levels::Levels;
 use super::source::{self, Got, Info, Loss, OpenError, Source};
 use crate::config;
 use crate::os::{self, monotonic_ns};
@@ -261,9 +262,10 @@ impl CaptureThread {
             old => {
                 let (writer, ring) = ring::new(format, info.block_frames, self.keep);
                 // In this order: who sees the old ring end finds the new one in place.
-                self.input.set_ring(ring);
+                let levels = Arc::new(Levels::new(format, info.block_frames));
+                self.input.set_sound(ring, Arc::clone(&levels));
                 drop(old);
-                Feed::new(writer, Arc::clone(&self.input), self.keep)
+                Feed::new(writer, levels, Arc::clone(&self.input), self.keep)
             }
         }
     }
@@ -318,6 +320,7 @@ impl Opener {
 /// The ring's writer and its place in time.
 pub struct Feed {
     writer: Writer,
+    levels: Arc<Levels>,
     input: Arc<LiveInput>,
     keep: Duration,
     /// The time (CLOCK_MONOTONIC, ns) up to which the stream has been filled: `edge` plus that of the
@@ -330,9 +333,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    fn new(writer: Writer, input: Arc<LiveInput>, keep: Duration) -> Feed {
+    fn new(writer: Writer, levels: Arc<Levels>, input: Arc<LiveInput>, keep: Duration) -> Feed {
         let silence = vec![0; writer.block_frames() as usize * writer.format().frame_bytes()];
-        Feed { writer, input, keep, edge: monotonic_ns(), silent: 0, gap: false, silence }
+        Feed { writer, levels, input, keep, edge: monotonic_ns(), silent: 0, gap: false, silence }
     }
 
     /// Publishes a block of `frames` frames, the last of which was captured at `captured_at`.
@@ -343,7 +346,9 @@ impl Feed {
             let missing = self.missing(began);
             self.publish_silence(missing);
         }
+        // Listeners first: nobody hears levels.
         self.writer.publish(block, captured_at);
+        self.levels.note(block);
         self.input.counters.frames.fetch_add(frames, Ordering::Relaxed);
         (self.edge, self.silent) = (captured_at, 0);
     }
@@ -364,6 +369,7 @@ impl Feed {
             self.silent += block;
             let at = self.filled();
             self.writer.publish(&self.silence[..block as usize * frame_bytes], at);
+            self.levels.note_silence();
             self.input.counters.silence.fetch_add(block, Ordering::Relaxed);
             frames -= block;
         }

@@ -1,9 +1,10 @@
 //! One input that runs, as the rest of the program sees it: its ring, its state, its counters.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::levels::Levels;
 use super::source::Info;
 use crate::ring::Ring;
 
@@ -16,7 +17,7 @@ pub struct LiveInput {
     pub counters: Counters,
     /// In ms.
     history: AtomicU64,
-    ring: RwLock<Option<Ring>>,
+    sound: RwLock<Option<(Ring, Arc<Levels>)>>,
     state: RwLock<State>,
 }
 
@@ -107,7 +108,7 @@ impl LiveInput {
             name: name.to_owned(),
             counters,
             history: AtomicU64::new(0),
-            ring: RwLock::new(None),
+            sound: RwLock::new(None),
             state: RwLock::new(State {
                 phase: Phase::Waiting,
                 since: Instant::now(),
@@ -130,12 +131,17 @@ impl LiveInput {
 
     /// The ring to listen to; `None` while the input has never been open.
     pub fn ring(&self) -> Option<Ring> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sound().map(|(ring, _)| ring)
+    }
+
+    /// The ring, and how loud it is; `None` while the input has never been open.
+    pub fn sound(&self) -> Option<(Ring, Arc<Levels>)> {
+        self.sound.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts another ring in place.
-    pub fn set_ring(&self, ring: Ring) {
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Some(ring);
+    pub fn set_sound(&self, ring: Ring, levels: Arc<Levels>) {
+        *self.sound.write().unwrap_or_else(PoisonError::into_inner) = Some((ring, levels));
     }
 
     /// A copy of the state.

@@ -1,7 +1,7 @@
 //! Sound comes in; knows nothing of HTTP.
 //!
 //! A sample's way: [`source`] (an [`alsa`] card or a [`synth`]) → [`convert`] → [`capture`] → the
-//! [ring](crate::ring).
+//! [ring](crate::ring); how loud it is: [`levels`].
 
 pub mod alsa;
 pub mod capture;
@@ -10,5 +10,6 @@ pub mod devices;
 pub mod drift;
 pub mod format;
 pub mod input;
+pub mod levels;
 pub mod source;
 pub mod synth;

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::words::{choose, join, listed, near, one_line, shown, shown_string, whole};
 use super::{
-    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, ListenAddr, Listeners, RATES, WhenBehind,
-    clash, listen_problem, parse_host, parse_net,
+    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, PerAddress,
+    RATES, WhenBehind, clash, listen_problem, parse_host, parse_net,
 };
 use crate::audio::format::SampleFormat;
 use crate::few::sort_few;
@@ -115,6 +115,26 @@ impl Reader {
         };
         table.finish();
 
+        let default_limits = default.limits;
+        let mut table = self.table(root, text, "limits", "[limits]");
+        let limits = Limits {
+            connections: table.whole("connections", 1..=100_000, default_limits.connections),
+            connections_per_address: table.per_address(
+                "connections_per_address",
+                1..=100_000,
+                default_limits.connections_per_address,
+            ),
+            listeners_per_address: table.per_address(
+                "listeners_per_address",
+                1..=100_000,
+                default_limits.listeners_per_address,
+            ),
+            header_bytes: table.whole("header_bytes", 1024..=65_536, default_limits.header_bytes),
+            request_time: table.seconds("request_seconds", 1..=300, default_limits.request_time),
+            idle_time: table.seconds("idle_seconds", 1..=3600, default_limits.idle_time),
+        };
+        table.finish();
+
         let mut table = self.table(root, text, "log", "[log]");
         let log = table
             .string("filter", |text| {
@@ -125,7 +145,7 @@ impl Reader {
 
         let inputs = self.inputs(root, text);
 
-        let there_are = ["http", "access", "listeners", "log", "input"];
+        let there_are = ["http", "access", "listeners", "limits", "log", "input"];
         for (key, _) in root.iter().filter(|(key, _)| !there_are.contains(&key.get_ref().as_ref())) {
             self.unknown.push(Unknown {
                 at: key.span().start,
@@ -134,7 +154,7 @@ impl Reader {
                 there_are: there_are.to_vec(),
             });
         }
-        Config { http: Http { listen }, access, listeners, log, inputs }
+        Config { http: Http { listen }, access, listeners, limits, log, inputs }
     }
 
     fn inputs(&mut self, root: &DeTable<'_>, text: &str) -> Vec<Input> {
@@ -385,6 +405,20 @@ impl<'a, 't> Section<'a, 't> {
                 default
             }
             _ => self.number(key, range).map_or(default, |number| Interval::Every(nanos(number * 1e6))),
+        }
+    }
+
+    fn per_address(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+        default: PerAddress,
+    ) -> PerAddress {
+        let (PerAddress::Auto(usual) | PerAddress::Most(usual)) = default;
+        match self.find(key).map(Spanned::get_ref) {
+            Some(DeValue::String(text)) if text == "auto" => PerAddress::Auto(usual),
+            Some(_) => PerAddress::Most(self.whole(key, range, usual)),
+            None => default,
         }
     }
 

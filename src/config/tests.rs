@@ -85,6 +85,13 @@ fn every_key_can_be_set() {
         max_lag_ms = 500
         when_behind = "disconnect"
         stall_seconds = 2.5
+        [limits]
+        connections = 50
+        connections_per_address = 5
+        listeners_per_address = 4
+        header_bytes = 2048
+        request_seconds = 1.5
+        idle_seconds = 7
         [log]
         filter = "warn,wavecast::ring=trace"
         [input.roof]
@@ -124,6 +131,14 @@ fn every_key_can_be_set() {
             max_lag: Duration::from_millis(500),
             when_behind: WhenBehind::Disconnect,
             stall_timeout: Duration::from_millis(2500),
+        },
+        limits: Limits {
+            connections: 50,
+            connections_per_address: PerAddress::Most(5),
+            listeners_per_address: PerAddress::Most(4),
+            header_bytes: 2048,
+            request_time: Duration::from_millis(1500),
+            idle_time: Duration::from_secs(7),
         },
         log: Some("warn,wavecast::ring=trace".to_owned()),
         inputs: vec![Input {
@@ -272,8 +287,8 @@ fn an_unknown_key_is_told_which_there_are() {
     assert!(input_error("'a\"b' = 1").starts_with("\"a\"b\": no such key (there are"));
     assert_eq!(
         errors("[inputs.live]"),
-        ["w.toml:1: inputs: no such key; did you mean `input`? (there are http, access, listeners, log and \
-             input)"]
+        ["w.toml:1: inputs: no such key; did you mean `input`? (there are http, access, listeners, limits, \
+             log and input)"]
     );
 }
 

@@ -2,6 +2,8 @@
 
 use tiny_http::{Header, Request, Response};
 
+use super::page::Asset;
+
 /// Answers with a line of text.
 pub(super) fn text(request: Request, status: u16, line: &str) {
     send(request, status, "text/plain; charset=utf-8", format!("{line}\n"), &[]);
@@ -35,12 +37,29 @@ pub(super) fn not_allowed(request: Request) {
     send(request, 405, "text/plain; charset=utf-8", text, &[("Allow", "GET, HEAD")]);
 }
 
-/// Answers with the page: nothing in it comes from elsewhere, and nobody may put it into a frame.
-pub(super) fn html(request: Request, page: String) {
-    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src data:; \
-                          base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    let more = [("Content-Security-Policy", POLICY), ("Referrer-Policy", "no-referrer")];
-    send(request, 200, "text/html; charset=utf-8", page, &more);
+/// Answers with a part of the page, or with 304 to a browser that has it already.
+pub(super) fn asset(request: Request, asset: &Asset) {
+    // Nothing comes from elsewhere, and nobody may put the page into a frame.
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                          media-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+                          frame-ancestors 'none'";
+    let tag = asset.tag();
+    let more = [
+        ("Cache-Control", "no-cache"),
+        ("ETag", tag.as_str()),
+        ("Content-Security-Policy", POLICY),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    ];
+    let known = request.headers().iter().find(|header| header.field.equiv("If-None-Match"));
+    let known = known.is_some_and(|known| known.value.as_str().split(',').any(|known| known.trim() == tag));
+    let (status, body) = if known { (304, "") } else { (200, asset.text) };
+    send(request, status, asset.kind, body, &more);
+}
+
+/// 307: what is asked for is there.
+pub(super) fn redirect(request: Request, to: &str) {
+    send(request, 307, "text/plain; charset=utf-8", format!("{to}\n"), &[("Location", to)]);
 }
 
 /// Answers with JSON.
@@ -53,15 +72,12 @@ pub(super) fn playlist(request: Request, kind: &str, list: String) {
     send(request, 200, kind, list, &[]);
 }
 
-fn send(request: Request, status: u16, kind: &str, body: String, more: &[(&str, &str)]) {
-    let common = [
-        ("Server", super::SERVER),
-        ("Content-Type", kind),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ];
+fn send(request: Request, status: u16, kind: &str, body: impl Into<String>, more: &[(&str, &str)]) {
+    let common = [("Server", super::SERVER), ("Content-Type", kind), ("X-Content-Type-Options", "nosniff")];
+    let fresh =
+        more.iter().all(|(name, _)| *name != "Cache-Control").then_some(("Cache-Control", "no-store"));
     let mut response = Response::from_string(body).with_status_code(status);
-    for (name, value) in common.iter().chain(more) {
+    for (name, value) in common.iter().chain(&fresh).chain(more) {
         // All of these are ASCII, which is all that this asks for.
         if let Ok(header) = Header::from_bytes(name.as_bytes(), value.as_bytes()) {
             response.add_header(header);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::guard;
 use crate::os;
 
 /// One listener, as everyone sees it. Its own thread counts, everybody reads.
@@ -113,18 +114,28 @@ impl Listeners {
         self.lock().values().cloned().collect()
     }
 
-    /// Adds one, unless there are `max` already. It is on the list until the guard is dropped.
+    /// Adds one, unless there are as many already as there may be: in all, and from one address. It is on the list
+    /// until its place is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When there are.
     pub fn admit(
         self: &Arc<Self>,
-        max: u32,
+        (max, max_of_address): (u32, usize),
         input: &str,
         address: SocketAddr,
         player: String,
         socket: TcpStream,
-    ) -> Option<Admitted> {
+    ) -> Result<Admitted, Full> {
         let mut all = self.lock();
         if all.len() >= max as usize {
-            return None;
+            return Err(Full::All(all.len()));
+        }
+        let party = guard::party(address.ip());
+        let others = all.values().filter(|other| guard::party(other.address.ip()) == party).count();
+        if others >= max_of_address {
+            return Err(Full::Address(others));
         }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let listener = Arc::new(Listener {
@@ -143,12 +154,21 @@ impl Listeners {
         });
         all.insert(id, Arc::clone(&listener));
         self.count.store(all.len(), Ordering::Relaxed);
-        Some(Admitted { listener, list: Arc::clone(self) })
+        Ok(Admitted { listener, list: Arc::clone(self) })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Listener>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why there is no room for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// So many listen.
+    All(usize),
+    /// So many listen from that address.
+    Address(usize),
 }
 
 /// A listener's place on the list.

@@ -2,16 +2,19 @@
 //!
 //! A request's way: [`server`] → [`access`] (who may) → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
 //! [`plan`] (what exactly goes out) → [`stream`] (ring → socket) and, for all who keep up together,
-//! [`convoy`]; for everything else a short answer
-//! ([`page`], [`status`], [`playlist`]).
+//! [`convoy`]; for a file of the past, [`past`] instead of [`plan`]; for the page's meters, [`levels`]; for
+//! everything else a short answer ([`page`], [`status`], [`playlist`]).
 
+mod acceptor;
 pub mod access;
 mod answer;
 mod chunk;
 pub mod convoy;
+pub mod guard;
+pub mod levels;
 pub mod listeners;
-mod nudge;
 pub mod page;
+pub mod past;
 pub mod plan;
 pub mod player;
 pub mod playlist;

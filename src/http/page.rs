@@ -1,92 +1,61 @@
-//! The page: a player, the links, the state. Plain HTML; a later one will be beautiful.
+//! The page: what it is made of, as it lies in `src/page`, within the program.
+//!
+//! It is the same for everybody and changes with the program alone; what it shows comes from
+//! [`levels`](super::levels). There is no build step: these are the files that a browser gets.
 
-use std::fmt::{self, Write as _};
+/// A file of the page.
+pub struct Asset {
+    name: &'static str,
+    /// Its Content-Type.
+    pub kind: &'static str,
+    /// What is in it.
+    pub text: &'static str,
+}
 
-use crate::audio::input::{LiveInput, Phase};
-use crate::hub::Hub;
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}\
-body{max-width:42rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}\
-audio{width:100%}\
-section{border-top:1px solid #8888;padding:1rem 0}\
-.problem{border-left:.25rem solid #c60;padding-left:.75rem}\
-footer{border-top:1px solid #8888;padding:1rem 0;font-size:.875rem}";
+/// `/`
+pub static INDEX: Asset =
+    Asset { name: "index.html", kind: "text/html; charset=utf-8", text: include_str!("../page/index.html") };
 
-/// The page as it is now.
-pub fn render(hub: &Hub) -> String {
-    let mut page = format!(
-        "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n\
-         <meta name=viewport content=\"width=device-width,initial-scale=1\">\n\
-         <title>wavecast</title>\n<link rel=icon href=\"data:,\">\n<style>{STYLE}</style>\n\
-         <h1>wavecast</h1>\n"
-    );
-    for input in hub.inputs() {
-        section(&mut page, &input);
-    }
-    let listeners = match hub.listeners.count() {
-        0 => "Nobody listens".to_owned(),
-        1 => "1 listener".to_owned(),
-        n => format!("{n} listeners"),
+macro_rules! scripts {
+    ($($name:literal),*) => {
+        [$(Asset { name: $name, kind: SCRIPT, text: include_str!(concat!("../page/", $name)) }),*]
     };
-    let _ = writeln!(
-        page,
-        "<footer>{listeners} · <a href=/status.json>state</a> · wavecast {}</footer>",
-        env!("CARGO_PKG_VERSION")
-    );
-    page
 }
 
-fn section(page: &mut String, input: &LiveInput) {
-    let state = input.state();
-    // Names are letters, digits, - and _ only: the configuration takes no others.
-    let name = &input.name;
-    let _ = write!(
-        page,
-        "<section>\n<h2>{name}</h2>\n\
-         <audio controls preload=none src=\"/{name}.wav\" aria-label=\"{name}, live\"></audio>\n"
-    );
-    let source =
-        state.source.as_ref().map_or(state.device.as_str(), |s| s.card.as_deref().unwrap_or(&s.device));
-    let format = input.ring().map(|ring| format!(" · {}", ring.format())).unwrap_or_default();
-    let problem = Escaped(match state.problem.as_str() {
-        "" => "it is being opened",
-        problem => problem,
-    });
-    match state.phase {
-        Phase::Capturing => {
-            let _ = writeln!(page, "<p>{}{format}</p>", Escaped(source));
-        }
-        Phase::Waiting => {
-            let _ = writeln!(page, "<p class=problem>No sound yet: {problem}</p>");
-        }
-        Phase::Lost => {
-            let _ = writeln!(
-                page,
-                "<p class=problem>Silent for {} s: {problem}</p>",
-                state.since.elapsed().as_secs()
-            );
-        }
+static STYLE: Asset =
+    Asset { name: "style.css", kind: "text/css; charset=utf-8", text: include_str!("../page/style.css") };
+
+static SCRIPTS: [Asset; 10] = scripts![
+    "app.js",
+    "events.js",
+    "live.js",
+    "meters.js",
+    "qr.js",
+    "sound.js",
+    "spectrogram.js",
+    "steady.js",
+    "texts.js",
+    "worklet.js"
+];
+
+/// The file of that name under `/@page/`.
+pub fn asset(name: &str) -> Option<&'static Asset> {
+    if name == STYLE.name {
+        return Some(&STYLE);
     }
-    let _ = write!(
-        page,
-        "<p>For other players: <a href=\"/{name}.wav\">{name}.wav</a>, \
-         <a href=\"/{name}.m3u\">m3u</a>, <a href=\"/{name}.pls\">pls</a></p>\n</section>\n"
-    );
+    SCRIPTS.iter().find(|asset| asset.name == name)
 }
 
-/// A text in HTML.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '&' => f.write_str("&amp;"),
-            '"' => f.write_str("&quot;"),
-            c => f.write_char(c),
-        })
+impl Asset {
+    /// Its ETag: another one for every other content.
+    pub fn tag(&self) -> String {
+        // FNV-1a, 64 bits: nobody has a reason to make two that are alike.
+        let hash = self.text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("\"{hash:016x}\"")
     }
 }
 
@@ -94,8 +63,43 @@ impl fmt::Display for Escaped<'_> {
 mod tests {
     use super::*;
 
+    fn all() -> impl Iterator<Item = &'static Asset> {
+        [&INDEX, &STYLE].into_iter().chain(&SCRIPTS)
+    }
+
     #[test]
-    fn what_a_card_calls_itself_is_text() {
-        assert_eq!(Escaped("<b>&\"x\"").to_string(), "&lt;b&gt;&amp;&quot;x&quot;");
+    fn the_page_is_small() {
+        let bytes: usize = all().map(|asset| asset.text.len()).sum();
+        assert!(bytes < 60 * 1024, "{bytes} bytes");
+    }
+
+    #[test]
+    fn nothing_in_it_comes_from_elsewhere_and_nothing_is_inline() {
+        for asset in all() {
+            for mark in ["http://", "https://", "<style", "style=\"", "onclick=\"", "javascript:", "eval("] {
+                // The one exception is the name of SVG.
+                let text = asset.text.replace("http://www.w3.org/2000/svg", "");
+                assert!(!text.contains(mark), "{}: {mark}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_that_is_referred_to_is_there() {
+        for asset in all() {
+            for part in asset.text.split("\"@page/").skip(1).chain(asset.text.split("from './").skip(1)) {
+                let name: String = part.chars().take_while(|c| !matches!(c, '"' | '\'' | '`')).collect();
+                assert!(super::asset(&name).is_some(), "{}: {name}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_content_has_its_own_tag() {
+        let mut tags: Vec<String> = all().map(Asset::tag).collect();
+        let count = tags.len();
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), count);
     }
 }

@@ -48,11 +48,20 @@ pub struct Plan {
     pub skip: usize,
     /// Bytes of sound after the prefix; `None` for ever.
     pub length: Option<u64>,
-    /// How many frames before the live edge it begins.
-    pub back: u64,
+    /// Where it begins.
+    pub begin: Begin,
     /// Where a listener that is too slow goes on: so many frames before the live edge. `None` for a file,
     /// from which nothing is left out while the ring still has it.
     pub lag_target: Option<u64>,
+}
+
+/// Where in the ring a listener begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// So many frames before the live edge.
+    Back(u64),
+    /// With exactly that frame, and in no case with another one.
+    At(u64),
 }
 
 /// The end of the range that a 206 of an endless stream names: beyond any player's reach, and still a whole
@@ -120,7 +129,7 @@ pub fn plan(ask: &Ask<'_>, format: StreamFormat, history: Duration) -> Result<Pl
     }
     head.push_str("\r\n");
     let length = bytes.map(|bytes| bytes - prefix.len() as u64);
-    Ok(Plan { head, chunked, prefix, skip, length, back, lag_target })
+    Ok(Plan { head, chunked, prefix, skip, length, begin: Begin::Back(back), lag_target })
 }
 
 /// A recording that ends: a file with true sizes.
@@ -152,13 +161,17 @@ fn file(
         prefix: wav::header(format, Sizes::Data(size)).to_vec(),
         skip: 0,
         length: Some(data),
-        back: back.unwrap_or(0),
+        begin: Begin::Back(back.unwrap_or(0)),
         lag_target: None,
     })
 }
 
-fn start(status: u16) -> String {
-    let reason = if status == 206 { "Partial Content" } else { "OK" };
+pub(super) fn start(status: u16) -> String {
+    let reason = match status {
+        206 => "Partial Content",
+        416 => "Range Not Satisfiable",
+        _ => "OK",
+    };
     format!(
         "HTTP/1.1 {status} {reason}\r\n\
          Server: {}\r\n\
@@ -204,7 +217,7 @@ mod tests {
             assert_eq!(header(&plan, "Content-Type"), Some("audio/wav"));
             assert_eq!(header(&plan, "Cache-Control"), Some("no-store, no-transform"));
             assert_eq!((plan.prefix.len(), plan.skip, plan.length), (44, 0, None));
-            assert_eq!(plan.back, 22_050);
+            assert_eq!(plan.begin, Begin::Back(22_050));
         }
     }
 
@@ -222,7 +235,7 @@ mod tests {
             let plan = planned(&ask(Player::ChromiumMedia, Some(Range::From(first))));
             assert!(plan.head.starts_with("HTTP/1.1 206 "), "{}", plan.head);
             assert!(plan.prefix.is_empty());
-            assert_eq!((plan.skip, plan.back, plan.length), (skip, 0, None), "byte {first}");
+            assert_eq!((plan.skip, plan.begin, plan.length), (skip, Begin::Back(0), None), "byte {first}");
             let range = format!("bytes {first}-{FAR}/*");
             assert_eq!(header(&plan, "Content-Range"), Some(range.as_str()));
         }
@@ -270,11 +283,11 @@ mod tests {
         assert!(!all.chunked);
         assert_eq!(header(&all, "Content-Range"), Some("bytes 0-4294967299/4294967300"));
         assert_eq!(header(&all, "Content-Length"), Some("4294967300"));
-        assert_eq!((all.prefix.len(), all.length, all.back), (44, Some(4_294_967_256), 22_050));
+        assert_eq!((all.prefix.len(), all.length, all.begin), (44, Some(4_294_967_256), Begin::Back(22_050)));
         let again = planned(&ask(Player::Firefox, Some(Range::From(1_000_001))));
         assert!(again.head.starts_with("HTTP/1.1 206 "));
         assert_eq!(header(&again, "Content-Range"), Some("bytes 1000001-4294967299/4294967300"));
-        assert_eq!((again.prefix.len(), again.skip, again.back), (0, 1, 0));
+        assert_eq!((again.prefix.len(), again.skip, again.begin), (0, 1, Begin::Back(0)));
         // A page's fetch() asks for no range, and gets the stream that never ends.
         let fetch = planned(&ask(Player::Firefox, None));
         assert!(fetch.head.starts_with("HTTP/1.1 200 "));
@@ -285,7 +298,7 @@ mod tests {
     fn back_replaces_the_burst_and_is_where_a_slow_listener_goes_on() {
         let wanted = Wanted { back: Some(Duration::from_secs(20)), ..Wanted::default() };
         let plan = planned(&Ask { wanted, ..ask(Player::ChromiumMedia, Some(Range::From(0))) });
-        assert_eq!((plan.back, plan.lag_target), (882_000, Some(882_000)));
+        assert_eq!((plan.begin, plan.lag_target), (Begin::Back(882_000), Some(882_000)));
         let wanted = Wanted { back: Some(Duration::from_secs(31)), ..Wanted::default() };
         let refused = super::plan(&Ask { wanted, ..ask(Player::Other, None) }, CD, HISTORY);
         assert_eq!(refused, Err(BadRequest("back=31 is too far: the last 30 s are kept.".to_owned())));
@@ -302,7 +315,7 @@ mod tests {
         assert_eq!(header(&plan, "Content-Length"), Some("352844"));
         assert_eq!(plan.length, Some(352_800));
         assert_eq!(plan.prefix, wav::header(CD, Sizes::Data(352_800)));
-        assert_eq!((plan.back, plan.lag_target), (0, None));
+        assert_eq!((plan.begin, plan.lag_target), (Begin::Back(0), None));
         let wanted = Wanted { length: Some(Duration::from_secs(25_000)), ..Wanted::default() };
         let BadRequest(text) =
             super::plan(&Ask { wanted, ..ask(Player::Other, None) }, CD, HISTORY).expect_err("over 4 GiB");
@@ -312,6 +325,6 @@ mod tests {
     #[test]
     fn low_latency_has_no_burst() {
         let wanted = Wanted { low_latency: true, ..Wanted::default() };
-        assert_eq!(planned(&Ask { wanted, ..ask(Player::Other, None) }).back, 0);
+        assert_eq!(planned(&Ask { wanted, ..ask(Player::Other, None) }).begin, Begin::Back(0));
     }
 }

@@ -7,6 +7,10 @@ use std::time::Duration;
 pub enum Target {
     /// `/`
     Page,
+    /// `/@page/FILE`: what the page is made of. No input's name has an @.
+    Asset(String),
+    /// `/NAME/levels`; `/levels` is the default input's.
+    Levels(Option<String>),
     /// `/NAME.wav`
     Wav(String, Wanted),
     /// `/NAME.m3u`
@@ -30,6 +34,23 @@ pub struct Wanted {
     pub length: Option<Duration>,
     /// `latency=low`: every block at once, and no burst.
     pub low_latency: bool,
+    /// `last=S`: the last seconds, as a file that is there already.
+    pub last: Option<Duration>,
+    /// `stream=ID&from=FRAME&to=FRAME`: exactly these frames.
+    pub span: Option<Span>,
+    /// `utc=M`: how many minutes the listener's clock is ahead of UTC.
+    pub utc: Option<i32>,
+}
+
+/// A part of the past that stays the same for as long as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which ring counts the frames.
+    pub stream: u64,
+    /// Index of the first frame.
+    pub from: u64,
+    /// Index of the frame after the last; greater than `from`.
+    pub to: u64,
 }
 
 /// Why a request cannot be served as it is: the text of a 400.
@@ -57,6 +78,11 @@ impl Target {
             "" | "index.html" => Target::Page,
             "status.json" => Target::Status,
             "healthz" => Target::Health,
+            _ if name.starts_with("@page/") => Target::Asset(name["@page/".len()..].to_owned()),
+            "levels" => Target::Levels(None),
+            _ if name.ends_with("/levels") => {
+                Target::Levels(Some(name[..name.len() - "/levels".len()].to_owned()))
+            }
             _ => match name.rsplit_once('.') {
                 Some((name, "wav")) => Target::Wav(name.to_owned(), Wanted::parse(query)?),
                 Some((name, "m3u")) => Target::M3u(name.to_owned()),
@@ -70,6 +96,7 @@ impl Target {
 impl Wanted {
     fn parse(query: &str) -> Result<Wanted, BadRequest> {
         let mut wanted = Wanted::default();
+        let (mut stream, mut from, mut to) = (None, None, None);
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
@@ -83,9 +110,29 @@ impl Wanted {
                 }
                 "latency" if value == "low" => wanted.low_latency = true,
                 "latency" => return Err(BadRequest("latency is low, or is not said.".to_owned())),
+                "last" => {
+                    let last = seconds(key, value)?;
+                    if last.is_zero() {
+                        return Err(BadRequest("last=0 would be a recording of nothing.".to_owned()));
+                    }
+                    wanted.last = Some(last);
+                }
+                "stream" => stream = Some(whole(key, value)?),
+                "from" => from = Some(whole(key, value)?),
+                "to" => to = Some(whole(key, value)?),
+                "utc" => wanted.utc = Some(minutes(value)?),
                 _ => {}
             }
         }
+        wanted.span = match (stream, from, to) {
+            (None, None, None) => None,
+            (Some(stream), Some(from), Some(to)) if from < to => Some(Span { stream, from, to }),
+            _ => {
+                let all =
+                    "stream, from and to go together, and to is greater than from: ?last=10 leads to them.";
+                return Err(BadRequest(all.to_owned()));
+            }
+        };
         Ok(wanted)
     }
 }
@@ -100,6 +147,18 @@ fn seconds(key: &str, value: &str) -> Result<Duration, BadRequest> {
         Ok(seconds) if plain && seconds <= MOST_SECONDS => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(BadRequest(format!("{key} is a number of seconds, as in {key}=10 or {key}=2.5."))),
     }
+}
+
+fn whole(key: &str, value: &str) -> Result<u64, BadRequest> {
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| plain);
+    number.ok_or_else(|| BadRequest(format!("{key} is a whole number.")))
+}
+
+/// No place on earth is more than 14 hours away from UTC.
+fn minutes(value: &str) -> Result<i32, BadRequest> {
+    let number = value.parse().ok().filter(|minutes: &i32| minutes.abs() <= 14 * 60);
+    number.ok_or_else(|| BadRequest("utc is minutes ahead of UTC, as in utc=60 or utc=-300.".to_owned()))
 }
 
 /// Undoes percent-encoding (RFC 3986 §2.1); `None` where it is none, or no UTF-8.
@@ -177,6 +236,12 @@ mod tests {
             ("/%6Cive.wav?t=1699", Target::Wav("live".to_owned(), Wanted::default())),
             ("http://pi:4410/live.wav", Target::Wav("live".to_owned(), Wanted::default())),
             ("http://pi:4410", Target::Page),
+            ("/@page/app.js", Target::Asset("app.js".to_owned())),
+            ("/@page/app.js?x", Target::Asset("app.js".to_owned())),
+            ("/@page/levels", Target::Asset("levels".to_owned())),
+            ("/live/levels", Target::Levels(Some("live".to_owned()))),
+            ("/a/b/levels", Target::Levels(Some("a/b".to_owned()))),
+            ("/levels", Target::Levels(None)),
             ("/live", Target::Unknown),
             ("/live.mp3", Target::Unknown),
             ("/%zz", Target::Unknown),
@@ -197,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_past_is_named_by_its_frames() {
+        let wanted = wav("?stream=1763640000123&from=10&to=20&utc=-300").expect("it makes sense");
+        assert_eq!(wanted.span, Some(Span { stream: 1_763_640_000_123, from: 10, to: 20 }));
+        assert_eq!(wanted.utc, Some(-300));
+        assert_eq!(wav("?last=30").expect("it makes sense").last, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
     fn what_is_no_number_of_seconds_is_refused_with_a_hint() {
         for query in [
             "back=",
@@ -211,6 +284,14 @@ mod tests {
             "for=99999999999",
             "for=0x10",
             "latency=high",
+            "last=0",
+            "last=-5",
+            "stream=1&from=2",
+            "stream=1&from=2&to=2",
+            "stream=1&from=+1&to=2",
+            "stream=&from=1&to=2",
+            "utc=900",
+            "utc=x",
         ] {
             assert!(wav(&format!("?{query}")).is_err(), "{query}");
         }

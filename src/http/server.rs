@@ -12,46 +12,53 @@
 //! - A stream never goes through `respond()`: that collects an endless body in memory for HTTP/1.0. It writes
 //!   its own head through tiny_http's writer, which keeps the order, and then on the socket itself.
 //! - The listening socket's options are inherited by accepted ones: a send that makes no progress ends, a
-//!   dead peer is noticed. (Never a receive timeout: it ends tiny_http's accept loop.)
-//! - A request that announces a large body is never dropped: tiny_http would then allocate all of it at once,
-//!   and where that much memory cannot be had the process would end.
+//!   dead peer is noticed, and what is received has little room. (Never a receive timeout: it ends tiny_http's
+//!   accept loop.)
+//! - A body is not waited for: before a request with one is answered, the socket is shut down for reading.
+//!   Otherwise tiny_http would read it to its end, however long that takes.
+//! - A request that announces a huge body is dropped with care: see `discard`.
 //! - The kernel hands over a connection only when it has sent something: one that stays silent costs nothing.
-//! - A connection that tiny_http forgets is brought back to its mind: see `nudge.rs`.
+//! - All that a stranger can take too much of, and what tiny_http dies of or forgets: see the
+//!   [guard](super::guard).
 
-use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use log::{debug, error, warn};
+use log::{debug, warn};
 use rustix::net::sockopt;
 use tiny_http::{Method, Request};
 
-use super::access::{Asking, Refusal};
+use super::access::{self, Asking};
+use super::chunk::Chunk;
+use super::guard::{Asked, Door, Guard};
+use super::listeners::Full;
+use super::past::{self, Refusal};
 use super::plan::{self, Ask};
 use super::player::{self, Player};
 use super::request::{BadRequest, Range, Target, Wanted};
 use super::stream::{self, Stream};
-use super::{answer, nudge, page, playlist, sockets, status};
+use super::{answer, levels, page, playlist, status};
 use crate::config::ListenAddr;
 use crate::hub::Hub;
-use crate::os;
+use crate::{os, panics};
 
 /// A handler's stack. It holds no buffer; the deepest it goes is formatting a status.
 const STACK: usize = 128 * 1024;
-/// Requests that may wait on one connection behind the one that is being answered.
-const MOST_WAITING: usize = 16;
 /// A body that is announced as larger than this ends the connection. Nothing here wants one.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// An answer that makes no progress for so long is given up.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel holds back a connection that says nothing for so many seconds.
 const SILENT_CONNECT_SECONDS: i32 = 10;
+/// What the kernel keeps of what a connection sends, until it is read, in bytes: a request. It doubles that for its
+/// own bookkeeping. A few bytes of a request become a kilobyte once it is read, and more of them than are wanted can
+/// be in here when a connection is ended.
+const RECEIVE_BUFFER: usize = 8 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// How long the acceptor may take to end.
@@ -90,19 +97,16 @@ pub fn prepare(listener: &TcpListener) -> io::Result<()> {
     sockopt::set_tcp_user_timeout(listener, SEND_TIMEOUT.as_millis() as u32)?;
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_nodelay(listener, true)?;
+    sockopt::set_socket_recv_buffer_size(listener, RECEIVE_BUFFER)?;
     os::accept_when_it_speaks(listener, SILENT_CONNECT_SECONDS)
 }
 
 /// A running server on one listening socket.
 pub struct Server {
-    address: SocketAddr,
-    /// The listening socket once more: tiny_http keeps the one it was given.
-    listener: TcpListener,
-    http: Arc<tiny_http::Server>,
-    connections: Arc<Connections>,
-    thread: JoinHandle<()>,
-    /// The acceptor's end comes through here, as the end of the channel.
-    accepting: Receiver<Infallible>,
+    door: Arc<Door>,
+    guard: Arc<Guard>,
+    /// How many came.
+    requests: Arc<AtomicU64>,
     progress: Progress,
 }
 
@@ -119,185 +123,144 @@ impl Server {
     /// # Errors
     ///
     /// When the operating system gives no thread.
-    pub fn start(listener: TcpListener, hub: Arc<Hub>) -> io::Result<Server> {
-        let address = listener.local_addr()?;
-        let same = listener.try_clone()?;
-        let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        let http = Arc::new(http);
-        let (asked, nudger) = bounded(1);
-        let connections = Arc::new(Connections {
-            hub,
-            address,
-            asked,
-            waiting: Mutex::default(),
-            requests: AtomicU64::new(0),
-            handing_over: AtomicBool::new(false),
-        });
-        // Weak: the nudger ends when nobody is left who could tell it anything.
-        let known = Arc::downgrade(&connections);
-        nudge::start(address, nudger, move |peer| {
-            known.upgrade().is_some_and(|connections| connections.lock().contains_key(peer))
+    pub fn start(listener: TcpListener, hub: Arc<Hub>, guard: &Arc<Guard>) -> io::Result<Server> {
+        let requests: Arc<AtomicU64> = Arc::default();
+        let (counter, same) = (Arc::clone(&requests), Arc::clone(guard));
+        let door = guard.open(listener, move |door, request| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            // None only for Unix sockets, of which there are none here.
+            let Some(peer) = request.remote_addr().copied() else { return };
+            let connection = Connection {
+                hub: Arc::clone(&hub),
+                guard: Arc::clone(&same),
+                door: Arc::clone(door),
+                address: door.address,
+            };
+            Handler { connection, peer, finished: true }.take(request);
         })?;
-        let (accepts, accepting) = bounded(1);
-        let (receiving, taking) = (Arc::clone(&http), Arc::clone(&connections));
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(move || {
-            let mut accepts: Option<Sender<Infallible>> = Some(accepts);
-            loop {
-                match receiving.recv() {
-                    Ok(request) => taking.take(request),
-                    Err(error) if error.to_string() == "thread unblocked" => return,
-                    // The acceptor's end. What it has accepted goes on to ask.
-                    Err(error) => {
-                        drop(accepts.take());
-                        if !taking.handing_over.load(Ordering::Relaxed) {
-                            error!("no more connections are accepted: {error}");
-                            return;
-                        }
-                    }
-                }
-            }
-        })?;
-        let progress = Progress::default();
-        Ok(Server { address, listener: same, http, connections, thread, accepting, progress })
+        Ok(Server { door, guard: Arc::clone(guard), requests, progress: Progress::default() })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address
     }
 
     /// The listening socket.
     pub fn listener(&self) -> &TcpListener {
-        &self.listener
+        &self.door.listener
     }
 
     /// Whether it got on since this was asked last: nobody waits to be let in, or others were meanwhile. To be
     /// asked every few seconds.
     pub fn gets_on(&mut self) -> bool {
         let now = Progress {
-            requests: self.connections.requests.load(Ordering::Relaxed),
-            queued: os::waiting_connections(&self.listener),
+            requests: self.requests.load(Ordering::Relaxed),
+            queued: os::waiting_connections(&self.door.listener),
         };
         let before = std::mem::replace(&mut self.progress, now);
         let stuck = now.queued > 0 && before.queued > 0 && now.requests == before.requests;
-        !stuck && !self.thread.is_finished()
+        !stuck
     }
 
     /// Accepts no more connections, but goes on to answer those that are there. Who connects from now on waits
     /// in the listening socket, for the next process that has it.
     pub fn hand_over(&self) {
-        self.connections.handing_over.store(true, Ordering::Relaxed);
-        // tiny_http's acceptor ends at an accept that would have to wait. It waits in one already, which one
-        // more connection ends; it may as well be a real one, which is then answered here.
-        let _ = self.listener.set_nonblocking(true);
-        nudge::nudge(self.address);
-        if self.accepting.recv_timeout(HANDING_OVER) == Err(RecvTimeoutError::Timeout) {
-            debug!("{}: still accepts", self.address);
-        }
+        self.door.hand_over(HANDING_OVER);
     }
 
     /// Whether no request is being answered.
     pub fn is_idle(&self) -> bool {
-        self.connections.lock().is_empty()
+        self.guard.is_idle(&self.door)
     }
 
-    /// Stops to accept connections and to take requests; streams go on. After this the address is free.
+    /// Stops to accept connections and ends those that ask for nothing; streams go on. After this the address is
+    /// free.
     pub fn stop(self) {
-        self.http.unblock();
-        let _ = self.thread.join();
-        // tiny_http closes its socket some time later, in a thread of its own. One that does not listen any
-        // more does not keep others from its address.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        self.door.close();
     }
 }
 
-/// The connections that have a handler, and the requests that wait for it.
-struct Connections {
+/// Where a connection came from, and who knows of it.
+struct Connection {
     hub: Arc<Hub>,
+    guard: Arc<Guard>,
+    door: Arc<Door>,
     /// The server's own.
     address: SocketAddr,
-    /// Tells the nudger of each connection that came.
-    asked: Sender<()>,
-    waiting: Mutex<HashMap<SocketAddr, VecDeque<Request>>>,
-    /// How many came.
-    requests: AtomicU64,
-    /// Another process accepts from now on.
-    handing_over: AtomicBool,
-}
-
-impl Connections {
-    /// Gives a request to its connection's handler; starts one if there is none.
-    fn take(self: &Arc<Self>, request: Request) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        // None only for Unix sockets, of which there are none here.
-        let Some(peer) = request.remote_addr().copied() else { return };
-        if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
-            warn!("{}: announced a body of more than 1 MiB and was disconnected", stream::shown(peer));
-            if let Some(socket) = sockets::find(peer) {
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-            // What this leaks (a descriptor or two, and tiny_http's thread for the connection) is less than
-            // what its drop would do.
-            return std::mem::forget(request);
-        }
-        {
-            let mut waiting = self.lock();
-            if let Some(queue) = waiting.get_mut(&peer) {
-                if queue.len() == MOST_WAITING {
-                    debug!("{peer}: too many requests behind one another");
-                    if let Some(socket) = sockets::find(peer) {
-                        let _ = socket.shutdown(Shutdown::Both);
-                    }
-                }
-                queue.push_back(request);
-                return;
-            }
-            waiting.insert(peer, VecDeque::new());
-        }
-        // Full means that it was told already.
-        let _ = self.asked.try_send(());
-        let handler = Handler { connections: Arc::clone(self), peer, finished: false };
-        let spawned = thread::Builder::new()
-            .name("listener".to_owned())
-            .stack_size(STACK)
-            .spawn(move || handler.run(request));
-        if let Err(error) = spawned {
-            // The request was dropped with the handler, and so answered with 500.
-            warn!("no thread for a request: {error}");
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, VecDeque<Request>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Answers one connection's requests, one after another.
 struct Handler {
-    connections: Arc<Connections>,
+    connection: Connection,
     peer: SocketAddr,
     finished: bool,
 }
 
 impl Handler {
-    fn run(mut self, first: Request) {
-        let mut next = Some(first);
-        while let Some(request) = next {
-            self.answer(request);
-            let mut waiting = self.connections.lock();
-            next = waiting.get_mut(&self.peer).and_then(VecDeque::pop_front);
-            if next.is_none() {
-                // Under the same lock: a request that comes after this finds no handler and starts one.
-                waiting.remove(&self.peer);
-                self.finished = true;
+    /// Gives a request to its connection's handler; becomes that if there is none.
+    fn take(self, request: Request) {
+        match self.connection.guard.ask(&self.connection.door, self.peer, request) {
+            Asked::Later => {}
+            Asked::Refused(request, why) => self.turn_away(request, &why),
+            Asked::Now(request) => self.start(request),
+        }
+    }
+
+    /// Answers in a thread of its own.
+    fn start(mut self, request: Request) {
+        self.finished = false;
+        let handler = Arc::new(Mutex::new(Some((self, request))));
+        // Left here if there is no thread to take it.
+        let same = Arc::clone(&handler);
+        let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let spawned = thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(move || {
+            if let Some((handler, request)) = take(&same) {
+                handler.run(request);
+            }
+        });
+        if let Err(error) = spawned {
+            if let Some((handler, request)) = take(&handler) {
+                let guard = Arc::clone(&handler.connection.guard);
+                guard.say(stream::shown(handler.peer), &format!("is refused: no thread to answer: {error}"));
+                handler.turn_away(request, "There is no thread to answer this.");
             }
         }
     }
 
+    /// Answers with 503, on the thread that receives requests: nothing waits before this one, and what is
+    /// answered fits the socket.
+    fn turn_away(&self, request: Request, why: &str) {
+        if has_body(&request) {
+            self.hang_up();
+            discard(request);
+        } else {
+            answer::unavailable(request, why);
+        }
+    }
+
+    fn run(mut self, first: Request) {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            self.answer(request);
+            next = self.connection.guard.next(&self.connection.door, self.peer);
+        }
+        self.finished = true;
+    }
+
     fn answer(&self, request: Request) {
         // tiny_http reads on where a body in chunks begins, and would take it for the next request.
-        let last = !matches!(request.method(), Method::Get | Method::Head)
-            || header(&request, "Transfer-Encoding").is_some();
+        let last = !matches!(request.method(), Method::Get | Method::Head) || has_body(&request);
+        if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
+            let who = stream::shown(self.peer);
+            self.connection.guard.say(who, "announced a body of more than 1 MiB, and was disconnected");
+            self.hang_up();
+            return discard(request);
+        }
+        if has_body(&request) {
+            // What has not come yet is not waited for.
+            self.shut_down(Shutdown::Read);
+        }
         self.answer_one(request);
         if last {
             self.hang_up();
@@ -305,7 +268,7 @@ impl Handler {
     }
 
     fn answer_one(&self, request: Request) {
-        let hub = &*self.connections.hub;
+        let hub = &*self.connection.hub;
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);
         }
@@ -315,18 +278,29 @@ impl Handler {
         };
         match Target::parse(request.url()) {
             Err(BadRequest(why)) => answer::text(request, 400, &why),
-            Ok(Target::Page) => answer::html(request, page::render(hub)),
+            Ok(Target::Page) => answer::asset(request, &page::INDEX),
+            Ok(Target::Asset(name)) => match page::asset(&name) {
+                Some(asset) => answer::asset(request, asset),
+                None => answer::text(request, 404, &not_found(hub)),
+            },
+            Ok(Target::Levels(name)) => {
+                let name = name.or_else(|| hub.inputs().first().map(|input| input.name.clone()));
+                match name.filter(|name| hub.input(name).is_some()) {
+                    Some(name) => self.levels(request, &name),
+                    None => answer::text(request, 404, &not_found(hub)),
+                }
+            }
             Ok(Target::Status) => answer::json(request, status::render(hub)),
             Ok(Target::Health) => {
                 let (code, text) = status::health(hub);
                 answer::text(request, code, &text);
             }
             Ok(Target::M3u(name)) if hub.input(&name).is_some() => {
-                let base = playlist::base(&request, self.connections.address);
+                let base = playlist::base(&request, self.connection.address);
                 answer::playlist(request, "audio/x-mpegurl", playlist::m3u(&base, &name));
             }
             Ok(Target::Pls(name)) if hub.input(&name).is_some() => {
-                let base = playlist::base(&request, self.connections.address);
+                let base = playlist::base(&request, self.connection.address);
                 answer::playlist(request, "audio/x-scpls", playlist::pls(&base, &name));
             }
             Ok(Target::Wav(name, wanted)) => self.stream(request, client, &name, wanted),
@@ -335,7 +309,7 @@ impl Handler {
     }
 
     fn stream(&self, request: Request, client: IpAddr, name: &str, wanted: Wanted) {
-        let hub = &*self.connections.hub;
+        let hub = &*self.connection.hub;
         let Some(input) = hub.input(name) else {
             return answer::text(request, 404, &not_found(hub));
         };
@@ -353,33 +327,59 @@ impl Handler {
             chunks: *request.http_version() >= (1, 1) && !refuses_chunks(header(&request, "TE")),
         };
         let history = input.history();
-        let plan = match plan::plan(&ask, ring.format(), history) {
-            Ok(plan) => plan,
-            Err(BadRequest(why)) => return answer::text(request, 400, &why),
+        if let Some(last) = wanted.last {
+            return match past::address(&ring, name, last, history, wanted.utc) {
+                Ok(Some(address)) => answer::redirect(request, &address),
+                Ok(None) => answer::unavailable(request, &format!("{name} has no sound yet.")),
+                Err(BadRequest(why)) => answer::text(request, 400, &why),
+            };
+        }
+        let plan = match wanted.span {
+            Some(span) => {
+                let (range, if_range) = (header(&request, "Range"), header(&request, "If-Range"));
+                match past::plan(&past::Ask { name, span, utc: wanted.utc, range, if_range }, &ring) {
+                    Ok(plan) => plan,
+                    Err(Refusal::Range(head)) => return self.head_only(request, &head),
+                    Err(refusal) => {
+                        let (status, why) = refusal.text();
+                        return answer::text(request, status, why);
+                    }
+                }
+            }
+            None => match plan::plan(&ask, ring.format(), history) {
+                Ok(plan) => plan,
+                Err(BadRequest(why)) => return answer::text(request, 400, &why),
+            },
         };
         if *request.method() == Method::Head {
-            // The same head, and nothing after it. An error is a player that is gone.
-            let mut writer = request.into_writer();
-            let _ = writer.write_all(plan.head.as_bytes()).and_then(|()| writer.flush());
-            drop(writer);
-            self.hang_up();
-            return;
+            return self.head_only(request, &plan.head);
         }
-        let admitted = self.socket().and_then(|socket| {
-            let player = player::product(&user_agent);
-            let client = SocketAddr::new(client, self.peer.port());
-            hub.listeners.admit(hub.settings().max, name, client, player, socket)
-        });
-        let Some(listener) = admitted else {
-            let why = format!("{} are listening, no more can.", hub.listeners.count());
-            return answer::unavailable(request, &why);
+        // Without a socket it is gone, and so is the answer.
+        let Some(socket) = self.socket() else { return };
+        let most = (hub.settings().max, hub.limits().listeners_per_address.of(client));
+        let client = SocketAddr::new(client, self.peer.port());
+        let listener = match hub.listeners.admit(most, name, client, player::product(&user_agent), socket) {
+            Ok(listener) => listener,
+            Err(full) => {
+                let why = match full {
+                    Full::All(count) => format!("{count} are listening, no more can."),
+                    Full::Address(count) => format!("{count} are listening from your address, no more can."),
+                };
+                self.connection.guard.say(stream::shown(client), "is refused: there are too many listeners");
+                return answer::unavailable(request, &why);
+            }
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
-        let head = plan.head.clone();
+        let mut head = plan.head.clone();
         let mut writer = request.into_writer();
         stream::log_start(&listener);
         let mut streaming = Stream::new(hub, &input, &ring, &listener, plan, wanted.low_latency);
+        if wanted.low_latency {
+            // By this the page knows when what it plays was captured.
+            head.truncate(head.len() - "\r\n".len());
+            let _ = write!(head, "Wavecast-Frame: {}/{}\r\n\r\n", ring.id(), streaming.frame());
+        }
         let end = match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
             Ok(()) => streaming.run(),
             Err(_) => stream::End::Left,
@@ -403,13 +403,59 @@ impl Handler {
         }
     }
 
+    /// Answers with events, which another thread sends.
+    fn levels(&self, request: Request, name: &str) {
+        let hub = &self.connection.hub;
+        let chunked = *request.http_version() >= (1, 1);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nServer: {}\r\nContent-Type: text/event-stream\r\n\
+             Cache-Control: no-store, no-transform\r\nX-Content-Type-Options: nosniff\r\n\
+             X-Accel-Buffering: no\r\nConnection: close\r\n{}\r\n",
+            super::SERVER,
+            if chunked { "Transfer-Encoding: chunked\r\n" } else { "" }
+        );
+        if *request.method() == Method::Head {
+            return self.head_only(request, &head);
+        }
+        let (admitted, socket) = (hub.pages.admit(hub.settings().max), self.socket());
+        let (Some(_admitted), Some(socket)) = (admitted, socket) else {
+            let why = format!("{} pages are open, no more can be.", hub.pages.count());
+            return answer::unavailable(request, &why);
+        };
+        let everywhere = self.connection.address.ip().is_unspecified();
+        let hello = levels::hello(socket.local_addr().ok(), everywhere);
+        let mut chunk = Chunk::new(hello.len());
+        chunk.push(hello.as_bytes());
+        let mut writer = request.into_writer();
+        let first = [head.as_bytes(), chunk.bytes(chunked)].concat();
+        if writer.write_all(&first).and_then(|()| writer.flush()).is_ok() {
+            let served = hub.pages.join(hub, name, socket, chunked);
+            let _ = served.recv();
+        }
+        self.hang_up();
+        // Kept until here, so that answers to what was pipelined wait.
+        drop(writer);
+    }
+
+    /// Sends a head and nothing after it. An error is a player that is gone.
+    fn head_only(&self, request: Request, head: &str) {
+        let mut writer = request.into_writer();
+        let _ = writer.write_all(head.as_bytes()).and_then(|()| writer.flush());
+        drop(writer);
+        self.hang_up();
+    }
+
     fn socket(&self) -> Option<TcpStream> {
-        sockets::find(self.peer)
+        self.connection.guard.socket(&self.connection.door, self.peer)
     }
 
     fn hang_up(&self) {
+        self.shut_down(Shutdown::Both);
+    }
+
+    fn shut_down(&self, how: Shutdown) {
         if let Some(socket) = self.socket() {
-            let _ = socket.shutdown(Shutdown::Both);
+            let _ = socket.shutdown(how);
         }
     }
 }
@@ -417,11 +463,41 @@ impl Handler {
 impl Drop for Handler {
     fn drop(&mut self) {
         if !self.finished {
-            // It panicked, or never started. What waits is dropped outside the lock, since that answers it.
-            let left = self.connections.lock().remove(&self.peer);
-            drop(left);
+            // It panicked, or never started. What it has begun to send has no end now.
+            if thread::panicking() {
+                self.hang_up();
+            }
+            let left = self.connection.guard.give_up(&self.connection.door, self.peer);
+            left.into_iter().for_each(discard);
         }
     }
+}
+
+/// Drops a request that is not answered; its connection has been shut down, if it has a body.
+///
+/// To drop one, tiny_http allocates as much as is left of its body, in one piece, though the connection has ended
+/// and nothing is going to be read into it. That costs nothing: nobody touches the memory. But where it cannot be
+/// had the process would end. So it is asked for first. If there is that much address space, all is well. If the
+/// length is beyond all bounds, Rust panics instead, which is as well. In between, from about the size of the memory
+/// to 2^63, the request is never dropped: two descriptors and a thread of tiny_http are lost.
+fn discard(request: Request) {
+    let length = request.body_length().unwrap_or(0);
+    if length <= LARGEST_BODY {
+        return drop(request);
+    }
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_beyond = isize::try_from(length).is_err();
+    if is_beyond || Vec::<u8>::new().try_reserve_exact(length).is_ok() {
+        panics::quietly(|| drop(request));
+    } else {
+        warn!("a request that announced {length} bytes is kept for ever: there is not as much memory");
+        std::mem::forget(request);
+    }
+}
+
+fn has_body(request: &Request) -> bool {
+    request.body_length().is_some_and(|bytes| bytes > 0) || header(request, "Transfer-Encoding").is_some()
 }
 
 fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
@@ -434,21 +510,21 @@ fn headers<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item =
 }
 
 /// Says why one may not, and what the owner can do about it.
-fn refuse(request: Request, refusal: Refusal) {
+fn refuse(request: Request, refusal: access::Refusal) {
     debug!("{:?}: {refusal:?}", request.remote_addr());
     match refusal {
-        Refusal::Address(ip) => {
+        access::Refusal::Address(ip) => {
             let why =
                 format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
             answer::text(request, 403, &why);
         }
-        Refusal::Host(host) => {
+        access::Refusal::Host(host) => {
             let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
             let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
             answer::text(request, 403, &why);
         }
-        Refusal::Password => answer::unauthorized(request),
-        Refusal::TooManyTries => answer::too_many(request, "Too many passwords were tried."),
+        access::Refusal::Password => answer::unauthorized(request),
+        access::Refusal::TooManyTries => answer::too_many(request, "Too many passwords were tried."),
     }
 }
 

@@ -2,53 +2,101 @@
 //!
 //! tiny_http hands out requests and keeps their sockets to itself. A live stream needs the socket: to bound
 //! what the kernel queues in it, to give up on a player that takes nothing, to send a block with one system
-//! call, and to end it. So the descriptor is looked for among this process's own, by its peer.
+//! call, and to end it. The [guard](super::guard) needs all of them. So they are looked for among this process's
+//! own descriptors, by their peers.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
+use rustix::io::Errno;
+
 use crate::os;
+
+/// So many closed numbers behind the last open one are looked at too. The kernel gives away the lowest that is
+/// free, so that a new one is rarely further away.
+const BEYOND: RawFd = 256;
+/// After so many looks the last open number is asked for again.
+const LOOKS: u32 = 64;
 
 /// A duplicate of the socket that is connected to that peer.
 pub(super) fn find(peer: SocketAddr) -> Option<TcpStream> {
-    let number = descriptors().find(|number| os::with_descriptor(*number, peer_of) == Some(peer))?;
-    let socket = os::with_descriptor(number, |socket| socket.try_clone_to_owned()).ok()?;
-    // Asked again, of the duplicate: the number may be another file's by now.
-    (peer_of(socket.as_fd()) == Some(peer)).then(|| TcpStream::from(socket))
+    open_numbers().find_map(|number| duplicate(number, peer))
 }
 
-/// A connection that tiny_http has accepted.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Accepted {
-    /// Whose it is.
-    pub(super) peer: SocketAddr,
-    /// Whether it has sent something that nobody has read yet.
-    pub(super) unread: bool,
-}
-
-/// All connections to that port of ours.
-pub(super) fn accepted(port: u16) -> Vec<Accepted> {
-    let sockets = descriptors().filter_map(|number| {
-        os::with_descriptor(number, |socket| {
-            let peer = peer_of(socket)?;
-            let local: SocketAddr = rustix::net::getsockname(socket).ok()?.try_into().ok()?;
-            let unread = rustix::io::ioctl_fionread(socket).ok()? > 0;
-            (local.port() == port).then_some(Accepted { peer, unread })
-        })
+/// A duplicate of the socket under that number, if it is connected to that peer.
+pub(super) fn duplicate(number: RawFd, peer: SocketAddr) -> Option<TcpStream> {
+    let socket = os::with_descriptor(number, |socket| {
+        (peer_of(socket) == Ok(Some(peer))).then(|| socket.try_clone_to_owned())
     });
-    let mut sockets: Vec<Accepted> = sockets.collect();
-    // tiny_http holds each of them twice.
-    sockets.sort_unstable();
-    sockets.dedup_by_key(|socket| socket.peer);
-    sockets
+    let socket = socket?.ok()?;
+    // Asked again, of the duplicate: the number may be another file's by now.
+    (peer_of(socket.as_fd()) == Ok(Some(peer))).then(|| TcpStream::from(socket))
 }
 
-fn peer_of(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
-    rustix::net::getpeername(socket).ok()??.try_into().ok()
+/// The address of ours that the socket under that number is connected to.
+pub(super) fn local_of(number: RawFd) -> Option<SocketAddr> {
+    os::with_descriptor(number, |socket| rustix::net::getsockname(socket).ok()?.try_into().ok())
 }
 
-fn descriptors() -> impl Iterator<Item = RawFd> {
+/// What came over the socket under that number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Traffic {
+    /// Bytes that somebody has read.
+    pub(super) read: u64,
+    /// Bytes that nobody has read yet.
+    pub(super) unread: u64,
+}
+
+/// What came over the socket under that number, if it is (still) connected to that peer.
+pub(super) fn traffic(number: RawFd, peer: SocketAddr) -> Option<Traffic> {
+    os::with_descriptor(number, |socket| {
+        if peer_of(socket) != Ok(Some(peer)) {
+            return None;
+        }
+        let unread = rustix::io::ioctl_fionread(socket).ok()?;
+        // In this order: what comes in between counts as read, which it soon will be.
+        Some(Traffic { read: os::received(socket)?.saturating_sub(unread), unread })
+    })
+}
+
+/// All connections of this process, looked for again and again.
+#[derive(Default)]
+pub(super) struct Connected {
+    highest: RawFd,
+    looks: u32,
+}
+
+impl Connected {
+    /// Number and peer of every connected socket, of both directions. Those that are held twice are there twice.
+    ///
+    /// Asking each number costs a third of reading `/proc/self/fd`.
+    pub(super) fn look(&mut self) -> Vec<(RawFd, SocketAddr)> {
+        if self.looks % LOOKS == 0 {
+            self.highest = open_numbers().max().unwrap_or_default();
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let mut connected = Vec::new();
+        let mut number = 0;
+        while number <= self.highest + BEYOND {
+            match os::with_descriptor(number, peer_of) {
+                Err(Errno::BADF) => {}
+                answer => {
+                    self.highest = self.highest.max(number);
+                    connected.extend(answer.ok().flatten().map(|peer| (number, peer)));
+                }
+            }
+            number += 1;
+        }
+        connected
+    }
+}
+
+fn peer_of(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<SocketAddr>> {
+    Ok(rustix::net::getpeername(socket)?.and_then(|peer| peer.try_into().ok()))
+}
+
+fn open_numbers() -> impl Iterator<Item = RawFd> {
     let entries = fs::read_dir("/proc/self/fd").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
@@ -57,16 +105,24 @@ fn descriptors() -> impl Iterator<Item = RawFd> {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
+    fn pair() -> (TcpStream, TcpStream, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (server, peer) = listener.accept().expect("a client");
+        (client, server, peer)
+    }
+
     #[test]
     fn the_socket_of_a_peer_is_found_and_is_the_same_one() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let (server, peer) = listener.accept().expect("a client");
+        let (mut client, server, peer) = pair();
         let mut found = find(peer).expect("it is open");
         found.write_all(b"same").expect("sent");
+        assert!(duplicate(server.as_raw_fd(), peer).is_some());
+        assert!(duplicate(client.as_raw_fd(), peer).is_none(), "that is the other end");
         drop((server, found));
         let mut text = String::new();
         client.read_to_string(&mut text).expect("it ended");
@@ -75,19 +131,37 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_read_is_seen() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let mut client = TcpStream::connect(address).expect("it listens");
-        let (mut server, peer) = listener.accept().expect("a client");
-        let accepted = || accepted(address.port());
-        assert_eq!(accepted(), [Accepted { peer, unread: false }]);
+    fn what_came_and_what_was_read_of_it_is_seen() {
+        let (mut client, mut server, peer) = pair();
+        let seen = || traffic(server.as_raw_fd(), peer).expect("it is open");
+        assert_eq!(seen(), Traffic { read: 0, unread: 0 });
         client.write_all(b"hello").expect("sent");
-        while accepted() == [Accepted { peer, unread: false }] {
+        while seen().unread < 5 {
             std::thread::yield_now();
         }
-        assert_eq!(accepted(), [Accepted { peer, unread: true }]);
-        server.read_exact(&mut [0; 5]).expect("it was sent");
-        assert_eq!(accepted(), [Accepted { peer, unread: false }]);
+        assert_eq!(seen(), Traffic { read: 0, unread: 5 });
+        (&server).read_exact(&mut [0; 3]).expect("it was sent");
+        assert_eq!(seen(), Traffic { read: 3, unread: 2 });
+        let number = server.as_raw_fd();
+        assert_eq!(
+            traffic(
+                number,
+                client.local_addr().map(|_| "1.2.3.4:5".parse()).expect("bound").expect("an address")
+            ),
+            None
+        );
+        server.flush().expect("nothing to do");
+    }
+
+    #[test]
+    fn every_connection_is_found_while_it_is_there() {
+        let mut connected = Connected::default();
+        let (client, server, peer) = pair();
+        let expected = (server.as_raw_fd(), peer);
+        assert!(connected.look().contains(&expected));
+        assert!(connected.look().iter().any(|(number, _)| *number == client.as_raw_fd()));
+        assert_eq!(local_of(server.as_raw_fd()), client.peer_addr().ok());
+        drop((client, server));
+        assert!(!connected.look().contains(&expected));
     }
 }

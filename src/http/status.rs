@@ -1,6 +1,7 @@
 //! `/status.json` and `/healthz`: the state, for programs.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -8,8 +9,12 @@ use super::listeners::Listener;
 use super::stream::shown;
 use crate::audio::format::StreamFormat;
 use crate::audio::input::{LiveInput, Phase};
+use crate::audio::levels::Level;
 use crate::hub::Hub;
 use crate::ring::Ring;
+
+/// Levels in the status are those of this time.
+const MOMENT: Duration = Duration::from_millis(300);
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -43,6 +48,48 @@ struct InputStatus {
     /// How fast the card's clock runs against the machine's, in parts per million.
     drift_ppm: Option<f64>,
     history_seconds: f64,
+    /// One for each channel, of the last moment.
+    levels: Vec<LevelStatus>,
+}
+
+/// In dBFS; `null` for digital silence.
+#[derive(Serialize)]
+struct LevelStatus {
+    peak_dbfs: Option<f64>,
+    rms_dbfs: Option<f64>,
+    /// Samples at full scale since the stream began.
+    clipped: u64,
+}
+
+/// What the page is told of an input, whenever it changes.
+#[derive(Clone, Serialize)]
+pub(super) struct PageState {
+    input: String,
+    /// All there are, the default one first.
+    inputs: Vec<String>,
+    phase: &'static str,
+    /// Since when, in seconds.
+    seconds: f64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    problem: String,
+    /// As configured.
+    device: String,
+    /// What the card calls itself, or the device if that does not.
+    card: Option<String>,
+    format: Option<FormatStatus>,
+    /// The ring's ID: where another one is, frames count anew.
+    stream: u64,
+    history_seconds: f64,
+    overruns: u64,
+    losses: u64,
+    listeners: usize,
+}
+
+impl PageState {
+    /// The same after so many seconds.
+    pub(super) fn at(&self, seconds: f64) -> PageState {
+        PageState { seconds, ..self.clone() }
+    }
 }
 
 #[derive(Serialize)]
@@ -57,7 +104,7 @@ struct SourceStatus {
     buffer_frames: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct FormatStatus {
     rate: u32,
     channels: u16,
@@ -120,12 +167,40 @@ pub fn health(hub: &Hub) -> (u16, String) {
     }
 }
 
-fn format(input: &LiveInput) -> Option<StreamFormat> {
-    input.ring().map(|ring| ring.format())
+/// How an input is, for the page.
+pub(super) fn page_state(hub: &Hub, input: &LiveInput) -> PageState {
+    let state = input.state();
+    let ring = input.ring();
+    let listeners = hub.listeners.all();
+    PageState {
+        input: input.name.clone(),
+        inputs: hub.inputs().iter().map(|input| input.name.clone()).collect(),
+        phase: state.phase.name(),
+        seconds: tenths(state.since.elapsed().as_secs_f64()),
+        problem: state.problem,
+        device: state.device,
+        card: state.source.map(|source| source.card.unwrap_or(source.device)),
+        format: ring.as_ref().map(|ring| format_status(ring.format())),
+        stream: ring.map_or(0, |ring| ring.id()),
+        history_seconds: input.history().as_secs_f64(),
+        overruns: input.counters.overruns.load(Ordering::Relaxed),
+        losses: input.counters.losses.load(Ordering::Relaxed),
+        listeners: listeners.iter().filter(|listener| listener.input == input.name).count(),
+    }
+}
+
+fn format_status(format: StreamFormat) -> FormatStatus {
+    FormatStatus {
+        rate: format.rate,
+        channels: format.channels,
+        sample: format.sample.name(),
+        bytes_per_second: format.bytes_per_second(),
+    }
 }
 
 fn input_status(input: &LiveInput) -> InputStatus {
     let state = input.state();
+    let sound = input.sound();
     let counters = &input.counters;
     InputStatus {
         name: input.name.clone(),
@@ -142,18 +217,21 @@ fn input_status(input: &LiveInput) -> InputStatus {
             period_frames: source.block_frames,
             buffer_frames: source.buffer_frames,
         }),
-        format: format(input).map(|format| FormatStatus {
-            rate: format.rate,
-            channels: format.channels,
-            sample: format.sample.name(),
-            bytes_per_second: format.bytes_per_second(),
-        }),
+        format: sound.as_ref().map(|(ring, _)| format_status(ring.format())),
         frames: counters.frames.load(Ordering::Relaxed),
         silence_frames: counters.silence.load(Ordering::Relaxed),
         overruns: counters.overruns.load(Ordering::Relaxed),
         losses: counters.losses.load(Ordering::Relaxed),
         drift_ppm: counters.drift_ppm().map(tenths),
         history_seconds: input.history().as_secs_f64(),
+        levels: sound.map_or(Vec::new(), |(_, levels)| {
+            let level = |level: Level| LevelStatus {
+                peak_dbfs: level.peak_dbfs().map(tenths),
+                rms_dbfs: level.rms_dbfs().map(tenths),
+                clipped: level.clipped,
+            };
+            levels.within(MOMENT).into_iter().map(level).collect()
+        }),
     }
 }
 

@@ -29,7 +29,7 @@ use rustix::net::sockopt;
 use super::chunk::{self, Chunk};
 use super::convoy::Convoy;
 use super::listeners::Admitted;
-use super::plan::Plan;
+use super::plan::{Begin, Plan};
 use crate::audio::format::StreamFormat;
 use crate::audio::input::LiveInput;
 use crate::config::{Interval, WhenBehind};
@@ -91,7 +91,10 @@ impl<'a> Stream<'a> {
     ) -> Stream<'a> {
         let format = ring.format();
         let settings = hub.settings();
-        let reader = ring.reader(plan.back);
+        let reader = match plan.begin {
+            Begin::Back(back) => ring.reader(back),
+            Begin::At(frame) => ring.reader_at(frame),
+        };
         // A young ring has less of the past than was asked for. Who began there must not be sent back later, to
         // hear again what it has heard, each time that it is behind.
         plan.lag_target = plan.lag_target.map(|target| target.min(reader.lag()));
@@ -131,7 +134,15 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Index in the ring of the frame that comes next.
+    pub fn frame(&self) -> u64 {
+        self.reader.frame()
+    }
+
     fn send_all(&mut self) -> io::Result<End> {
+        if matches!(self.plan.begin, Begin::At(frame) if frame != self.reader.frame()) {
+            return Ok(End::TooSlow);
+        }
         let mut chunk = Chunk::new(self.capacity);
         chunk.push(&std::mem::take(&mut self.plan.prefix));
         let (began, mut captured_at) = (monotonic_ns(), None);
@@ -150,6 +161,10 @@ impl<'a> Stream<'a> {
                 }
                 Read::Lapped { lost } => {
                     self.skipped(lost);
+                    if let Begin::At(_) = self.plan.begin {
+                        // A file with a hole would look whole; one that was cut is fetched again.
+                        return Ok(End::TooSlow);
+                    }
                     if let Some(end) = self.keep_up() {
                         return Ok(end);
                     }

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod listening;
 pub(crate) mod machine;
 pub(crate) mod ramp;
+pub(crate) mod server;
 pub(crate) mod synth;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,9 @@
 // The distribution's browsers, and a person before one.
 
 import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { launch as puppeteer } from 'puppeteer-core';
 
@@ -9,8 +12,11 @@ import { PATIENCE_MS, find, until } from './scenario.mjs';
 /** What each is called on Debian, Raspberry Pi OS and elsewhere. */
 export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome'];
 export const FIREFOX = ['firefox-esr', 'firefox'];
-/** A name that no browser takes for this machine's, so that it is an insecure origin, like `http://raspberrypi`. */
-export const INSECURE_HOST = 'wavecast.test';
+/**
+ * A name that no browser takes for this machine's, so that it is an insecure origin, like `http://raspberrypi`, and
+ * that the daemon takes for one of the local network.
+ */
+export const INSECURE_HOST = 'wavecast.local';
 
 const QUIET = [
   '--disable-background-networking',
@@ -21,12 +27,13 @@ const QUIET = [
   '--no-first-run',
 ];
 
-/** Starts Chromium, which plays to that loudspeaker. */
-export function chromium(speaker) {
+/** Starts Chromium, which plays to that loudspeaker. What it saves goes to `saves`, with the clock of that `zone`. */
+export function chromium(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'chrome',
     executablePath: find(CHROMIUM),
-    env: { ...process.env, ...speaker.env },
+    env: { ...process.env, ...speaker.env, ...(zone && { TZ: zone }) },
+    ...(saves && { downloadBehavior: { policy: 'allow', downloadPath: saves } }),
     args: [
       ...QUIET,
       `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`,
@@ -37,15 +44,20 @@ export function chromium(speaker) {
   });
 }
 
-/** Starts Firefox, which plays to that loudspeaker. */
-export function firefox(speaker) {
+/** Starts Firefox likewise. */
+export function firefox(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'firefox',
     executablePath: find(FIREFOX),
-    env: { ...process.env, ...speaker.env },
-    extraPrefsFirefox: { 'network.dns.localDomains': INSECURE_HOST },
+    env: { ...process.env, ...speaker.env, ...(zone && { TZ: zone }) },
+    extraPrefsFirefox: {
+      'network.dns.localDomains': INSECURE_HOST,
+      ...(saves && { 'browser.download.folderList': 2, 'browser.download.dir': saves }),
+    },
   });
 }
+
+const AXE = () => readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** A page of the daemon's, open in a browser. */
 export class Tab {
@@ -66,20 +78,113 @@ export class Tab {
       });
     });
     const answer = await tab.page.goto(url, { timeout: PATIENCE_MS });
-    assert.equal(answer.status(), 200);
+    // Firefox says so too when it has the page already.
+    assert.ok([200, 304].includes(answer.status()), `${answer.status()}`);
     return tab;
   }
 
+  /** Waits until the page knows its input. */
+  async ready() {
+    await until('the page to be ready', () => this.page.$eval('#main', (main) => main.dataset.words === 'stopped'));
+  }
+
+  /** Clicks on something, and returns when that was, by `performance.now()` of this process. */
+  async press(selector) {
+    await this.page.$eval(selector, (element) => element.addEventListener('click', (event) => {
+      window.clicked = performance.timeOrigin + event.timeStamp;
+    }, { once: true, capture: true }));
+    await this.page.click(selector);
+    return await this.page.evaluate(() => window.clicked) - performance.timeOrigin;
+  }
+
+  /** Waits until the player is in that state: stopped, connecting, playing, waiting, interrupted. */
+  inState(state) {
+    return until(`the page to be ${state}`, () => this.page.$eval('#main', (main, state) => main.dataset.state === state, state));
+  }
+
+  /** Waits until the page says that in words. */
+  async says(text) {
+    let said;
+    const right = async () => {
+      said = await this.text('#status');
+      return text instanceof RegExp ? text.test(said) : said === text;
+    };
+    await until(`the page to say ${text}`, right).catch((error) => assert.fail(`${error.message}; it says ${said}`));
+  }
+
+  /** How the sound is made and how far it is behind, in ms. */
+  figures() {
+    return until('the page to know its delay', () => this.page.$eval('#delay', ({ dataset }) => (
+      dataset.ms ? { delay: Number(dataset.ms), figures: JSON.parse(dataset.figures) } : null
+    )));
+  }
+
+  /** How often sound ran out on this page. */
+  async gaps() {
+    return Number.parseInt(await this.fact('dropouts'), 10) || 0;
+  }
+
+  /** The text of an element, and of all of a kind. */
+  text(selector) {
+    return this.page.$eval(selector, (element) => element.textContent);
+  }
+
+  listed(selector) {
+    return this.page.$$eval(selector, (elements) => elements.map((element) => element.textContent));
+  }
+
+  /** One of the figures in the table. */
+  fact(name) {
+    return this.text(`#${name}`);
+  }
+
+  /** Checks that nobody is kept out: WCAG 2.2 AA, and what axe-core knows beside that. In both schemes, if it can. */
+  async isAccessible() {
+    if (!await this.page.evaluate(() => Boolean(globalThis.axe))) await this.page.evaluate(AXE());
+    for (const scheme of await this.#schemes()) {
+      await this.#scheme(scheme);
+      const { violations } = await this.page.evaluate(() => axe.run());
+      const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(' ')}`);
+      assert.deepEqual(found, [], scheme);
+    }
+    await this.#scheme('light');
+  }
+
+  /** With WAVECAST_SHOTS=FOLDER, leaves pictures there, for people to look at. */
+  async shoot(name) {
+    const folder = process.env.WAVECAST_SHOTS;
+    if (!folder) return;
+    mkdirSync(folder, { recursive: true });
+    for (const width of [320, 1280]) {
+      await this.page.setViewport({ width, height: 800 });
+      for (const scheme of await this.#schemes()) {
+        await this.#scheme(scheme);
+        await pause(250);
+        await this.page.screenshot({ path: join(folder, `${name}-${width}-${scheme}.png`), fullPage: true });
+      }
+    }
+    await this.#scheme('light');
+  }
+
+  async #schemes() {
+    return (await this.page.browser().version()).startsWith('Chrome') ? ['light', 'dark'] : ['light'];
+  }
+
+  async #scheme(value) {
+    if ((await this.#schemes()).length > 1) await this.page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value }]);
+  }
+
   /**
-   * Presses the space bar on the player of that input, as a person does who uses the keyboard, and waits until the
-   * sound moves. Returns the milliseconds from the key to that.
+   * Puts the browser's own player onto the page, presses the space bar on it, as a person does who uses the keyboard,
+   * and waits until the sound moves. Returns the milliseconds from the key to that.
    */
   async play(input, { query = '' } = {}) {
-    this.selector = `audio[src^="/${input}.wav"]`;
-    await this.page.$eval(
-      this.selector,
-      (audio, query) => {
-        if (query) audio.setAttribute('src', audio.getAttribute('src') + query);
+    this.selector = 'audio';
+    await this.page.evaluate(
+      (src) => {
+        document.querySelector('audio')?.remove();
+        const audio = Object.assign(document.createElement('audio'), { controls: true, preload: 'none', src });
+        document.body.prepend(audio);
         const seen = (window.seen = { events: [] });
         for (const name of ['play', 'loadstart', 'playing', 'waiting', 'stalled', 'emptied', 'ended', 'error', 'pause']) {
           audio.addEventListener(name, () => seen.events.push(name));
@@ -96,7 +201,7 @@ export class Tab {
         });
         audio.focus();
       },
-      query,
+      `/${input}.wav${query}`,
     );
     // With a new address the controls are asleep until the player has taken it in.
     await until('the player to be ready', () => this.page.$eval(this.selector, (audio) => (

@@ -21,20 +21,42 @@ export class Daemon {
     assert.ok(existsSync(PROGRAM), `${PROGRAM} is not built: cargo build, or set WAVECAST`);
     const daemon = new Daemon();
     daemon.folder = folder();
-    const file = join(daemon.folder.path, 'wavecast.toml');
-    writeFileSync(file, `[http]\nlisten = "127.0.0.1:0"\n${config}`);
-    const env = { ...process.env, ...card?.env };
-    delete env.RUST_LOG;
-    delete env.JOURNAL_STREAM;
-    daemon.child = spawn(PROGRAM, ['--config', file], { env, stdio: ['ignore', 'ignore', 'pipe'] });
-    process.once('exit', () => daemon.child.kill('SIGKILL'));
-    createInterface(daemon.child.stderr).on('line', (line) => daemon.log.push(line));
-    const address = await until('the daemon to listen', () => {
-      assert.equal(daemon.child.exitCode, null, `the daemon ended: ${daemon.log.join('\n')}`);
-      return daemon.log.map((line) => /open http:\/\/([^/]+):(\d+)\//.exec(line)).find(Boolean);
-    });
-    daemon.port = Number(address[2]);
+    daemon.file = join(daemon.folder.path, 'wavecast.toml');
+    daemon.env = { ...process.env, ...card?.env };
+    delete daemon.env.RUST_LOG;
+    delete daemon.env.JOURNAL_STREAM;
+    daemon.port = 0;
+    process.once('exit', () => daemon.child?.kill('SIGKILL'));
+    await daemon.run(config);
     return daemon;
+  }
+
+  /** Starts it, again at the same address after it was killed. */
+  async run(config) {
+    this.#configure(config);
+    this.log.length = 0;
+    this.child = spawn(PROGRAM, ['--config', this.file], { env: this.env, stdio: ['ignore', 'ignore', 'pipe'] });
+    createInterface(this.child.stderr).on('line', (line) => this.log.push(line));
+    const address = await until('the daemon to listen', () => {
+      assert.equal(this.child.exitCode, null, `the daemon ended: ${this.log.join('\n')}`);
+      return this.log.map((line) => /open http:\/\/([^/]+):(\d+)\//.exec(line)).find(Boolean);
+    });
+    this.port = Number(address[2]);
+  }
+
+  /** Lets it read another configuration. */
+  reload(config) {
+    this.#configure(config);
+    this.child.kill('SIGHUP');
+  }
+
+  /** Ends it as a power cut does. */
+  kill() {
+    return end(this.child, 'SIGKILL');
+  }
+
+  #configure(config) {
+    writeFileSync(this.file, `[http]\nlisten = "127.0.0.1:${this.port}"\n${config}`);
   }
 
   async status() {

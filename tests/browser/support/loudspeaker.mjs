@@ -1,6 +1,6 @@
 // A loudspeaker without hardware: a PulseAudio of the test's own, whose only device keeps what is played to it.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -59,9 +59,70 @@ export class Loudspeaker {
     return channels(Buffer.concat(pieces));
   }
 
+  /** Begins to record. What it plays is there as soon as it can be had. */
+  async record() {
+    const recording = new Recording();
+    await recording.start(this.env);
+    return recording;
+  }
+
+  /**
+   * How many ms before it is to be heard this device takes a sound, as a real one would into its buffer: a recording
+   * of it is early by so much.
+   */
+  buffer() {
+    const env = { ...process.env, ...this.env };
+    const text = execFileSync('pactl', ['list', 'sinks'], { env: { ...env, LC_ALL: 'C' } }).toString();
+    return Number(/configured (\d+) usec/.exec(text)[1]) / 1000;
+  }
+
   async close() {
     await end(this.child);
     this.folder.remove();
+  }
+}
+
+/** What is played from some moment on, and when. */
+export class Recording {
+  #pieces = [];
+  #bytes = 0;
+  /** The time (ms, of `performance.now()`) of the first sample: that of the piece that came the soonest. */
+  began = Infinity;
+
+  async start(env) {
+    this.child = spawn('parec', [
+      '--device=room.monitor', '--raw', '--format=s16le', `--rate=${RATE}`, '--channels=2', '--latency-msec=10',
+    ], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
+    this.child.stdout.on('data', (piece) => {
+      this.#pieces.push(piece);
+      this.#bytes += piece.length;
+      this.began = Math.min(this.began, performance.now() - this.#bytes / 4 / RATE * 1000);
+    });
+    await until('the recording to begin', () => this.#bytes > 0);
+  }
+
+  /** The seconds recorded. */
+  get seconds() {
+    return this.#bytes / 4 / RATE;
+  }
+
+  /** The first channel from so many seconds before now on, and the time of its first sample. */
+  last(seconds) {
+    const sound = channels(Buffer.concat(this.#pieces))[0];
+    const first = Math.max(0, sound.length - Math.round(seconds * RATE));
+    return { sound: sound.subarray(first), at: this.began + first / RATE * 1000 };
+  }
+
+  /** When there was the first sound after that time. */
+  soundAfter(time) {
+    const { sound } = this.last(Infinity);
+    const from = Math.max(0, Math.ceil((time - this.began) / 1000 * RATE));
+    const at = sound.subarray(from).findIndex((sample) => Math.abs(sample) > 0.001);
+    return at < 0 ? null : this.began + (from + at) / RATE * 1000;
+  }
+
+  close() {
+    return end(this.child);
   }
 }
 

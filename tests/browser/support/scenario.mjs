@@ -13,15 +13,15 @@ export const PATIENCE_MS = 20_000;
  * Declares a test.
  *
  * `needs` names programs (each one or a list of alternatives). Where one is missing the test is skipped and says
- * so, unless WAVECAST_ALL_PLAYERS=1 makes that a failure.
+ * so, unless WAVECAST_ALL_PLAYERS=1 makes that a failure. After `seconds` it has failed.
  *
  * `run(t, use)` does it. `await use(thing)` returns the thing (or what the promise of it gives), whose `close()` is
  * called in the end, the last one first. When the test fails, what each has in `log` is printed.
  */
-export function scenario(name, { needs = [] }, run) {
+export function scenario(name, { needs = [], seconds = 90 }, run) {
   const missing = needs.filter((program) => !find(program)).map((program) => [program].flat().join(' or '));
   const skip = missing.length > 0 && process.env.WAVECAST_ALL_PLAYERS !== '1' && `not installed: ${missing}`;
-  test(name, { skip, timeout: 60_000 }, async (t) => {
+  test(name, { skip, timeout: seconds * 1000 }, async (t) => {
     if (missing.length > 0) throw new Error(`not installed: ${missing}`);
     const used = [];
     const use = async (thing) => {

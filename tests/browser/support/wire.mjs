@@ -38,6 +38,21 @@ export class Wire {
     }
   }
 
+  /** Lets nothing through any more, as when the network is gone: nobody is told. */
+  block() {
+    this.blocked = true;
+    for (const { browser, daemon } of this.#connections) {
+      browser.unpipe(daemon).pause();
+      daemon.unpipe(browser).pause();
+    }
+  }
+
+  /** Lets new connections through; the old ones are dead, as the kernel finds out some day. */
+  unblock() {
+    this.blocked = false;
+    for (const { browser } of this.#connections) browser.destroy();
+  }
+
   close() {
     for (const { browser } of this.#connections) browser.destroy();
     return new Promise((resolve) => this.server.close(resolve));
@@ -52,7 +67,8 @@ export class Wire {
       this.exchanges.push(exchange);
     });
     daemon.on('data', (data) => exchange?.answered(data));
-    browser.pipe(daemon).pipe(browser);
+    if (this.blocked) browser.pause();
+    else browser.pipe(daemon).pipe(browser);
     const gone = () => {
       this.#connections.delete(connection);
       browser.destroy();

@@ -1,0 +1,199 @@
+//! How many instructions the way of a sample takes, block by block, where time is too noisy to tell.
+//!
+//! ```text
+//! cargo bench --bench instructions              counts, and compares with benches/instructions.txt
+//! cargo bench --bench instructions -- --store   counts, and writes that file
+//! ```
+//!
+//! Valgrind's callgrind counts; what is counted is the difference between a long and a short run of the same, so that
+//! the start of the program is not in it. The kernel's part is not counted either. A count depends on the compiler
+//! and the architecture, so only those of the same ones are compared: more than 5 % up is a failure, unless the same
+//! commit stores the new count and says why.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, exit};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use wavecast::audio::convert::{Converter, SourceSample};
+use wavecast::audio::format::{SampleFormat, StreamFormat};
+use wavecast::audio::levels::Levels;
+use wavecast::config;
+use wavecast::http::access::Access;
+use wavecast::hub::Hub;
+use wavecast::os;
+use wavecast::ring::{self, Read as Got, Ring, Writer};
+
+/// A CD's sound, 10 ms a block.
+const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
+const FRAMES: u32 = 441;
+const BYTES: usize = FRAMES as usize * FORMAT.frame_bytes();
+/// A count may be so much more than the stored one.
+const TOLERANCE: f64 = 1.05;
+
+/// What is counted, and for how many of it the count stands.
+const ITEMS: [(&str, u64); 6] = [
+    ("convert S32 to s16", 1),
+    ("levels", 1),
+    ("ring write", 1),
+    ("ring read", 1),
+    ("to 1 listener", 1),
+    ("to each of 50 listeners", 50),
+];
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match &arguments[..] {
+        [run, item, blocks] if run == "run" => return work(item, blocks.parse().expect("a number")),
+        _ if !arguments.iter().any(|argument| argument == "--bench") => {
+            return println!("Only `cargo bench` counts.");
+        }
+        _ => {}
+    }
+    let machine = machine();
+    let stored = fs::read_to_string(FILE).unwrap_or_default();
+    let (mut lines, mut worse) = (Vec::new(), 0);
+    for (item, of) in ITEMS {
+        let (short, long) = (500, 1500);
+        let count = (counted(item, long) - counted(item, short)) / (long - short) / of;
+        let before = stored
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix(&machine)?.strip_prefix(&format!("\t{item}\t"))?.parse::<u64>().ok()
+            })
+            .next();
+        let compared = before.map_or("no count is stored for this compiler".to_owned(), |before| {
+            let ratio = count as f64 / before as f64;
+            let verdict = if ratio > TOLERANCE {
+                worse += 1;
+                "  TOO MANY"
+            } else {
+                ""
+            };
+            format!("{:+.1} % of the stored {before}{verdict}", (ratio - 1.0) * 100.0)
+        });
+        println!("{count:>8}  {item:<26}{compared}");
+        lines.push(format!("{machine}\t{item}\t{count}"));
+    }
+    println!("instructions a block of {FRAMES} frames, {FORMAT}; {machine}");
+    if arguments.iter().any(|argument| argument == "--store") {
+        let others = stored.lines().filter(|line| !line.starts_with(&machine)).map(str::to_owned);
+        let mut all: Vec<String> = others.chain(lines).collect();
+        all.sort();
+        fs::write(FILE, all.join("\n") + "\n").expect("the file can be written");
+    } else if worse > 0 {
+        exit(1);
+    }
+}
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+
+/// What a count depends on.
+fn machine() -> String {
+    let output = Command::new("rustc").arg("--version").output().expect("the compiler that built this");
+    let version =
+        String::from_utf8_lossy(&output.stdout).split(' ').nth(1).unwrap_or_default().trim().to_owned();
+    format!("{} rustc {version}", env::consts::ARCH)
+}
+
+/// All instructions of a process that does this for so many blocks.
+fn counted(item: &str, blocks: u64) -> u64 {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.arg(env::current_exe().expect("this program")).args(["run", item, &blocks.to_string()]);
+    let output = command.output().expect("valgrind is installed");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let collected = text.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
+    collected.unwrap_or_else(|| panic!("valgrind said:\n{text}"))
+}
+
+fn work(item: &str, blocks: u64) {
+    match item {
+        "convert S32 to s16" => convert(blocks),
+        "levels" => levels(blocks),
+        "ring write" => write(blocks),
+        "ring read" => read(blocks),
+        "to 1 listener" => serve(blocks, 1),
+        "to each of 50 listeners" => serve(blocks, 50),
+        other => panic!("there is no {other}"),
+    }
+}
+
+fn new_ring() -> (Writer, Ring) {
+    ring::new(FORMAT, FRAMES, Duration::from_secs(1))
+}
+
+fn levels(blocks: u64) {
+    let levels = Levels::new(FORMAT, FRAMES);
+    let sound: Vec<u8> = (0..BYTES).map(|n| (n * 7) as u8).collect();
+    (0..blocks).for_each(|_| levels.note(&sound));
+}
+
+fn convert(blocks: u64) {
+    let converter = Converter::new(SourceSample::S32, SampleFormat::S16, 0.0);
+    let (input, mut output) = (vec![7; FRAMES as usize * 8], vec![0; BYTES]);
+    for _ in 0..blocks {
+        std::hint::black_box(converter.convert(std::hint::black_box(&input), &mut output));
+    }
+}
+
+fn write(blocks: u64) {
+    let (mut writer, _ring) = new_ring();
+    let block = vec![7; BYTES];
+    for at in 0..blocks {
+        writer.publish(std::hint::black_box(&block), at);
+    }
+}
+
+fn read(blocks: u64) {
+    let (mut writer, ring) = new_ring();
+    writer.publish(&vec![7; BYTES], 0);
+    let (reader, mut out) = (ring.reader(u64::MAX), vec![0; BYTES]);
+    for _ in 0..blocks {
+        let mut reader = reader.clone();
+        assert!(matches!(reader.read(std::hint::black_box(&mut out)), Got::Block { .. }));
+    }
+}
+
+/// Each block is heard by all before the next one comes.
+fn serve(blocks: u64, listeners: usize) {
+    let access = Access::new(&config::Access::default()).expect("the default has no file");
+    let interval = config::Interval::Every(Duration::from_millis(10));
+    let hub = Arc::new(Hub::new(
+        config::Listeners { interval, ..config::Listeners::default() },
+        config::Limits::default(),
+        access,
+    ));
+    let (mut writer, ring) = new_ring();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut players: Vec<TcpStream> = (0..listeners)
+        .map(|_| {
+            let player = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
+            let (socket, address) = server.accept().expect("a player");
+            let admitted =
+                hub.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
+            let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
+            let (hub, ring) = (Arc::clone(&hub), ring.clone());
+            thread::spawn(move || {
+                let convoy = hub.convoys.of(&ring, false);
+                convoy.ride(&hub, admitted.shared(), ring.reader(0), true)
+            });
+            player
+        })
+        .collect();
+    // All are on board when nobody is missing from a few rounds.
+    thread::sleep(Duration::from_millis(500));
+    let block = vec![7; BYTES];
+    // Size, line end, block, line end.
+    let mut heard = vec![0; format!("{BYTES:x}").len() + 2 + BYTES + 2];
+    for _ in 0..blocks {
+        writer.publish(&block, os::monotonic_ns());
+        for player in &mut players {
+            player.read_exact(&mut heard).expect("a chunk");
+        }
+    }
+    // The threads end with the process.
+    std::process::exit(0);
+}

@@ -1,0 +1,846 @@
+//! What strangers may take of the machine, and that the doors stay open.
+//!
+//! tiny_http accepts whoever comes, reads whatever they send, and waits for them for ever. The guard is a thread
+//! beside it that knows every connection from outside, by the process's own descriptors and the kernel's count
+//! of what came over each (`TCP_INFO`), and ends those that take too much:
+//!
+//! | what | limit | then |
+//! |---|---|---|
+//! | connections in all, and from one address | `connections`, `connections_per_address` | the one that has asked for nothing for the longest time is closed; a request for which there is no such one is answered with 503 |
+//! | a request's line and headers | `header_bytes` | 431 |
+//! | time to send a request | `request_seconds` | 408 |
+//! | time without a request | `idle_seconds` | closed |
+//!
+//! The first answer is written here, on the socket itself, when tiny_http has not begun to answer anything. Who
+//! asks in full gets an answer within milliseconds, and so is never the one that has waited for the longest: a
+//! thousand half requests keep nobody out, not even from the same address. Behind a trusted proxy all come from
+//! one address, so that its connections are not counted by address.
+//!
+//! # What it costs
+//!
+//! Nothing while nobody comes and nobody sends: it sleeps in epoll_wait(2) on the listening sockets and, each
+//! time that something comes, on the connections. When it wakes it looks at all descriptors at once, at most
+//! every [`PAUSE`] and for no more than a [tenth](LEISURE) of the time.
+//!
+//! # Forgotten connections
+//!
+//! tiny_http 0.12 gives each connection to a thread of its pool, and starts a new one when it counts no idle
+//! one. But it counts a thread as idle until that has woken up: of connections that come within those
+//! microseconds, more are queued than there are threads for. A queued one waits until another connection
+//! *ends*, and with endless streams that is never. (Of 100 players that connected at once, 4 to 97 heard
+//! something.) Such a connection is known by what nobody reads: its request lies in the kernel. What helps is one
+//! more connection, which ends at once: its thread then looks into the queue.
+//!
+//! # Dead acceptors
+//!
+//! See [`acceptor`](super::acceptor). As an acceptor can only die of somebody who comes, it is looked after
+//! whenever somebody does.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use tiny_http::Request;
+
+use super::acceptor::{Acceptor, Take};
+use super::sockets::{self, Connected, Traffic};
+use super::stream::shown;
+use crate::config::Limits;
+use crate::hub::Hub;
+use crate::os;
+
+/// Requests that may wait on one connection behind the one that is being answered.
+const MOST_WAITING: usize = 16;
+/// What tiny_http may have read ahead of what it has made a request of.
+const READ_AHEAD: u64 = 1024;
+/// Between two looks, so that of many who come at once each does not cost one.
+const PAUSE: Duration = Duration::from_millis(5);
+/// And so many times what a look takes.
+const LEISURE: u32 = 10;
+/// A request that lies unread for so long is forgotten: a thread that has it would have read it.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// An acceptor is looked after again this long after somebody came: it may take its time to die.
+const AFTERWARDS: Duration = Duration::from_millis(300);
+/// What began an acceptor again in vain waits so long at first, and so long at the most.
+const RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// While there are connections, a look is at most so long ago.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Refusals that follow each other within this are one burst, and one or two lines in the log.
+const BURST: Duration = Duration::from_secs(10);
+/// A burst that goes on is told of this often.
+const LONG_BURST: Duration = Duration::from_secs(60);
+
+/// Whom limits per address mean: an IPv4 address, or an IPv6 network of 64 bits, of which every household has a
+/// whole one.
+pub(super) fn party(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        ip => ip,
+    }
+}
+
+/// The connections of all listening sockets, and the thread that looks after them.
+pub struct Guard {
+    hub: Arc<Hub>,
+    epoll: OwnedFd,
+    /// Given up where a connection must be ended and there is no descriptor to do it with.
+    spare: Mutex<Option<OwnedFd>>,
+    table: Mutex<Table>,
+    doors: Mutex<Vec<Arc<Door>>>,
+    bursts: Mutex<Vec<Burst>>,
+}
+
+#[derive(Default)]
+struct Table {
+    connections: HashMap<Key, Connection>,
+    /// How many of them are being answered, in all and for each party.
+    answered: usize,
+    answered_of: HashMap<IpAddr, usize>,
+    /// Counts the looks.
+    look: u64,
+    /// Counts up; 0 is none's.
+    last_token: u64,
+    last_door: u64,
+}
+
+/// The listening socket's number, and who is connected to it.
+type Key = (u64, SocketAddr);
+
+/// A connection from outside.
+struct Connection {
+    /// In epoll's events.
+    token: u64,
+    /// The look at which it was last there.
+    look: u64,
+    /// A descriptor that tiny_http has of it.
+    number: Option<RawFd>,
+    came: Instant,
+    /// Since when nothing of it is being answered.
+    quiet: Instant,
+    /// Since when a part of a request is there.
+    asking: Option<Instant>,
+    /// Complete requests until now, and at the last look.
+    requests: u64,
+    requests_seen: u64,
+    /// The length of the last one's body.
+    body: u64,
+    /// What had been read when its last request was complete.
+    read_before: u64,
+    /// Since when its first request lies there and nobody reads it.
+    unread: Option<Instant>,
+    /// Requests that wait behind the one being answered; `None` while none is.
+    waiting: Option<VecDeque<Request>>,
+    /// It was ended, and is about to disappear.
+    ended: bool,
+}
+
+/// A listening socket.
+pub(super) struct Door {
+    id: u64,
+    /// Where it is.
+    pub(super) address: SocketAddr,
+    /// The socket; the acceptor has another descriptor of it.
+    pub(super) listener: TcpListener,
+    phase: AtomicU8,
+    take: Take,
+    accepting: Mutex<Accepting>,
+}
+
+/// The acceptor, and the attempts to have one.
+struct Accepting {
+    acceptor: Option<Acceptor>,
+    died: Option<Instant>,
+    again: Option<Instant>,
+    pause: Duration,
+}
+
+/// Connections are accepted.
+const OPEN: u8 = 0;
+/// Another process accepts from now on.
+const HANDED_OVER: u8 = 1;
+/// Nobody does any more.
+const CLOSED: u8 = 2;
+
+/// What becomes of a request.
+pub(super) enum Asked {
+    /// It is to be answered now, by a thread of its own.
+    Now(Request),
+    /// It waits behind another one of its connection.
+    Later,
+    /// There is no room for it.
+    Refused(Request, String),
+}
+
+/// Why a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Crowded,
+    Large,
+    Slow,
+    Idle,
+    Pipelined,
+    Closed,
+}
+
+impl Why {
+    /// What has to be said in the log, if anything.
+    fn said(self) -> Option<&'static str> {
+        match self {
+            Why::Crowded => Some("has too many connections, or all together have; idle ones are closed"),
+            Why::Large => Some("sent a request that is too large, and was disconnected"),
+            Why::Slow => Some("did not finish its request in time, and was disconnected"),
+            Why::Pipelined => Some("asks faster than it takes answers, and was disconnected"),
+            Why::Idle | Why::Closed => None,
+        }
+    }
+
+    /// Status line, and what follows Retry-After.
+    fn answer(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Why::Crowded => Some(("503 Service Unavailable", "Too many connections.")),
+            Why::Large => Some(("431 Request Header Fields Too Large", "The request is too large.")),
+            Why::Slow => Some(("408 Request Timeout", "The request was not finished in time.")),
+            Why::Idle | Why::Pipelined | Why::Closed => None,
+        }
+    }
+}
+
+/// A row of refusals of one kind.
+struct Burst {
+    what: String,
+    began: Instant,
+    last: Instant,
+    count: u64,
+}
+
+impl Guard {
+    /// Starts the thread, which ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no thread or no descriptor for it.
+    pub fn start(hub: Arc<Hub>) -> io::Result<Arc<Guard>> {
+        let guard = Arc::new(Guard {
+            hub,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            spare: Mutex::new(spare()),
+            table: Mutex::default(),
+            doors: Mutex::default(),
+            bursts: Mutex::default(),
+        });
+        let same = Arc::clone(&guard);
+        thread::Builder::new().name("guard".to_owned()).spawn(move || {
+            let mut watch = Watch { guard: same, connected: Connected::default(), dirty: HashSet::new() };
+            let mut timeout = None;
+            loop {
+                // A look that panics is one that was not made. It is made again in a second.
+                timeout = catch_unwind(AssertUnwindSafe(|| watch.turn(timeout)))
+                    .unwrap_or(Some(Duration::from_secs(1)));
+            }
+        })?;
+        Ok(guard)
+    }
+
+    /// Looks after a listening socket from now on. Requests go to `take`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no thread or no descriptor for it.
+    pub(super) fn open(
+        &self,
+        listener: TcpListener,
+        take: impl Fn(&Arc<Door>, Request) + Send + Sync + 'static,
+    ) -> io::Result<Arc<Door>> {
+        let id = {
+            let mut table = self.lock();
+            table.last_door += 1;
+            table.last_door
+        };
+        let address = listener.local_addr()?;
+        let door = Arc::new_cyclic(|door: &Weak<Door>| {
+            let weak = Weak::clone(door);
+            Door {
+                id,
+                address,
+                listener,
+                phase: AtomicU8::new(OPEN),
+                take: Arc::new(move |request| {
+                    // It is there as long as its acceptor.
+                    if let Some(door) = weak.upgrade() {
+                        take(&door, request);
+                    }
+                }),
+                accepting: Mutex::new(Accepting { acceptor: None, died: None, again: None, pause: RETRY }),
+            }
+        });
+        epoll::add(&self.epoll, &door.listener, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
+        door.accepting().acceptor = Some(Acceptor::start(&door.listener, Arc::clone(&door.take))?);
+        self.doors().push(Arc::clone(&door));
+        Ok(door)
+    }
+
+    /// Takes in a request.
+    pub(super) fn ask(&self, door: &Door, peer: SocketAddr, request: Request) -> Asked {
+        let key = (door.id, peer);
+        let limits = self.hub.limits();
+        let party = self.party(peer);
+        let mut table = self.lock();
+        let body = request.body_length().unwrap_or(0) as u64;
+        let Table { answered, answered_of, .. } = &*table;
+        let of_party = party.and_then(|party| answered_of.get(&party).copied()).unwrap_or(0);
+        let refusal = if *answered >= limits.connections as usize {
+            Some(format!("{answered} connections are being answered, no more can."))
+        } else if of_party >= limits.connections_per_address.of(peer.ip()) {
+            Some(format!("{of_party} connections from {} are being answered, no more can.", shown(peer)))
+        } else {
+            None
+        };
+        let connection = table.of(key);
+        connection.requests += 1;
+        connection.body = body;
+        if let Some(waiting) = &mut connection.waiting {
+            // It is never dropped here: that would answer it, which waits for those before it.
+            waiting.push_back(request);
+            if waiting.len() > MOST_WAITING && !connection.ended {
+                self.end(connection, peer, Why::Pipelined);
+            }
+            return Asked::Later;
+        }
+        if let Some(why) = refusal {
+            connection.quiet = Instant::now();
+            drop(table);
+            self.say(shown(peer), "is refused: there are too many connections");
+            return Asked::Refused(request, why);
+        }
+        connection.waiting = Some(VecDeque::new());
+        table.answered += 1;
+        if let Some(party) = party {
+            *table.answered_of.entry(party).or_default() += 1;
+        }
+        Asked::Now(request)
+    }
+
+    /// The next request of that connection, whose last one was answered.
+    pub(super) fn next(&self, door: &Door, peer: SocketAddr) -> Option<Request> {
+        let mut table = self.lock();
+        let connection = table.connections.get_mut(&(door.id, peer))?;
+        if let Some(request) = connection.waiting.as_mut().and_then(VecDeque::pop_front) {
+            return Some(request);
+        }
+        // Under the same lock: a request that comes after this finds that none is being answered.
+        connection.waiting = None;
+        connection.quiet = Instant::now();
+        connection.asking = None;
+        table.answered_one_less(self.party(peer));
+        None
+    }
+
+    /// No more requests of that connection are going to be answered; those that wait.
+    pub(super) fn give_up(&self, door: &Door, peer: SocketAddr) -> VecDeque<Request> {
+        let mut table = self.lock();
+        let connection = table.connections.get_mut(&(door.id, peer));
+        let left = connection.and_then(|connection| {
+            connection.quiet = Instant::now();
+            connection.waiting.take()
+        });
+        if left.is_some() {
+            table.answered_one_less(self.party(peer));
+        }
+        left.unwrap_or_default()
+    }
+
+    /// A duplicate of that connection's socket.
+    pub(super) fn socket(&self, door: &Door, peer: SocketAddr) -> Option<TcpStream> {
+        let number = self.lock().connections.get(&(door.id, peer)).and_then(|connection| connection.number);
+        // It may not have been looked for yet.
+        number.and_then(|number| sockets::duplicate(number, peer)).or_else(|| sockets::find(peer))
+    }
+
+    /// Whether nothing is being answered there.
+    pub(super) fn is_idle(&self, door: &Door) -> bool {
+        !self.lock().connections.iter().any(|((id, _), one)| *id == door.id && one.waiting.is_some())
+    }
+
+    /// Who counts as one for limits per address; `None` for proxies.
+    fn party(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let ip = peer.ip().to_canonical();
+        (!self.hub.access().is_proxy(ip)).then(|| party(ip))
+    }
+
+    /// Ends a connection, with an answer if it may expect one.
+    fn end(&self, connection: &mut Connection, peer: SocketAddr, why: Why) {
+        connection.ended = true;
+        let Some(number) = connection.number else {
+            // Not looked for yet.
+            if let Some(socket) = sockets::find(peer) {
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+            return;
+        };
+        let mut socket = sockets::duplicate(number, peer);
+        if socket.is_none() {
+            // Either it is gone or there are no descriptors left.
+            drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
+            socket = sockets::duplicate(number, peer);
+        }
+        if let Some(socket) = socket {
+            // tiny_http has nothing to say before there was a request.
+            if let Some((status, line)) = why.answer().filter(|_| connection.requests == 0) {
+                let text = format!(
+                    "HTTP/1.1 {status}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                     Content-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{line}\n",
+                    super::SERVER,
+                    line.len() + 1
+                );
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let _ = rustix::net::send(&socket, text.as_bytes(), flags);
+            }
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        let mut kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            *kept = spare();
+        }
+        drop(kept);
+        match why.said() {
+            Some(what) => self.say(shown(peer), what),
+            None => debug!("{peer}: {why:?}"),
+        }
+    }
+
+    /// Logs a refusal, but not each one of many.
+    pub(super) fn say(&self, who: IpAddr, what: &str) {
+        let now = Instant::now();
+        let mut bursts = self.bursts.lock().unwrap_or_else(PoisonError::into_inner);
+        match bursts.iter_mut().find(|burst| burst.what == what) {
+            Some(burst) => (burst.last, burst.count) = (now, burst.count + 1),
+            None => {
+                warn!("{who} {what}");
+                bursts.push(Burst { what: what.to_owned(), began: now, last: now, count: 1 });
+            }
+        }
+    }
+
+    /// Tells of bursts that are over, or go on and on; when to look again.
+    fn end_bursts(&self, now: Instant) -> Option<Instant> {
+        let mut bursts = self.bursts.lock().unwrap_or_else(PoisonError::into_inner);
+        bursts.retain_mut(|burst| {
+            let over = now >= burst.last + BURST;
+            let long = now >= burst.began + LONG_BURST;
+            if (over || long) && burst.count > 1 {
+                let time = burst.last.duration_since(burst.began).as_secs_f64();
+                warn!("{} times within {time:.0} s: somebody {}", burst.count, burst.what);
+            }
+            if long && !over {
+                (burst.began, burst.count) = (now, 0);
+            }
+            !over
+        });
+        bursts.iter().map(|burst| (burst.last + BURST).min(burst.began + LONG_BURST)).min()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doors(&self) -> MutexGuard<'_, Vec<Arc<Door>>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// The connection of that key, which may be a new one.
+    fn of(&mut self, key: Key) -> &mut Connection {
+        let Table { connections, look, last_token, .. } = self;
+        connections.entry(key).or_insert_with(|| {
+            *last_token += 1;
+            let now = Instant::now();
+            Connection {
+                token: *last_token,
+                look: *look,
+                number: None,
+                came: now,
+                quiet: now,
+                asking: None,
+                requests: 0,
+                requests_seen: 0,
+                body: 0,
+                read_before: 0,
+                unread: None,
+                waiting: None,
+                ended: false,
+            }
+        })
+    }
+
+    fn answered_one_less(&mut self, party: Option<IpAddr>) {
+        self.answered = self.answered.saturating_sub(1);
+        // A party that is a proxy since it began was counted, and stays so until it begins anew; that is no harm.
+        if let Some(count) = party.and_then(|party| self.answered_of.get_mut(&party)) {
+            *count = count.saturating_sub(1);
+        }
+        self.answered_of.retain(|_, count| *count > 0);
+    }
+}
+
+impl Door {
+    /// Accepts no more; who connects from now on waits for another process that has the socket.
+    pub(super) fn hand_over(&self, patience: Duration) {
+        self.phase.store(HANDED_OVER, Ordering::Relaxed);
+        // tiny_http's acceptor ends at an accept that would have to wait. It waits in one already, which one
+        // more connection ends; it may as well be a real one, which is then answered here.
+        let _ = self.listener.set_nonblocking(true);
+        nudge(self.address);
+        let end = Instant::now() + patience;
+        let lives = || self.accepting().acceptor.as_ref().is_some_and(Acceptor::lives);
+        while lives() {
+            if Instant::now() > end {
+                debug!("{}: still accepts", self.address);
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Accepts no more; the address is free after this. Connections that ask for nothing are closed.
+    pub(super) fn close(&self) {
+        self.phase.store(CLOSED, Ordering::Relaxed);
+        // tiny_http closes its socket some time later. One that does not listen any more does not keep others
+        // from its address. The guard hears of it too.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        if let Some(acceptor) = self.accepting().acceptor.take() {
+            acceptor.retire();
+        }
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Accepting> {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that somebody accepts; when to look again if nobody does.
+    fn keep_open(&self, now: Instant) -> Option<Instant> {
+        let mut accepting = self.accepting();
+        if self.phase() != OPEN || accepting.acceptor.as_ref().is_some_and(Acceptor::lives) {
+            return None;
+        }
+        if let Some(dead) = accepting.acceptor.take() {
+            let problem = dead.problem();
+            match accepting.died {
+                None => warn!("{}: nobody can connect: {problem}; tried again until it works", self.address),
+                Some(_) => debug!("{}: the acceptor died again: {problem}", self.address),
+            }
+            dead.retire();
+            accepting.died.get_or_insert(now);
+        }
+        if let Some(again) = accepting.again.filter(|again| *again > now) {
+            return Some(again);
+        }
+        // With too little of everything it would only die again, and leave threads behind that take a while to end.
+        let started =
+            enough_descriptors().and_then(|()| Acceptor::start(&self.listener, Arc::clone(&self.take)));
+        match started {
+            Ok(acceptor) => {
+                accepting.acceptor = Some(acceptor);
+                // It may die at its first accept: it is as good as before only after a while.
+                accepting.again = Some(now + accepting.pause);
+            }
+            Err(error) => {
+                debug!("{}: no acceptor: {error}", self.address);
+                accepting.again = Some(now + accepting.pause);
+            }
+        }
+        accepting.pause = (accepting.pause * 2).min(LONGEST_RETRY);
+        Some(now + AFTERWARDS)
+    }
+
+    /// Says that somebody accepts again; when to look again if that is not sure yet.
+    fn is_open_again(&self, now: Instant) -> Option<Instant> {
+        let mut accepting = self.accepting();
+        let died = accepting.died?;
+        if accepting.acceptor.is_none() {
+            return accepting.again;
+        }
+        let sure = accepting.again? + AFTERWARDS;
+        if now < sure {
+            return Some(sure);
+        }
+        info!("{}: connections are accepted again, after {:.1} s", self.address, (now - died).as_secs_f64());
+        (accepting.died, accepting.again, accepting.pause) = (None, None, RETRY);
+        None
+    }
+}
+
+/// Whether an acceptor would get far enough to be of use.
+fn enough_descriptors() -> io::Result<()> {
+    let some: io::Result<Vec<OwnedFd>> = (0..8)
+        .map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).map_err(Into::into))
+        .collect();
+    some.map(drop)
+}
+
+/// A descriptor to have one to give up.
+fn spare() -> Option<OwnedFd> {
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
+}
+
+/// The guard's thread.
+struct Watch {
+    guard: Arc<Guard>,
+    connected: Connected,
+    /// Tokens of those that sent something since they were last looked at.
+    dirty: HashSet<u64>,
+}
+
+impl Watch {
+    /// Waits until there is something to look at, at most for so long, and looks at it; how long it can wait
+    /// afterwards.
+    fn turn(&mut self, timeout: Option<Duration>) -> Option<Duration> {
+        let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 256];
+        let timeout = timeout.and_then(|time| rustix::time::Timespec::try_from(time).ok());
+        // Interrupted at the worst.
+        let count = epoll::wait(&self.guard.epoll, &mut events, timeout.as_ref()).unwrap_or(0);
+        let came = events[..count].iter().any(|event| event.data.u64() == 0);
+        self.dirty.extend(events[..count].iter().map(|event| event.data.u64()));
+        if count > 0 {
+            thread::sleep(PAUSE);
+        }
+        let began = Instant::now();
+        let mut next = self.look(began);
+        if came {
+            next = next.min(began + AFTERWARDS);
+        }
+        let took = began.elapsed();
+        if took * LEISURE > PAUSE {
+            thread::sleep(took * LEISURE - PAUSE);
+        }
+        let is_empty = self.guard.lock().connections.is_empty();
+        let now = Instant::now();
+        // With nobody there and nothing to wait for it sleeps until somebody comes.
+        (!is_empty || next < began + LONGEST).then(|| next.saturating_duration_since(now))
+    }
+
+    /// Looks at everything; when to look again at the latest.
+    fn look(&mut self, now: Instant) -> Instant {
+        let guard = Arc::clone(&self.guard);
+        let limits = guard.hub.limits();
+        let doors = guard.doors().clone();
+        let mut next = now + LONGEST;
+        let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
+        for door in &doors {
+            sooner(door.keep_open(now));
+            sooner(door.is_open_again(now));
+        }
+
+        let look = {
+            let mut table = guard.lock();
+            table.look += 1;
+            table.look
+        };
+        let connected = self.connected.look();
+        let mut table = guard.lock();
+        self.meet(&mut table, &doors, connected, look);
+        // Those who are gone. One that came meanwhile is of this look, and one that is being answered is known by
+        // its thread.
+        table.connections.retain(|_, one| {
+            if one.look < look {
+                one.number = None;
+            }
+            one.look >= look || one.waiting.is_some()
+        });
+        let mut nudges = Vec::new();
+        for ((id, peer), one) in &mut table.connections {
+            let door = doors.iter().find(|door| door.id == *id);
+            let closed = door.is_none_or(|door| door.phase() == CLOSED);
+            match self.judge(one, *peer, closed, &limits, now) {
+                Verdict::Fine(again) => sooner(again),
+                Verdict::Forgotten => {
+                    debug!("{peer}: its request was left lying");
+                    nudges.extend(door.map(|door| door.address));
+                    sooner(Some(now + PATIENCE));
+                }
+                Verdict::Ends(why) => guard.end(one, *peer, why),
+            }
+        }
+        self.dirty.clear();
+        self.make_room(&mut table, &limits);
+        let closed_and_empty = |door: &Arc<Door>| {
+            door.phase() == CLOSED && !table.connections.keys().any(|(id, _)| *id == door.id)
+        };
+        let gone: Vec<u64> = doors.iter().filter(|door| closed_and_empty(door)).map(|door| door.id).collect();
+        drop(table);
+        if !gone.is_empty() {
+            guard.doors().retain(|door| !gone.contains(&door.id));
+        }
+        for address in nudges {
+            nudge(address);
+        }
+        sooner(guard.end_bursts(now));
+        next
+    }
+
+    /// Finds each connection in the table, or puts it there.
+    fn meet(&self, table: &mut Table, doors: &[Arc<Door>], connected: Vec<(RawFd, SocketAddr)>, look: u64) {
+        for (number, peer) in connected {
+            let known =
+                doors.iter().map(|door| (door.id, peer)).find(|key| table.connections.contains_key(key));
+            let key = known.or_else(|| {
+                let local = sockets::local_of(number)?;
+                // Where one was closed, another one may be open at the same address by now.
+                let mut here = doors.iter().filter(|door| is_at(door.address, local));
+                let door = here.clone().find(|door| door.phase() != CLOSED).or_else(|| here.next())?;
+                Some((door.id, peer))
+            });
+            let Some(key) = key else { continue };
+            let one = table.of(key);
+            if one.look == look && one.number.is_some() {
+                // tiny_http holds each of them twice.
+                continue;
+            }
+            one.look = look;
+            if one.number != Some(number) {
+                one.number = Some(number);
+                let token = EventData::new_u64(one.token);
+                let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+                // It may be there already, by another number; or be gone. Both is as well.
+                let _ =
+                    os::with_descriptor(number, |socket| epoll::add(&self.guard.epoll, socket, token, flags));
+            }
+        }
+    }
+
+    /// Whether a connection keeps to the limits.
+    fn judge(
+        &self,
+        one: &mut Connection,
+        peer: SocketAddr,
+        closed: bool,
+        limits: &Limits,
+        now: Instant,
+    ) -> Verdict {
+        let Some(number) = one.number.filter(|_| !one.ended) else { return Verdict::Fine(None) };
+        let is_answered = one.waiting.is_some();
+        if is_answered && one.requests == one.requests_seen && !self.dirty.contains(&one.token) {
+            return Verdict::Fine(None);
+        }
+        let Some(Traffic { read, unread }) = sockets::traffic(number, peer) else {
+            return Verdict::Fine(None);
+        };
+        if one.requests != one.requests_seen || read < one.read_before {
+            one.requests_seen = one.requests;
+            one.read_before = read;
+            one.asking = None;
+        }
+        let head = read - one.read_before;
+        if head > u64::from(limits.header_bytes) + READ_AHEAD + one.body {
+            return Verdict::Ends(Why::Large);
+        }
+        if is_answered {
+            return Verdict::Fine(None);
+        }
+        if closed {
+            return Verdict::Ends(Why::Closed);
+        }
+        if one.requests == 0 {
+            one.asking.get_or_insert(one.came);
+        } else if head + unread > 0 {
+            one.asking.get_or_insert(now);
+        }
+        let (end, why) = match one.asking {
+            Some(since) => (since + limits.request_time, Why::Slow),
+            None => (one.quiet + limits.idle_time, Why::Idle),
+        };
+        if now >= end {
+            return Verdict::Ends(why);
+        }
+        if read > 0 || unread == 0 {
+            one.unread = None;
+            return Verdict::Fine(Some(end));
+        }
+        let since = *one.unread.get_or_insert(now);
+        match now >= since + PATIENCE {
+            true => Verdict::Forgotten,
+            false => Verdict::Fine(Some(since + PATIENCE)),
+        }
+    }
+
+    /// Ends those that have asked for nothing for the longest time, where there are too many.
+    fn make_room(&self, table: &mut Table, limits: &Limits) {
+        let guard = &self.guard;
+        let mut of_party: HashMap<IpAddr, usize> = HashMap::new();
+        let mut all = 0;
+        for ((_, peer), _) in table.connections.iter().filter(|(_, one)| !one.ended) {
+            all += 1;
+            if let Some(party) = guard.party(*peer) {
+                *of_party.entry(party).or_default() += 1;
+            }
+        }
+        of_party.retain(|party, count| *count > limits.connections_per_address.of(*party));
+        if all <= limits.connections as usize && of_party.is_empty() {
+            return;
+        }
+        let mut quiet: Vec<(&Key, &mut Connection)> = table
+            .connections
+            .iter_mut()
+            .filter(|(_, one)| !one.ended && one.waiting.is_none() && one.number.is_some())
+            .collect();
+        quiet.sort_by_key(|(_, one)| one.quiet);
+        for ((_, peer), one) in quiet {
+            let over = guard.party(*peer).and_then(|party| of_party.get_mut(&party));
+            let over = over.filter(|count| **count > limits.connections_per_address.of(peer.ip()));
+            if over.is_none() && all <= limits.connections as usize {
+                continue;
+            }
+            if let Some(count) = over {
+                *count -= 1;
+            }
+            all -= 1;
+            guard.end(one, *peer, Why::Crowded);
+        }
+    }
+}
+
+/// What is found of a connection.
+enum Verdict {
+    /// It may stay, and has to be looked at again then.
+    Fine(Option<Instant>),
+    /// tiny_http has forgotten it.
+    Forgotten,
+    Ends(Why),
+}
+
+/// Whether a connection to that local address came through this listening socket.
+fn is_at(door: SocketAddr, local: SocketAddr) -> bool {
+    let ip = door.ip();
+    door.port() == local.port() && (ip.is_unspecified() || ip.to_canonical() == local.ip().to_canonical())
+}
+
+/// Connects and ends at once, without waiting for anything.
+fn nudge(address: SocketAddr) {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // The end of what it sends is what makes the kernel hand it over. An error means that nothing can be
+    // reached there now; then nothing is waiting either.
+    if let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) {
+        let _ = rustix::net::connect(socket.as_fd(), &SocketAddr::new(ip, address.port()));
+        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Write);
+    }
+}

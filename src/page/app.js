@@ -1,0 +1,310 @@
+// The page: what it shows, and what its buttons do.
+
+import { Events } from './events.js';
+import { Live, supported } from './live.js';
+import { Meters } from './meters.js';
+import { qr } from './qr.js';
+import { HIGHEST, LOWEST, Spectrogram } from './spectrogram.js';
+import { Steady } from './steady.js';
+import { texts } from './texts.js';
+
+const JUMPS = [5, 15, 30];
+const SAVES = [10, 30];
+// A connection that is not there for so long is spoken of.
+const PATIENCE_MS = 1500;
+// Of so many figures, four a second, the delay that is shown is the median.
+const FIGURES = 9;
+
+const $ = (id) => document.getElementById(id);
+const make = (tag, properties, ...children) => {
+	const element = Object.assign(document.createElement(tag), properties);
+	element.append(...children);
+	return element;
+};
+// Changes only what is another one: what has not changed needs not be drawn.
+const set = (element, property, value) => element[property] === value || (element[property] = value);
+const write = (element, text) => set(element, 'textContent', text);
+const label = (element, text) => element.getAttribute('aria-label') === text || element.setAttribute('aria-label', text);
+function fill(element, what, children) {
+	if (element.dataset.of === what) return;
+	element.dataset.of = what;
+	element.replaceChildren(...children());
+}
+
+for (const element of document.querySelectorAll('[data-text]')) write(element, texts.fixed[element.dataset.text]);
+
+const events = new Events((kind) => ({ hello, state: news, levels, refused, lost: describe })[kind]());
+const live = new Live(events, (...news) => heard(live, ...news));
+const steady = new Steady((...news) => heard(steady, ...news));
+const meters = new Meters($('meters'));
+const spectrogram = new Spectrogram($('history'));
+live.onsound = (piece, rate) => spectrogram.sound(piece, rate);
+const ways = [...document.getElementsByName('way')];
+
+let input = new URLSearchParams(location.search).get('input');
+let player = supported && remembered() !== 'steady' ? live : steady;
+// What the player does: stopped, connecting, playing, waiting, interrupted; and more about it.
+let state = 'stopped';
+let detail = {};
+let delays = [];
+// Since when there should be a connection, and whether the server says that there is no such input.
+let since = performance.now();
+let missing = false;
+
+// The choice of the last visit. A browser may forbid to remember it.
+function remembered(way) {
+	try {
+		if (way) localStorage.setItem('wavecast.way', way);
+		return localStorage.getItem('wavecast.way');
+	} catch {
+		return null;
+	}
+}
+
+// What the player says, and what it is told.
+
+const going = () => state !== 'stopped' && state !== 'interrupted';
+
+function heard(who, next, more = {}) {
+	if (who !== player) return;
+	[state, detail, delays] = [next, more, []];
+	document.title = texts.title(going() && input);
+	$('main').dataset.state = state;
+	label($('play'), going() ? texts.stop : texts.play);
+	describe();
+}
+
+function start(back = 0) {
+	if (!input) return;
+	player.start(input, back);
+	const session = navigator.mediaSession;
+	if (!session) return;
+	// For lock screens and the keys on headphones.
+	session.metadata = new MediaMetadata({ title: input, artist: location.hostname, album: texts.title() });
+	session.setActionHandler('play', () => start());
+	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
+}
+
+// Goes back from what is heard: from now, while that is live, however little it is behind.
+function jump(by) {
+	const from = detail.back ? (player.figures?.delay ?? 0) / 1000 : 0;
+	start(Math.min(events.state?.history_seconds ?? 0, Math.round(by + from)));
+}
+
+function choose(other) {
+	if (other === player) return;
+	const was = going();
+	player.stop(was);
+	player = other;
+	remembered(player === live ? 'live' : 'steady');
+	if (was) start();
+	describe();
+}
+
+function select(name) {
+	const was = going();
+	input = name;
+	const url = new URL(location);
+	url.searchParams.set('input', name);
+	history.replaceState(null, '', url);
+	meters.clear();
+	spectrogram.clear();
+	events.watch(name);
+	if (was) start();
+}
+
+// What the server says.
+
+function hello() {
+	missing = false;
+	write($('version'), texts.version(events.hello.version));
+}
+
+function levels() {
+	meters.show(events.levels.levels);
+	spectrogram.level(events.levels.levels);
+}
+
+function news() {
+	const { inputs, history_seconds: history, phase } = events.state;
+	input = events.state.input;
+	if (phase === 'waiting') meters.clear();
+	// The stream that a player waits for is there by now.
+	if (state === 'waiting' && phase === 'capturing') player.nudge();
+	fill($('input'), inputs.join(), () => inputs.map((name) => make('option', { value: name, textContent: name })));
+	$('inputs').hidden = inputs.length < 2;
+	$('input').value = input;
+	const kept = [...SAVES.filter((s) => s < history), history].filter((s) => s > 0);
+	const links = kept.map((s) => `${input}.wav?last=${s}&utc=${-new Date().getTimezoneOffset()}`);
+	fill($('saves'), links.join(), () => kept.map((s, i) => {
+		const link = make('a', { className: 'button', href: links[i], download: '', textContent: texts.save(s) });
+		label(link, texts.saveLabel(s));
+		return link;
+	}));
+	$('saving').hidden = kept.length === 0;
+	for (const button of $('jumps').children) button.hidden = button.value > history;
+	$('look').hidden = history < JUMPS[0];
+	addresses();
+	describe();
+}
+
+// There is no such input: the address is an old one, or the configuration is another one now.
+async function refused() {
+	if (!events.state && input) {
+		input = null;
+		events.watch(null);
+		return;
+	}
+	const answer = await fetch(`${input}/levels`, { method: 'HEAD', cache: 'no-store' }).catch(() => null);
+	missing = answer?.status === 404;
+}
+
+// What it shows.
+
+// What is happening: a key for each kind, and the words.
+function words() {
+	const told = events.state;
+	const plain = (key) => [key, texts[key]];
+	if (missing) return ['noInput', texts.noInput(input)];
+	if (!events.connected && performance.now() - since > PATIENCE_MS && state !== 'playing') {
+		return plain(going() ? 'cut' : told ? 'gone' : 'looking');
+	}
+	if (!told) return plain('looking');
+	if (told.phase === 'waiting') return told.problem ? ['noSound', texts.noSound(told.problem)] : plain('opening');
+	if (told.phase === 'lost') {
+		const ago = told.seconds + (performance.now() - events.stateAt) / 1000;
+		const [problem] = told.problem.split(';');
+		return problem.endsWith('was unplugged') ? ['unplugged', texts.unplugged(ago)] : ['lost', texts.lost(problem, ago)];
+	}
+	if (state === 'stopped') return ['stopped', texts.stopped(input)];
+	if (state === 'waiting') {
+		if (detail.cause === 'refused') return ['refused', texts.refused(detail.text)];
+		return plain(detail.cause === 'ended' ? 'restarting' : 'cut');
+	}
+	if (state !== 'playing') return plain(state);
+	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
+}
+
+// How far it is behind in ms; each figure alone is only good to some of them.
+const median = () => [...delays].sort((a, b) => a - b)[delays.length >> 1] ?? null;
+
+function describe() {
+	const figures = state === 'playing' ? player.figures : null;
+	if (typeof figures?.delay === 'number') delays = [...delays, figures.delay].slice(-FIGURES);
+	const delay = median();
+	const [key, text] = words();
+	write($('status'), text);
+	if ($('main').dataset.words !== key) {
+		$('main').dataset.words = key;
+		// Once for each kind: nobody wants to be told of every second.
+		$('said').textContent = text;
+	}
+	let behind = '';
+	if (delay !== null && detail.back) behind = texts.heardAt(new Date(Date.now() - delay).toLocaleTimeString());
+	else if (delay !== null) behind = (player === live ? texts.delay : texts.about)(delay);
+	write($('delay'), behind);
+	set($('delay').dataset, 'ms', delay?.toFixed(1) ?? '');
+	set($('delay').dataset, 'figures', JSON.stringify(figures));
+	set($('tolive'), 'hidden', !going() || !detail.back);
+	for (const radio of ways) set(radio, 'checked', (radio.value === 'live') === (player === live));
+	set($('pitches'), 'hidden', !spectrogram.hears);
+	const caption = spectrogram.hears ? texts.pitches : texts.loudness;
+	write($('caption'), caption);
+	label($('history'), caption);
+
+	const told = events.state;
+	const facts = {
+		card: told?.card ?? told?.device,
+		format: told?.format && texts.format(told.format),
+		listeners: told?.listeners,
+		overruns: told && texts.times(told.overruns),
+		losses: told && texts.times(told.losses),
+		dropouts: texts.gaps(player.dropouts, (performance.now() - player.lastDropout) / 1000),
+	};
+	for (const [fact, value] of Object.entries(facts)) write($(fact), `${value ?? '–'}`);
+}
+
+function addresses() {
+	const { name, address } = events.hello;
+	const { host, protocol } = location;
+	// Localhost is nobody else's name, and a proxy with a certificate has none but the one that it was asked by.
+	const here = /^(localhost|127\.|\[::1\])/.test(host);
+	const others = protocol === 'https:' ? [] : [name, address];
+	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);
+	const base = (to) => new URL('.', location).href.replace(host, to);
+	const lonely = here && !address;
+	$('onlyhere').hidden = !lonely;
+	const links = hosts.map((host) => `${base(host)}${input}.wav`);
+	const anchor = (href) => make('a', { href, textContent: href });
+	fill($('addresses'), links.join(), () => [...links.map((link) => {
+		const button = make('button', { type: 'button', textContent: texts.copy, onclick: () => copy(link, button) });
+		label(button, texts.copyLabel(link));
+		return make('li', {}, anchor(link), button);
+	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`))]);
+	// By number: not every phone finds the names of a house.
+	const target = base(others[1] ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
+	const rows = lonely ? null : qr(target);
+	$('code').toggleAttribute('hidden', !rows);
+	if (!rows) return;
+	$('code').setAttribute('viewBox', `-4 -4 ${rows.length + 8} ${rows.length + 8}`);
+	label($('code'), texts.code(target));
+	const dark = rows.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : '')));
+	$('code').firstChild.setAttribute('d', dark.join(''));
+}
+
+async function copy(text, button) {
+	try {
+		await navigator.clipboard.writeText(text);
+	} catch {
+		// Insecure origins have only the clipboard of old.
+		const field = make('textarea', { value: text, className: 'unseen' });
+		button.after(field);
+		field.select();
+		document.execCommand('copy');
+		field.remove();
+		button.focus();
+	}
+	button.textContent = texts.copied;
+	setTimeout(() => { button.textContent = texts.copy; }, 2000);
+}
+
+// What is done to it.
+
+label($('play'), texts.play);
+$('play').onclick = () => (going() ? player.stop() : start());
+$('tolive').onclick = () => {
+	start();
+	$('play').focus();
+};
+$('jumps').append(...JUMPS.map((s) => {
+	const button = make('button', { type: 'button', value: s, textContent: texts.jump(s), onclick: () => jump(s) });
+	label(button, texts.jumpLabel(s));
+	return button;
+}));
+for (const radio of ways) radio.onchange = () => choose(radio.value === 'live' ? live : steady);
+ways[0].disabled = !supported;
+$('input').onchange = () => select($('input').value);
+$('facts').append(...Object.entries(texts.facts).map(([fact, name]) => (
+	make('div', {}, make('dt', { textContent: name }), make('dd', { id: fact }))
+)));
+$('pitches').append(...[100, 1000, 10_000].map((hertz) => {
+	const mark = make('span', { textContent: hertz < 1000 ? `${hertz} Hz` : `${hertz / 1000} kHz` });
+	mark.style.bottom = `${100 * Math.log(hertz / LOWEST) / Math.log(HIGHEST / LOWEST)}%`;
+	return mark;
+}));
+
+const nudge = () => {
+	events.nudge();
+	player.nudge();
+};
+addEventListener('online', nudge);
+addEventListener('pageshow', nudge);
+document.addEventListener('visibilitychange', () => {
+	since = performance.now();
+	// A browser has few connections for one server, and they are for what is seen.
+	if (document.hidden) events.rest();
+	else nudge();
+});
+setInterval(() => document.hidden || describe(), 250);
+events.watch(input);
+describe();

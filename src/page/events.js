@@ -1,0 +1,104 @@
+// What the server says of an input as it happens, and what that tells about its clock.
+
+const SILENT_MS = 4000;
+const PAUSE_MS = { first: 500, most: 8000 };
+const WINDOW_MS = 30_000;
+
+export class Events {
+	// The last of each kind, null before the first; and the page's time of the state.
+	hello = null;
+	state = null;
+	stateAt = 0;
+	levels = null;
+	connected = false;
+	#tell;
+	#input = null;
+	#source = null;
+	#timer = 0;
+	#pause = 0;
+	#last = 0;
+	// How much later than sent events came, the least first; and how long they are on their way at least.
+	#late = [];
+	#way = 0;
+
+	// `tell` hears of `hello`, `state`, `levels` and `lost`, and of `refused` when there is no such input.
+	constructor(tell) {
+		this.#tell = tell;
+		setInterval(() => this.#source && performance.now() - this.#last > SILENT_MS && this.#lost(), 1000);
+	}
+
+	// Listens to what is said of that input, `null` for the first one.
+	watch(input) {
+		if (input !== this.#input) [this.state, this.levels] = [null, null];
+		this.#input = input;
+		this.#pause = 0;
+		this.#open();
+	}
+
+	// Listens to nothing until it is nudged, and keeps what it knows.
+	rest() {
+		clearTimeout(this.#timer);
+		this.#source?.close();
+		this.#source = null;
+		this.connected = false;
+	}
+
+	// Looks again at once.
+	nudge() {
+		if (!this.connected) this.watch(this.#input);
+	}
+
+	// The page's time (ms) at which a frame of a stream was captured; null while that is not known.
+	captured(stream, frame) {
+		if (!this.levels || this.state?.stream !== stream) return null;
+		return this.levels.time - (this.levels.frame - frame) / this.state.format.rate * 1000 + this.#late[0].ms - this.#way;
+	}
+
+	#open() {
+		this.rest();
+		const source = this.#source = new EventSource(this.#input ? `${this.#input}/levels` : 'levels');
+		this.#last = performance.now();
+		const on = (kind, take) => source.addEventListener(kind, ({ data }) => {
+			if (source !== this.#source) return;
+			this.#last = performance.now();
+			take(JSON.parse(data));
+			this.#tell(kind === 'message' ? 'levels' : kind);
+		});
+		on('hello', (hello) => {
+			[this.hello, this.connected, this.#pause, this.#late, this.#way] = [hello, true, 0, [], way()];
+		});
+		on('state', (state) => {
+			if (state.stream !== this.state?.stream) this.levels = null;
+			[this.state, this.stateAt, this.#input] = [state, this.#last, state.input];
+		});
+		on('message', (levels) => {
+			this.levels = levels;
+			const [at, ms] = [this.#last, this.#last - levels.now];
+			// Only what was later than an older one and is younger may ever be the least.
+			this.#late = this.#late.filter((old) => at - old.at < WINDOW_MS && old.ms < ms);
+			this.#late.push({ at, ms });
+		});
+		source.onerror = () => {
+			if (source !== this.#source) return;
+			// A browser gives up on an answer that is none of events.
+			const refused = source.readyState === EventSource.CLOSED;
+			this.#lost();
+			if (refused) this.#tell('refused');
+		};
+	}
+
+	#lost() {
+		this.rest();
+		this.#tell('lost');
+		this.#pause = Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
+		// Not all pages at the same time.
+		this.#timer = setTimeout(() => this.#open(), this.#pause * (0.75 + Math.random() / 2));
+	}
+}
+
+// An event's way takes half as long as that of a question and its answer: the shortest of the page's own.
+function way() {
+	const asked = ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind));
+	const took = asked.map((entry) => entry.responseStart - entry.requestStart).filter((ms) => ms > 0);
+	return Math.min(...took, 1000) / 2 % 500;
+}

@@ -1,0 +1,335 @@
+// Live: the stream as it comes, from fetch() to the loudspeaker, as little behind the room as can be.
+//
+// The least that is queued within half a second is held at a margin by playing up to half a percent faster or slower;
+// what is far too much is skipped. The margin grows when sound ran out, and shrinks while that is never near.
+
+import { Resampler, WavReader } from './sound.js';
+
+// In seconds, like all times of the context.
+const MARGIN = { least: 0.022, first: 0.026, most: 0.4 };
+// So much too much is skipped; it would take too long to play it away.
+const SKIP = 0.05;
+const MOST_FASTER = 0.005;
+// So much of the past is given away at once: a page in the background sleeps for up to a second.
+const AHEAD = 1.5;
+const BLEND = 0.004;
+const WINDOW_MS = 500;
+const SETTLE_MS = 3000;
+// A stream that brings nothing for so long is dead: where there is no sound, silence comes.
+const SILENT_MS = 3000;
+const CONNECT_MS = 6000;
+const FADE_MS = 60;
+const PAUSE_MS = { first: 250, most: 5000 };
+
+const Context = globalThis.AudioContext ?? globalThis.webkitAudioContext;
+export const supported = Boolean(Context && globalThis.ReadableStream && globalThis.AbortController);
+
+// It sleeps until a click wakes it: to make it only then would take a tenth of a second.
+const context = supported ? new Context({ latencyHint: 'interactive' }) : null;
+// On secure origins only; the constructor of its nodes is there in either case.
+const worklet = context?.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
+
+export class Live {
+	// Is given all sound, one Float32Array for each channel, and its rate: for who wants to draw it.
+	onsound = () => {};
+	// How often sound ran out, and when it did last.
+	dropouts = 0;
+	lastDropout = 0;
+	#clock;
+	#tell;
+	#name = null;
+	#gain = null;
+	#abort = null;
+	#last = 0;
+	#pause = 0;
+	#resume = () => {};
+	#play = null;
+	#margin = MARGIN.first;
+
+	// `clock.captured(stream, frame)` is when a frame was captured; `tell(state, detail)` hears of all that happens.
+	constructor(clock, tell) {
+		this.#clock = clock;
+		this.#tell = tell;
+		setInterval(() => this.#look(), 1000);
+		context?.addEventListener('statechange', () => {
+			if (this.#gain && context.state !== 'running') tell('interrupted');
+		});
+	}
+
+	// Plays an input, from `back` seconds ago. Within a click: elsewhere iOS gives silence.
+	start(name, back = 0) {
+		this.stop(true);
+		// A phone's silent switch leaves alone what is played on purpose.
+		if (navigator.audioSession) navigator.audioSession.type = 'playback';
+		context.resume();
+		this.#name = name;
+		this.#gain = context.createGain();
+		this.#gain.connect(context.destination);
+		this.#run(back, this.#gain);
+	}
+
+	// Stops; `again` to start at once.
+	stop(again = false) {
+		const gain = this.#gain;
+		if (!gain) return;
+		[this.#gain, this.#play] = [null, null];
+		this.#abort.abort();
+		this.#resume();
+		gain.gain.setTargetAtTime(0, context.currentTime, 0.005);
+		setTimeout(() => {
+			gain.disconnect();
+			if (!this.#gain) context.suspend();
+		}, FADE_MS);
+		if (!again) this.#tell('stopped');
+	}
+
+	// Looks again at once: the network is back, or somebody looks at the page.
+	nudge() {
+		if (!this.#gain) return;
+		context.resume();
+		this.#pause = 0;
+		this.#resume();
+		this.#look();
+	}
+
+	// How many ms ago it was captured what is heard now, and how it is made. Null before the first sound.
+	get figures() {
+		const play = this.#play;
+		if (!play?.began) return null;
+		const frame = play.end - (play.output.end - heard()) * play.rate;
+		const captured = this.#clock.captured(play.stream, frame);
+		return {
+			delay: captured === null ? null : performance.now() - captured,
+			back: play.back,
+			queued: 1000 * queued(play),
+			margin: 1000 * this.#margin,
+			way: play.output.way,
+		};
+	}
+
+	#look() {
+		if (this.#play && performance.now() - this.#last > SILENT_MS) this.#abort.abort();
+	}
+
+	// Connects, again and again until it is stopped.
+	async #run(back, gain) {
+		this.#tell('connecting');
+		for (;;) {
+			let why = { cause: 'ended' };
+			try {
+				await this.#connect(back, gain);
+			} catch (error) {
+				why = error.status ? { cause: 'refused', text: error.message } : { cause: 'lost' };
+			}
+			if (gain !== this.#gain) return;
+			// One that played is tried again at once: its format may be another one now.
+			this.#pause = this.#play?.began ? 50 : Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
+			[this.#play, back] = [null, 0];
+			this.#tell('waiting', why);
+			await new Promise((resolve) => {
+				this.#resume = resolve;
+				// Not all pages at the same time.
+				setTimeout(resolve, this.#pause * (0.75 + Math.random() / 2));
+			});
+			if (gain !== this.#gain) return;
+		}
+	}
+
+	async #connect(back, gain) {
+		const abort = this.#abort = new AbortController();
+		const patience = setTimeout(() => abort.abort(), CONNECT_MS);
+		const into = context.createGain();
+		into.connect(gain);
+		let output = null;
+		try {
+			const response = await fetch(`${this.#name}.wav?latency=low${back > 0 ? `&back=${back}` : ''}`, {
+				signal: abort.signal, cache: 'no-store',
+			});
+			if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
+			clearTimeout(patience);
+			const [stream, frame] = (response.headers.get('Wavecast-Frame') ?? '0/0').split('/').map(Number);
+			this.#last = performance.now();
+			const play = this.#play = {
+				stream, back, end: frame, pending: [], stood: context.currentTime, faster: 1,
+				skip: 0, tail: null, target: null, least: Infinity, since: 0, calm: 0, starved: 0,
+			};
+			const [wav, bytes] = [new WavReader(), response.body.getReader()];
+			for (;;) {
+				const { done, value } = await bytes.read();
+				if (done) return;
+				this.#last = performance.now();
+				const piece = wav.push(value);
+				if (!piece) continue;
+				if (!play.output) {
+					const { rate, channels } = wav.format;
+					play.rate = rate;
+					play.resampler = new Resampler(rate, context.sampleRate, channels);
+					output = play.output = await worklet ? new Worklet(channels, into) : new Scheduled(into);
+				}
+				this.onsound(piece, play.rate);
+				this.#take(play, piece);
+			}
+		} finally {
+			clearTimeout(patience);
+			abort.abort();
+			// After the last of it has faded out.
+			setTimeout(() => {
+				into.disconnect();
+				output?.close?.();
+			}, FADE_MS);
+		}
+	}
+
+	#take(play, piece) {
+		if (play.began) {
+			this.#regulate(play);
+		} else {
+			// A device that is being opened does not play yet, and what is not heard now is not live.
+			if (context.state !== 'running' || context.currentTime === play.stood) {
+				if (play.back) play.pending.push(piece);
+				else play.end += piece[0].length;
+				return;
+			}
+			play.began = play.since = performance.now();
+			this.#pause = 0;
+			this.#tell('playing', { back: play.back });
+		}
+		play.pending.push(piece);
+		while (play.pending.length > 0 && (!play.back || play.output.end - context.currentTime < AHEAD)) {
+			const next = cut(play, play.pending.shift());
+			if (next[0].length === 0) continue;
+			const before = play.resampler.consumed;
+			play.output.push(play.resampler.push(next, play.faster), this.#margin);
+			play.end += play.resampler.consumed - before;
+		}
+	}
+
+	#regulate(play) {
+		const now = performance.now();
+		const { output } = play;
+		if (output.starved > play.starved) {
+			play.starved = output.starved;
+			this.dropouts++;
+			this.lastDropout = now;
+			// A device that starts takes what it can get, which tells little of the network.
+			this.#margin = Math.min(MARGIN.most, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
+			[play.least, play.since, play.calm] = [Infinity, now, 0];
+		}
+		if (output.waits) return;
+		play.least = Math.min(play.least, queued(play));
+		if (now - play.since < WINDOW_MS) return;
+		// What lies in the past keeps the distance that it began with.
+		if (play.back) play.target ??= play.least;
+		const excess = play.least - (play.target ?? this.#margin);
+		// At first it may be heard: a device that starts is fed too much.
+		if (!play.back && excess > (now - play.began < SETTLE_MS ? SKIP / 4 : SKIP) && play.skip === 0) {
+			play.skip = Math.round(excess * play.rate);
+			play.faster = 1;
+		} else {
+			play.faster = 1 + Math.max(-MOST_FASTER, Math.min(MOST_FASTER, excess * 0.2));
+		}
+		// So near to running out that the next time it may; or never near it for half a minute.
+		play.calm = play.least < this.#margin * 0.4 ? 0 : play.calm + 1;
+		if (play.calm === 0) this.#margin = Math.min(MARGIN.most, this.#margin + 0.003);
+		else if (play.calm % 60 === 0) this.#margin = Math.max(MARGIN.least, this.#margin - 0.001);
+		[play.least, play.since] = [Infinity, now];
+	}
+}
+
+// Seconds of sound that are here and not played yet.
+function queued(play) {
+	return play.output.end - context.currentTime + play.pending.reduce((sum, piece) => sum + piece[0].length, 0) / play.rate;
+}
+
+// Leaves out what is to be skipped, and blends what was before into what comes after.
+function cut(play, piece) {
+	if (play.skip > 0) {
+		play.tail ??= piece.map((samples) => samples.slice(0, Math.round(BLEND * play.rate)));
+		const skipped = Math.min(play.skip, piece[0].length);
+		piece = piece.map((samples) => samples.slice(skipped));
+		play.skip -= skipped;
+		play.end += skipped;
+	}
+	if (play.skip === 0 && play.tail && piece[0].length > 0) {
+		const length = Math.min(play.tail[0].length, piece[0].length);
+		piece.forEach((samples, c) => {
+			for (let i = 0; i < length; i++) samples[i] += (play.tail[c][i] - samples[i]) * (1 - (i + 1) / length);
+		});
+		play.tail = null;
+	}
+	return piece;
+}
+
+// The context's time of what the loudspeaker plays now.
+function heard() {
+	const stamp = context.getOutputTimestamp?.();
+	const time = stamp?.performanceTime > 0 ? stamp.contextTime + (performance.now() - stamp.performanceTime) / 1000 : Infinity;
+	// Firefox leaves the way to the loudspeaker out of it, others have no such stamp.
+	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
+}
+
+// Plays by buffers, each of which begins where the one before it ends. Works everywhere.
+class Scheduled {
+	way = 'scheduled';
+	waits = false;
+	starved = 0;
+	#into;
+	// In samples, so that nothing is ever rounded.
+	#end = 0;
+
+	constructor(into) {
+		this.#into = into;
+	}
+
+	// The context's time at which what was given ends.
+	get end() {
+		return this.#end / context.sampleRate;
+	}
+
+	push(piece, margin) {
+		const length = piece[0].length;
+		if (length === 0) return;
+		const now = Math.ceil(context.currentTime * context.sampleRate);
+		if (this.#end < now) {
+			if (this.#end > 0) this.starved++;
+			this.#end = now + Math.round(margin * context.sampleRate);
+		}
+		const source = context.createBufferSource();
+		source.buffer = context.createBuffer(piece.length, length, context.sampleRate);
+		piece.forEach((samples, c) => source.buffer.copyToChannel(samples, c));
+		source.connect(this.#into);
+		source.start(this.end);
+		this.#end += length;
+	}
+}
+
+// Plays on the sound's own thread.
+class Worklet {
+	way = 'worklet';
+	waits = true;
+	starved = 0;
+	end = 0;
+	#node;
+	#given = 0;
+
+	constructor(channels, into) {
+		this.#node = new AudioWorkletNode(context, 'player', { numberOfInputs: 0, outputChannelCount: [channels] });
+		this.#node.connect(into);
+		this.#node.port.onmessage = ({ data: { end, taken, starved, waits } }) => {
+			// What was given since is still on its way.
+			this.end = end + (this.#given - taken) / context.sampleRate;
+			[this.starved, this.waits] = [starved, waits];
+		};
+	}
+
+	push(piece, margin) {
+		const length = piece[0].length;
+		this.#given += length;
+		this.end = Math.max(this.end, context.currentTime) + length / context.sampleRate;
+		this.#node.port.postMessage({ piece, margin: margin * context.sampleRate }, piece.map(({ buffer }) => buffer));
+	}
+
+	close() {
+		this.#node.port.postMessage(null);
+	}
+}

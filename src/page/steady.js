@@ -1,0 +1,110 @@
+// Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps.
+//
+// Its sound is never led through Web Audio: iOS gives silence for a live stream there.
+
+// A player that stands still for so long is started anew.
+const STUCK_MS = 8000;
+const PAUSE_MS = { first: 500, most: 8000 };
+// So many seconds more behind than it was at first, and it plays faster; ten times as many, and it starts anew.
+const LATE = 0.5;
+
+export class Steady {
+	dropouts = 0;
+	lastDropout = 0;
+	#audio = new Audio();
+	#tell;
+	#name;
+	#wanted = false;
+	#back = 0;
+	#timer = 0;
+	#pause = 0;
+	#asked = 0;
+	#began = 0;
+	#usual = Infinity;
+	#moved = { at: 0, to: 0 };
+
+	constructor(tell) {
+		this.#tell = tell;
+		const on = (name, act) => this.#audio.addEventListener(name, () => this.#wanted && act());
+		on('playing', () => {
+			this.#began ||= performance.now();
+			this.#pause = 0;
+			tell('playing', { back: this.#back });
+		});
+		on('waiting', () => {
+			if (!this.#began) return;
+			this.dropouts++;
+			this.lastDropout = performance.now();
+			tell('connecting');
+		});
+		on('error', () => this.#later('lost'));
+		on('ended', () => this.#later('ended'));
+		// By the system: a call, another player, headphones that were pulled out.
+		on('pause', () => this.#audio.ended || this.#audio.error || this.stop());
+		setInterval(() => this.#look(), 1000);
+	}
+
+	// Plays an input, from `back` seconds ago. Within a click.
+	start(name, back = 0) {
+		[this.#name, this.#back, this.#wanted, this.#pause] = [name, back, true, 0];
+		this.#load();
+	}
+
+	// Stops; `again` to start at once.
+	stop(again = false) {
+		if (!this.#wanted) return;
+		this.#wanted = false;
+		clearTimeout(this.#timer);
+		this.#audio.pause();
+		// Without this it would go on to fetch.
+		this.#audio.removeAttribute('src');
+		this.#audio.load();
+		if (!again) this.#tell('stopped');
+	}
+
+	nudge() {
+		if (this.#wanted && (this.#timer || performance.now() - this.#moved.at > 3000)) this.#load();
+	}
+
+	get figures() {
+		const { buffered, currentTime } = this.#audio;
+		if (!this.#began || buffered.length === 0) return null;
+		// What it has beyond what it plays is what it is behind, unless it was given more than it takes at once.
+		const ahead = buffered.end(buffered.length - 1) - currentTime;
+		const past = this.#back + (performance.now() - this.#asked) / 1000 - currentTime;
+		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'steady' };
+	}
+
+	#load() {
+		clearTimeout(this.#timer);
+		const [audio, now] = [this.#audio, performance.now()];
+		[this.#timer, this.#began, this.#usual, this.#asked, this.#moved] = [0, 0, Infinity, now, { at: now, to: 0 }];
+		audio.playbackRate = 1;
+		audio.src = `${this.#name}.wav${this.#back > 0 ? `?back=${this.#back}` : ''}`;
+		this.#tell('connecting');
+		// All other errors have events.
+		audio.play().catch(({ name }) => name === 'NotAllowedError' && this.stop());
+	}
+
+	#later(cause) {
+		this.#back = 0;
+		const soon = cause === 'ended' && this.#began;
+		this.#pause = soon ? 50 : Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
+		this.#tell('waiting', { cause });
+		this.#timer = setTimeout(() => this.#load(), this.#pause * (0.75 + Math.random() / 2));
+	}
+
+	#look() {
+		if (!this.#wanted || this.#timer) return;
+		const [audio, now, { figures }] = [this.#audio, performance.now(), this];
+		if (audio.currentTime !== this.#moved.to) this.#moved = { at: now, to: audio.currentTime };
+		else if (now - this.#moved.at > STUCK_MS) this.#later('lost');
+		if (!figures || this.#back > 0) return;
+		const delay = figures.delay / 1000;
+		// What it wants in its buffer shows in its first seconds.
+		if (now - this.#began < 5000) this.#usual = Math.min(this.#usual, Math.max(delay, 0.5));
+		else if (delay > this.#usual + 10 * LATE) this.#load();
+		else if (delay > this.#usual + LATE) audio.playbackRate = 1.1;
+		else if (delay < this.#usual + LATE / 4) audio.playbackRate = 1;
+	}
+}

@@ -1,0 +1,395 @@
+//! The page and what it lives on: its files, the events with the levels, and files of what was heard already.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::daemon::Daemon;
+use support::http::{self, Response};
+use support::synth::SynthRamp;
+use support::wait_for;
+
+const RATE: u64 = 44_100;
+const FRAME_BYTES: usize = 4;
+const HEADER_BYTES: usize = 44;
+
+// The page's files.
+
+#[test]
+fn the_page_brings_all_that_it_needs_and_is_kept_from_the_rest() {
+    let daemon = Daemon::synth("synth:tone");
+    let mut files = vec!["/".to_owned()];
+    let mut seen = 0;
+    while seen < files.len() {
+        let name = files[seen].clone();
+        seen += 1;
+        let file = daemon.get(&name);
+        assert_eq!(file.status, 200, "{name}");
+        let kind = match name.rsplit('.').next() {
+            Some("js") => "text/javascript; charset=utf-8",
+            Some("css") => "text/css; charset=utf-8",
+            _ => "text/html; charset=utf-8",
+        };
+        assert_eq!(file.header("content-type"), Some(kind), "{name}");
+        assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(file.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(file.header("cache-control"), Some("no-cache"));
+        let policy = file.header("content-security-policy").expect("a policy").to_owned();
+        for rule in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(rule), "{policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        let text = file.text();
+        for (before, after) in [("\"@page/", '"'), ("from './", '\''), ("new URL('", '\'')] {
+            for part in text.split(before).skip(1) {
+                let file = format!("/@page/{}", part.split(after).next().expect("a name"));
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+    }
+    assert_eq!(files.len(), 12, "{files:?}");
+    for nothing in
+        ["/@page/", "/@page/index.html", "/@page/../status.json", "/@page/app.js.map", "/@page/levels"]
+    {
+        assert_eq!(daemon.get(nothing).status, 404, "{nothing}");
+    }
+}
+
+#[test]
+fn a_browser_that_has_a_file_is_not_sent_it_again() {
+    let daemon = Daemon::synth("synth:tone");
+    for name in ["/", "/@page/app.js", "/@page/style.css"] {
+        let tag = daemon.get(name).header("etag").expect("a tag").to_owned();
+        for known in [tag.clone(), format!("\"other\", {tag}")] {
+            let again = daemon.get_with(name, &[("If-None-Match", &known)]);
+            assert_eq!((again.status, again.header("etag")), (304, Some(tag.as_str())), "{name}");
+        }
+        assert_eq!(daemon.get_with(name, &[("If-None-Match", "\"other\"")]).status, 200);
+    }
+}
+
+#[test]
+fn no_input_can_take_the_place_of_the_page() {
+    let daemon = Daemon::start(
+        None,
+        "[input.page]\ndevice = \"synth:ramp\"\n[input.levels]\ndevice = \"synth:tone\"\n",
+    );
+    daemon.wait_for_state("levels", "capturing");
+    assert_eq!(daemon.get("/@page/app.js").header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(Events::of(&daemon, "/page/levels").state()["input"], "page");
+    assert_eq!(Events::of(&daemon, "/levels/levels").state()["input"], "levels");
+    // Without a name it is the first one.
+    assert_eq!(Events::of(&daemon, "/levels").state()["input"], "page");
+}
+
+// Levels.
+
+/// The events of `/NAME/levels`.
+struct Events {
+    response: Response,
+    text: String,
+}
+
+impl Events {
+    fn of(daemon: &Daemon, target: &str) -> Events {
+        let response = daemon.get(target);
+        assert_eq!(response.status, 200, "{target}");
+        assert_eq!(response.header("content-type"), Some("text/event-stream"));
+        assert_eq!(response.header("cache-control"), Some("no-store, no-transform"));
+        Events { response, text: String::new() }
+    }
+
+    /// The next event: its name, empty for levels, and its data.
+    fn next(&mut self) -> (String, Value) {
+        loop {
+            while !self.text.contains("\n\n") {
+                let chunk = self.response.body.chunk().expect("it goes on");
+                assert!(!chunk.is_empty(), "it ended");
+                self.text += std::str::from_utf8(&chunk).expect("UTF-8");
+            }
+            let (event, rest) = self.text.split_once("\n\n").expect("an event");
+            let field =
+                |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let (name, data) = (field("event: ").to_owned(), field("data: ").to_owned());
+            self.text = rest.to_owned();
+            if !data.is_empty() {
+                return (name, serde_json::from_str(&data).expect("JSON"));
+            }
+        }
+    }
+
+    /// The next of that name.
+    fn named(&mut self, wanted: &str) -> Value {
+        loop {
+            let (name, data) = self.next();
+            if name == wanted {
+                return data;
+            }
+        }
+    }
+
+    fn state(&mut self) -> Value {
+        self.named("state")
+    }
+}
+
+#[test]
+fn pages_are_told_who_speaks_how_it_is_and_twenty_times_a_second_how_loud() {
+    let daemon = Daemon::synth("synth:tone");
+    daemon.wait_for_state("live", "capturing");
+    let mut events = Events::of(&daemon, "/live/levels");
+    let (name, hello) = events.next();
+    assert_eq!((name.as_str(), &hello["version"]), ("hello", &Value::from(env!("CARGO_PKG_VERSION"))));
+    // It listens on the loopback, where nobody else gets.
+    assert_eq!(hello.get("address"), None);
+    let state = events.state();
+    assert_eq!((&state["input"], &state["phase"]), (&"live".into(), &"capturing".into()));
+    assert_eq!(state["inputs"], serde_json::json!(["live"]));
+    assert_eq!(state["format"]["rate"], RATE);
+    assert_eq!(state["history_seconds"], 30.0);
+
+    let first = events.named("");
+    let began = Instant::now();
+    let mut last = first.clone();
+    for _ in 0..40 {
+        let levels = events.named("");
+        assert!(levels["frame"].as_u64() >= last["frame"].as_u64());
+        let channels = levels["levels"].as_array().expect("channels");
+        assert_eq!(channels.len(), 2);
+        for channel in channels {
+            // The tone is a sine at -18 dBFS.
+            let (peak, rms) = (channel[0].as_f64().expect("dB"), channel[1].as_f64().expect("dB"));
+            assert!((peak + 18.06).abs() < 0.2 && (rms + 21.07).abs() < 0.5, "{levels}");
+            assert_eq!(channel[2], 0);
+        }
+        last = levels;
+    }
+    let took = began.elapsed().as_secs_f64();
+    assert!((1.7..3.0).contains(&took), "40 events took {took} s");
+    // Frame and time belong together.
+    let of = |event: &Value, key: &str| event[key].as_f64().expect("a number");
+    let rate = (of(&last, "frame") - of(&first, "frame")) / (of(&last, "time") - of(&first, "time"));
+    assert!((rate - 44.1).abs() < 0.5, "{rate} frames in a ms");
+    assert!(of(&last, "now") >= of(&last, "time"));
+}
+
+#[test]
+fn pages_hear_of_every_change_and_the_status_has_levels_too() {
+    let daemon = Daemon::start(None, "[input.live]\ndevice = \"synth:ramp\"\n");
+    daemon.wait_for_state("live", "capturing");
+    let mut events = Events::of(&daemon, "/live/levels");
+    let before = events.state();
+    assert_eq!(before["listeners"], 0);
+    let listener = daemon.get("/live.wav");
+    assert_eq!(events.state()["listeners"], 1);
+    drop(listener);
+    assert_eq!(events.state()["listeners"], 0);
+
+    // The ramp touches both ends of the scale at each turn.
+    daemon.wait_for_edge(2 * 65_536);
+    let levels = daemon.input("live")["levels"].clone();
+    assert_eq!(levels.as_array().map(Vec::len), Some(2), "{levels}");
+    assert!(levels[0]["clipped"].as_u64() >= Some(3), "{levels}");
+    assert!(levels[0]["peak_dbfs"].as_f64().is_some_and(|peak| (-60.0..=0.0).contains(&peak)), "{levels}");
+
+    // Another format is another stream; another input's end is the end of its events.
+    daemon.reload("[input.live]\ndevice = \"synth:tone\"\nchannels = 1\nrate = 48000\n");
+    let state = loop {
+        let state = events.state();
+        if state["format"]["rate"] == 48_000 {
+            break state;
+        }
+    };
+    assert_ne!(state["stream"], before["stream"]);
+    wait_for("levels of one channel", || {
+        (events.named("")["levels"].as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    daemon.reload("[input.other]\ndevice = \"synth:tone\"\n");
+    wait_for("the events to end", || {
+        let mut rest = [0; 4096];
+        matches!(events.response.body.read(&mut rest), Ok(0) | Err(_)).then_some(())
+    });
+    assert_eq!(daemon.get("/live/levels").status, 404);
+}
+
+#[test]
+fn many_pages_cost_one_thread_that_sends_and_one_that_sleeps_each() {
+    let daemon = Daemon::synth("synth:tone");
+    daemon.wait_for_state("live", "capturing");
+    let mut pages: Vec<Events> = (0..40).map(|_| Events::of(&daemon, "/live/levels")).collect();
+    for page in &mut pages {
+        page.named("");
+    }
+    // One that reads nothing is given up, and takes nothing from the others.
+    let mut deaf = http::connect_narrow(daemon.address(), 4096);
+    deaf.write_all(b"GET /live/levels HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let woken = || -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs");
+        tasks
+            .filter_map(|task| {
+                let task = task.ok()?.path();
+                let name = std::fs::read_to_string(task.join("comm")).ok()?;
+                let status = std::fs::read_to_string(task.join("status")).ok()?;
+                let switches =
+                    status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+                name.starts_with("listener").then(|| switches.trim().parse::<u64>().ok())?
+            })
+            .sum()
+    };
+    let before = woken();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        for page in &mut pages {
+            page.named("");
+        }
+    }
+    assert!(woken() - before < 40, "{} wake-ups of 40 threads that should sleep", woken() - before);
+}
+
+#[test]
+fn pages_are_counted_and_end_with_the_program() {
+    let mut daemon = Daemon::start(None, "[listeners]\nmax = 2\n[input.live]\ndevice = \"synth:tone\"\n");
+    daemon.wait_for_state("live", "capturing");
+    let mut first = Events::of(&daemon, "/live/levels");
+    let second = Events::of(&daemon, "/live/levels");
+    let refused = daemon.get("/live/levels");
+    assert_eq!((refused.status, refused.text().as_str()), (503, "2 pages are open, no more can be.\n"));
+    drop(second);
+    wait_for("the other's place", || (daemon.get("/live/levels").status == 200).then_some(()));
+    first.named("");
+    daemon.signal("TERM");
+    let mut rest = Vec::new();
+    first.response.body.read_to_end(&mut rest).expect("its last chunk");
+    assert!(first.response.body.is_complete());
+    assert!(daemon.wait().0.success());
+}
+
+#[test]
+fn events_are_for_get_and_head_and_for_old_clients_too() {
+    let daemon = Daemon::synth("synth:tone");
+    daemon.wait_for_state("live", "capturing");
+    let head = http::request(daemon.address(), "HEAD", "/live/levels", "1.1", &[]);
+    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(http::request(daemon.address(), "POST", "/live/levels", "1.1", &[]).status, 405);
+    assert_eq!(daemon.get("/nothing/levels").status, 404);
+    let mut bare: TcpStream = http::connect(daemon.address());
+    bare.write_all(b"GET /live/levels HTTP/1.0\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    BufReader::new(&mut bare).lines().map(|line| line.expect("a line")).find(|line| {
+        text += line;
+        text += "\n";
+        line.starts_with("data: {\"frame\"")
+    });
+    assert!(
+        !text.contains("Transfer-Encoding") && text.contains("\n\nretry: 1000\nevent: hello\ndata: "),
+        "{text}"
+    );
+}
+
+// What was heard already.
+
+#[test]
+fn the_last_seconds_are_a_file_that_stays_the_same() {
+    let daemon = Daemon::ramp("");
+    daemon.wait_for_edge(RATE * 3);
+    let lead = daemon.get("/live.wav?last=2&utc=60");
+    assert_eq!(lead.status, 307);
+    let target = format!("/{}", lead.header("location").expect("a place"));
+    let mut file = daemon.get(&target);
+    assert_eq!(file.status, 200);
+    assert_eq!(file.header("content-length"), Some("352844"));
+    assert_eq!(file.header("accept-ranges"), Some("bytes"));
+    let disposition = file.header("content-disposition").expect("a name").to_owned();
+    assert!(disposition.starts_with("attachment; filename=\"live-20") && disposition.ends_with(".wav\""));
+    let whole = file.bytes(352_844);
+    assert_eq!(whole[40..44], 352_800u32.to_le_bytes());
+    let mut ramp = SynthRamp::new(2, 2);
+    ramp.feed(&whole[HEADER_BYTES..]);
+    assert!(ramp.is_whole());
+    // Its first frame is the one that the address names.
+    let from: u64 =
+        target.split("from=").nth(1).and_then(|rest| rest.split('&').next()?.parse().ok()).expect("a frame");
+    assert_eq!(u16::from_le_bytes([whole[44], whole[45]]), from as u16);
+
+    // In parts, later, and by several at once it is the same.
+    let tag = file.header("etag").expect("a tag").to_owned();
+    for (first, last) in [(0, 99_999), (100_000, 100_000), (100_001, 352_843)] {
+        let range = format!("bytes={first}-{last}");
+        let mut part = daemon.get_with(&target, &[("Range", &range), ("If-Range", &tag)]);
+        assert_eq!(part.status, 206);
+        assert_eq!(part.header("content-range"), Some(format!("bytes {first}-{last}/352844").as_str()));
+        assert_eq!(part.bytes(last - first + 1), whole[first..=last], "{range}");
+    }
+    let end = daemon.get_with(&target, &[("Range", "bytes=-4")]).bytes(4);
+    assert_eq!(end, whole[352_840..]);
+    let beyond = daemon.get_with(&target, &[("Range", "bytes=352844-")]);
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */352844")));
+    let head = http::request(daemon.address(), "HEAD", &target, "1.1", &[]);
+    assert_eq!((head.status, head.header("content-length")), (200, Some("352844")));
+}
+
+#[test]
+fn what_the_history_has_lost_is_gone_and_not_something_else() {
+    let daemon = Daemon::ramp_with("[listeners]\nmax_lag_ms = 100\n", "synth:ramp", "history_seconds = 1");
+    daemon.wait_for_edge(RATE * 2);
+    let lead = daemon.get("/live.wav?last=1");
+    let target = format!("/{}", lead.header("location").expect("a place"));
+    assert_eq!(daemon.get(&target).status, 200);
+    let gone = wait_for("it to be gone", || Some(daemon.get(&target)).filter(|answer| answer.status != 200));
+    assert_eq!((gone.status, gone.text().as_str()), (410, "This is not kept any more.\n"));
+    assert_eq!(daemon.get_with(&target, &[("Range", "bytes=0-9")]).status, 410);
+    let stream: u64 =
+        target.split("stream=").nth(1).and_then(|r| r.split('&').next()?.parse().ok()).expect("an ID");
+    let frames = |stream: u64, from: u64, to: u64| {
+        daemon.get(&format!("/live.wav?stream={stream}&from={from}&to={to}"))
+    };
+    let edge = daemon.edge();
+    assert_eq!(frames(stream + 1, edge - 100, edge).status, 410, "another run's frames");
+    assert_eq!(frames(stream, edge, edge + RATE * 100).status, 404, "still to be heard");
+    assert_eq!(frames(stream, edge, edge).status, 400);
+    assert_eq!(daemon.get("/live.wav?last=2").text(), "last=2 is too far: the last 1 s are kept.\n");
+}
+
+#[test]
+fn a_download_that_the_history_overtakes_is_cut_and_has_no_hole() {
+    let daemon =
+        Daemon::ramp_with("[listeners]\nmax_lag_ms = 100\n", "synth:ramp?speed=20", "history_seconds = 20");
+    daemon.wait_for_edge(RATE * 21);
+    let lead = daemon.get("/live.wav?last=20");
+    let target = format!("/{}", lead.header("location").expect("a place"));
+    let mut slow = http::connect_narrow(daemon.address(), 4096);
+    let request = http::request_text(daemon.address(), "GET", &target, "1.1", &[]);
+    slow.write_all(request.as_bytes()).expect("sent");
+    std::thread::sleep(Duration::from_secs(2));
+    let mut response = Response::read(slow, false);
+    let length: u64 = response.header("content-length").and_then(|text| text.parse().ok()).expect("a length");
+    let mut bytes = Vec::new();
+    let _ = response.body.read_to_end(&mut bytes);
+    assert!((bytes.len() as u64) < length, "all {length} bytes, although most were gone");
+    let mut ramp = SynthRamp::new(2, 2);
+    ramp.feed(&bytes[HEADER_BYTES..HEADER_BYTES + (bytes.len() - HEADER_BYTES) / FRAME_BYTES * FRAME_BYTES]);
+    assert!(ramp.is_whole());
+}
+
+#[test]
+fn a_low_latency_stream_says_which_frame_it_begins_with() {
+    let daemon = Daemon::ramp("");
+    daemon.wait_for_edge(RATE * 2);
+    let mut events = Events::of(&daemon, "/live/levels");
+    let stream = events.state()["stream"].as_u64().expect("an ID");
+    for query in ["latency=low", "latency=low&back=1"] {
+        let mut live = daemon.get(&format!("/live.wav?{query}"));
+        let told = live.header("wavecast-frame").expect("it says so").to_owned();
+        let (id, frame) = told.split_once('/').expect("two numbers");
+        assert_eq!(id.parse(), Ok(stream));
+        live.bytes(HEADER_BYTES);
+        let first = live.bytes(2);
+        assert_eq!(u16::from_le_bytes([first[0], first[1]]), frame.parse::<u64>().expect("a frame") as u16);
+    }
+    assert_eq!(daemon.get("/live.wav").header("wavecast-frame"), None);
+}
