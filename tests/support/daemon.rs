@@ -29,15 +29,24 @@ impl Daemon {
         let env: Vec<_> = cards.map(Cards::env).into_iter().collect();
         let env: Vec<_> = env.iter().map(|(key, value)| (*key, value.as_os_str())).collect();
         let mut daemon = Daemon::launch(config, &[], &env, Stdio::piped());
-        let line = daemon.wait_for_log("open http://");
-        let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
-        daemon.server = Server::at(host.parse().expect("an address"));
+        daemon.find_address();
         daemon
     }
 
     /// Starts the daemon with more arguments and another environment, and does not wait for anything; it may
     /// not even get to listen. Its log is there if `stderr` is [`Stdio::piped`].
     pub(crate) fn launch(config: &str, arguments: &[&str], env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {
+        Daemon::launch_through(&[], config, arguments, env, stderr)
+    }
+
+    /// The same, started by another program (with its arguments) that becomes the daemon.
+    fn launch_through(
+        through: &[&str],
+        config: &str,
+        arguments: &[&str],
+        env: &[(&str, &OsStr)],
+        stderr: Stdio,
+    ) -> Daemon {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -45,8 +54,10 @@ impl Daemon {
         fs::create_dir_all(&folder).expect("a folder for the configuration");
         let file = folder.join("wavecast.toml");
         fs::write(&file, with_listen(config)).expect("the configuration is written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wavecast"));
-        command.arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
+        let program = env!("CARGO_BIN_EXE_wavecast");
+        let mut words = through.iter().copied().chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words).arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         command.args(arguments).envs(env.iter().copied());
         let mut child = command.stderr(stderr).stdin(Stdio::null()).spawn().expect("the daemon starts");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -80,6 +91,23 @@ impl Daemon {
         );
         daemon.wait_for_state("live", "capturing");
         daemon
+    }
+
+    /// The same on the ramp, started by another program that lessens what it may have.
+    pub(crate) fn ramp_through(through: &[&str], tables: &str, options: &str) -> Daemon {
+        let config =
+            format!("{tables}\n[input.live]\ndevice = \"synth:ramp\"\nbuffer_ms = 10000\n{options}\n");
+        let mut daemon = Daemon::launch_through(through, &config, &[], &[], Stdio::piped());
+        daemon.find_address();
+        daemon.wait_for_state("live", "capturing");
+        daemon
+    }
+
+    /// Waits until it listens, and learns where.
+    fn find_address(&mut self) {
+        let line = self.wait_for_log("open http://");
+        let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        self.server = Server::at(host.parse().expect("an address"));
     }
 
     /// Its configuration file.
