@@ -33,6 +33,23 @@ struct Figure {
     power: AtomicU32,
 }
 
+/// What a channel's samples in a block add up to.
+#[derive(Default)]
+struct Sum {
+    peak: u32,
+    power: u64,
+}
+
+impl Sum {
+    #[inline(always)]
+    fn add(&mut self, sample: i32, low: u32) {
+        let magnitude = sample.unsigned_abs();
+        self.peak = self.peak.max(magnitude);
+        let part = u64::from(magnitude >> low);
+        self.power += part * part;
+    }
+}
+
 /// How loud a channel was for a while.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Level {
@@ -130,55 +147,48 @@ impl Levels {
 
     fn measure<const N: usize>(&self, block: &[u8], full: i32, read: impl Fn([u8; N]) -> i32 + Copy) {
         let channels = self.clipped.len();
-        if block.len() < N * channels {
+        let frames = block.len() / N / channels;
+        if frames == 0 {
             return;
         }
-        // Two at a time: nearly all sound is stereo.
-        for channel in (0..channels - channels % 2).step_by(2) {
-            self.measure_some::<N, 2>(block, channel, full, read);
-        }
-        if channels % 2 == 1 {
-            self.measure_some::<N, 1>(block, channels - 1, full, read);
+        let sample = |bytes: &[u8]| {
+            let mut sample = [0; N];
+            sample.copy_from_slice(bytes);
+            read(sample)
+        };
+        let bits = 32 - full.leading_zeros();
+        // Squares of 24 bits, so that the sum of a block of any length fits.
+        let low = bits.saturating_sub(23);
+        let unit = 2f64.powi((bits - low) as i32);
+        let note = |channel: usize, sum: Sum| {
+            if sum.peak >= full.unsigned_abs() {
+                let own = block.chunks_exact(N).skip(channel).step_by(channels);
+                let clipped = own.filter(|bytes| sample(bytes).unsigned_abs() >= full.unsigned_abs()).count();
+                self.clipped[channel].fetch_add(clipped as u64, Ordering::Relaxed);
+            }
+            let power = sum.power as f64 / frames as f64 / (unit * unit);
+            self.set(channel, sum.peak << (31 - bits), power as f32);
+        };
+        if channels == 2 {
+            // Nearly all sound is stereo: one pass, with all that it adds up in registers.
+            let (mut left, mut right) = (Sum::default(), Sum::default());
+            for frame in block.chunks_exact(2 * N) {
+                let (one, other) = frame.split_at(N);
+                left.add(sample(one), low);
+                right.add(sample(other), low);
+            }
+            note(0, left);
+            note(1, right);
+        } else {
+            for channel in 0..channels {
+                let mut sum = Sum::default();
+                for bytes in block.chunks_exact(N).skip(channel).step_by(channels) {
+                    sum.add(sample(bytes), low);
+                }
+                note(channel, sum);
+            }
         }
         self.blocks.fetch_add(1, Ordering::Release);
-    }
-
-    /// Measures `C` neighbouring channels.
-    fn measure_some<const N: usize, const C: usize>(
-        &self,
-        block: &[u8],
-        first: usize,
-        full: i32,
-        read: impl Fn([u8; N]) -> i32,
-    ) {
-        let frames = || block.chunks_exact(N * self.clipped.len()).map(|frame| &frame[first * N..][..N * C]);
-        let sample = |frame: &[u8], channel: usize| {
-            let mut bytes = [0; N];
-            bytes.copy_from_slice(&frame[channel * N..][..N]);
-            read(bytes)
-        };
-        // Squares of 24 bits, so that the sum of a block of any length fits.
-        let bits = 32 - full.leading_zeros();
-        let low = bits.saturating_sub(23);
-        let (mut peaks, mut sums) = ([0u32; C], [0u64; C]);
-        for frame in frames() {
-            for channel in 0..C {
-                let magnitude = sample(frame, channel).unsigned_abs();
-                peaks[channel] = peaks[channel].max(magnitude);
-                let part = u64::from(magnitude >> low);
-                sums[channel] += part * part;
-            }
-        }
-        let unit = 2f64.powi((bits - low) as i32);
-        for channel in 0..C {
-            let full = full.unsigned_abs();
-            if peaks[channel] >= full {
-                let clipped = frames().filter(|frame| sample(frame, channel).unsigned_abs() >= full).count();
-                self.clipped[first + channel].fetch_add(clipped as u64, Ordering::Relaxed);
-            }
-            let power = sums[channel] as f64 / frames().len() as f64 / (unit * unit);
-            self.set(first + channel, peaks[channel] << (31 - bits), power as f32);
-        }
     }
 
     /// Sets the figures of the block that is measured now.
