@@ -291,6 +291,14 @@ impl Emulation {
         if !folder.join("register").exists() {
             run("mount", &["-t", "binfmt_misc", "binfmt_misc", text(folder)]);
         }
+        // Those of tests that were killed.
+        for entry in fs::read_dir(folder).expect("it is mounted").flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let owner = name.strip_prefix("wavecast-").and_then(|rest| rest.rsplit('-').next());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::write(entry.path(), "-1");
+            }
+        }
         // ":qemu-aarch64:M::magic:mask:interpreter:F", where F has the kernel keep the interpreter open, so that it
         // is found in any root.
         let line = fs::read_to_string(format!("/usr/lib/binfmt.d/qemu-{machine}.conf"))
