@@ -104,12 +104,12 @@ impl Machine {
         furnish(&root, plugin);
         let cgroup = own_cgroup().join(&name);
         fs::create_dir(&cgroup).expect("root may make a cgroup");
-        // When this test is killed, so is the machine.
+        // When this test is killed, the machine is switched off.
         let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", text(&cgroup));
         let nspawn = Command::new("setpriv")
             .args([
                 "--pdeathsig",
-                "KILL",
+                "TERM",
                 "sh",
                 "-euc",
                 &enter,
