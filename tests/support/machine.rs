@@ -104,12 +104,12 @@ impl Machine {
         furnish(&root, plugin);
         let cgroup = own_cgroup().join(&name);
         fs::create_dir(&cgroup).expect("root may make a cgroup");
-        // When this test is killed, so is the machine.
+        // When this test is killed, the machine is switched off.
         let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", text(&cgroup));
         let nspawn = Command::new("setpriv")
             .args([
                 "--pdeathsig",
-                "KILL",
+                "TERM",
                 "sh",
                 "-euc",
                 &enter,
@@ -290,6 +290,14 @@ impl Emulation {
         let folder = Path::new("/proc/sys/fs/binfmt_misc");
         if !folder.join("register").exists() {
             run("mount", &["-t", "binfmt_misc", "binfmt_misc", text(folder)]);
+        }
+        // Those of tests that were killed.
+        for entry in fs::read_dir(folder).expect("it is mounted").flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let owner = name.strip_prefix("wavecast-").and_then(|rest| rest.rsplit('-').next());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::write(entry.path(), "-1");
+            }
         }
         // ":qemu-aarch64:M::magic:mask:interpreter:F", where F has the kernel keep the interpreter open, so that it
         // is found in any root.
