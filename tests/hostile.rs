@@ -29,7 +29,7 @@ const HEADER_BYTES: usize = 44;
 /// Who listens while others attack.
 const HONEST: usize = 20;
 /// What the daemon may take meanwhile.
-const MEMORY_MB: u64 = 96;
+const MEMORY_MB: u64 = 128;
 /// A new listener hears something after so long at the most.
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
 /// What the daemon takes for a dead acceptor until others are let in again.
@@ -106,8 +106,8 @@ impl Siege {
         Siege { daemon, over, honest, watch, threads, descriptors, _alone: alone }
     }
 
-    /// Ends it, and looks at what everybody has to say.
-    fn lift(self, name: &str) {
+    /// Ends it, looks at what everybody has to say, and returns how many threads the daemon had at the most.
+    fn lift(self, name: &str) -> usize {
         thread::sleep(Duration::from_millis(500));
         self.over.store(true, Ordering::Relaxed);
         let seen = self.watch.join().expect("newcomers were served");
@@ -138,6 +138,7 @@ impl Siege {
         assert!(!log.iter().any(|line| line.contains("bug in wavecast")), "{log:?}");
         let warnings = log.iter().filter(|line| line.contains("WARN")).count();
         assert!(warnings < 12, "one line for a burst: {log:?}");
+        seen.threads
     }
 }
 
@@ -397,7 +398,9 @@ fn slowhttptest_in_all_its_modes() {
         let text = String::from_utf8_lossy(&output.stdout);
         let said: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let last = said.iter().rev().find(|line| line.contains("status")).copied().unwrap_or_default();
-        siege.lift(&format!("slowhttptest {mode} ({name}), 1000 connections [{last}]"));
+        let threads = siege.lift(&format!("slowhttptest {mode} ({name}), 1000 connections [{last}]"));
+        // One for each of them would be a thousand.
+        assert!(threads < 600, "{mode}: {threads} threads");
     }
 }
 
