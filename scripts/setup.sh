@@ -18,8 +18,9 @@ need_packages() {
     done
     [ ${#missing[@]} = 0 ] && return
     say "Installing ${missing[*]}"
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    # One at a time: scripts may do this side by side.
+    as_root flock /var/cache/apt apt-get update -qq
+    as_root flock /var/cache/apt env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 at_least() { # at_least VERSION WANTED
@@ -32,7 +33,7 @@ need_rust() {
     local version
     version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || version=
     if [ -z "$version" ] || ! at_least "$version" "$rust_needed" || ! command -v cargo >/dev/null; then
-        as_root apt-get update -qq
+        as_root flock /var/cache/apt apt-get update -qq
         version=$(apt-cache policy rustc | sed -n 's/ *Candidate: //p')
         if at_least "${version:-0}" "$rust_needed"; then
             need_packages cargo rustc
@@ -54,4 +55,11 @@ need_rust() {
 need_build() {
     need_packages ca-certificates gcc libc6-dev libasound2-dev pkgconf
     need_rust "$@"
+}
+
+# The mirror of Debian that this machine's apt uses. Nothing where it uses none (Ubuntu): mmdebstrap knows one then.
+debian_mirror() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI)' \
+        "Created-By: Packages" "Origin: Debian" "Label: Debian" "Component: main" | sed -n 1p
 }

@@ -23,6 +23,7 @@ use crate::addresses;
 use crate::audio::capture::{Capture, Event, Feed, What};
 use crate::audio::input::{LiveInput, Phase};
 use crate::config::{self, Config, ListenAddr, Network};
+use crate::few::sort_few;
 use crate::http::access::Access;
 use crate::http::guard::Guard;
 use crate::http::server::{self, Server};
@@ -407,7 +408,7 @@ impl Daemon {
                 burst: None,
             });
         }
-        running.sort_by_key(|input| wanted.iter().position(|config| config.name == input.config.name));
+        sort_few(&mut running, |input| wanted.iter().position(|config| config.name == input.config.name));
         self.hub.set_inputs(running.iter().map(|input| Arc::clone(&input.live)).collect());
         self.inputs = running;
     }

@@ -40,6 +40,7 @@ pub mod audio;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+mod few;
 pub mod http;
 pub mod hub;
 pub mod logging;

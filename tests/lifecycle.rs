@@ -101,7 +101,7 @@ fn a_signal_ends_it_within_two_seconds_and_every_listener_with_its_last_byte() {
         let old = thread::spawn(move || read_to_the_end(&mut old));
         // And one of each kind that could hold it up.
         let mut stalled = http::connect_narrow(daemon.address(), 2048);
-        stalled.write_all(b"GET /live.wav HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        stalled.write_all(b"GET /live.wav HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         let mut recording = listen(daemon.address(), "/live.wav?for=3600");
         let idle = http::request(daemon.address(), "GET", "/healthz", "1.1", &[]);
         let mut half = http::connect(daemon.address());

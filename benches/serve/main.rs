@@ -318,7 +318,8 @@ fn daemon(interval_ms: Option<u32>) -> Daemon {
     let daemon = Daemon::start(
         None,
         &format!(
-            "[listeners]\nmax = 100000\ninterval_ms = {interval}\n\
+            "[limits]\nconnections = 100000\nconnections_per_address = 100000\nlisteners_per_address = 100000\n\
+             [listeners]\nmax = 100000\ninterval_ms = {interval}\n\
              [input.live]\ndevice = \"synth:ramp\"\nperiod_ms = {}\nhistory_seconds = {}\n\
              rate = {}\nchannels = {}\nformat = \"{}\"\n",
             FORMAT.duration_of(PERIOD as u64).as_millis(),

@@ -14,6 +14,7 @@ use super::{
     RATES, WhenBehind, clash, listen_problem, parse_host, parse_net,
 };
 use crate::audio::format::SampleFormat;
+use crate::few::sort_few;
 use crate::logging;
 
 const MAX_NAME: usize = 32;
@@ -172,7 +173,7 @@ impl Reader {
         };
 
         let mut tables: Vec<_> = tables.iter().collect();
-        tables.sort_by_key(|(name, _)| name.span().start);
+        sort_few(&mut tables, |(name, _)| name.span().start);
         let mut read: Vec<ReadInput> = Vec::new();
         for (name, value) in tables {
             let (at, name) = (name.span().start, name.get_ref().as_ref());

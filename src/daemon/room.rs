@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use log::warn;
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::config::{Limits, Listeners};
 
@@ -22,10 +23,15 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// What there is, with that many descriptors. Threads are limited by the control group (`TasksMax=`).
+    /// What there is, with that many descriptors. Threads are limited by the control group (`TasksMax=`), and for
+    /// all processes of a user together but root's.
     pub(super) fn with(descriptors: u64) -> Room {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        Room { descriptors, threads: tasks_max(Path::new("/sys/fs/cgroup"), &groups) }
+        let of_user = match geteuid().is_root() {
+            true => u64::MAX,
+            false => getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX),
+        };
+        Room { descriptors, threads: of_user.min(tasks_max(Path::new("/sys/fs/cgroup"), &groups)) }
     }
 
     /// The limits as far as there is room for them; says so where there is not.

@@ -4,17 +4,16 @@
 //! (no descriptors left, a connection that was reset at the wrong moment) and with the first panic inside (no
 //! thread to be had). Nobody is told of a panic. But the listening socket that it was given is closed by that,
 //! and whether a descriptor is still open can be asked. So it is given a duplicate each time, and started anew on
-//! another one when it is dead. What the dead one had accepted goes on: those threads live, and what they
-//! receive is taken from it for as long as there may be something.
+//! another one when it is dead. What the dead one had accepted goes on: those threads live, and their requests are
+//! taken for as long as there may be any.
 
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use tiny_http::Request;
@@ -24,92 +23,138 @@ use crate::{os, panics};
 /// Where requests go.
 pub(super) type Take = Arc<dyn Fn(Request) + Send + Sync>;
 
-/// So long does a connection wait for its next request at the most (`idle_seconds` is at most an hour, but a
-/// connection that idles so long through the death of its acceptor is closed anyway, as idle).
-const LAST_REQUEST: Duration = Duration::from_secs(60);
+/// What a dead acceptor had accepted may ask for so long; who idles for longer is disconnected anyway, unless the
+/// configuration is generous.
+const LAST_REQUEST: Duration = Duration::from_secs(120);
+/// As long as there are dead ones, requests are looked for this often.
+const ROUND: Duration = Duration::from_millis(20);
 
 /// tiny_http on one listening socket.
-pub(super) struct Acceptor {
-    http: Arc<tiny_http::Server>,
-    /// The descriptor that it listens with, and which socket that is.
-    number: RawFd,
-    cookie: u64,
-    receiver: JoinHandle<()>,
-    shared: Arc<Shared>,
+pub(super) struct Acceptor(Arc<Servers>);
+
+struct Servers {
+    state: Mutex<State>,
 }
 
-#[derive(Default)]
-struct Shared {
-    retired: AtomicBool,
-    /// What ended it, if it said so.
-    problem: Mutex<Option<String>>,
+struct State {
+    /// The one that accepts, and the descriptor that it listens with.
+    current: Option<(Arc<tiny_http::Server>, RawFd, u64)>,
+    /// Those that do not any more, and since when.
+    dead: Vec<(Arc<tiny_http::Server>, Instant)>,
+    /// What ended the last one, if it said so.
+    problem: Option<String>,
 }
 
 impl Acceptor {
-    /// Starts it on a duplicate of that socket.
+    /// Starts it on a duplicate of that socket, and a thread that takes what it receives.
     ///
     /// # Errors
     ///
     /// When the operating system has no descriptor or no thread for it.
     pub(super) fn start(listener: &TcpListener, take: Take) -> io::Result<Acceptor> {
+        let state = Mutex::new(State { current: None, dead: Vec::new(), problem: None });
+        let acceptor = Acceptor(Arc::new(Servers { state }));
+        acceptor.again(listener)?;
+        let servers = Arc::clone(&acceptor.0);
+        // Without it nothing is taken, and the acceptor ends with its socket.
+        thread::Builder::new().name("http".to_owned()).spawn(move || servers.receive(&take))?;
+        Ok(acceptor)
+    }
+
+    /// Starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As in [`start`](Self::start).
+    pub(super) fn again(&self, listener: &TcpListener) -> io::Result<()> {
         let own = listener.try_clone()?;
         let (number, cookie) = (own.as_raw_fd(), sockopt::socket_cookie(&own)?);
         // It panics where it gets no thread.
         let http = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(own, None)));
         let http = match http {
-            Ok(http) => Arc::new(http.map_err(io::Error::other)?),
+            Ok(http) => http.map_err(io::Error::other)?,
             Err(_) => return Err(io::Error::other(panics::last().unwrap_or_default())),
         };
-        let shared = Arc::new(Shared::default());
-        let (receiving, told) = (Arc::clone(&http), Arc::clone(&shared));
-        let receiver = thread::Builder::new()
-            .name("http".to_owned())
-            .spawn(move || receive(&receiving, &take, &told))
-            .inspect_err(|_| http.unblock())?;
-        Ok(Acceptor { http, number, cookie, receiver, shared })
+        let mut state = self.0.lock();
+        state.retire();
+        state.current = Some((Arc::new(http), number, cookie));
+        Ok(())
     }
 
     /// Whether it accepts, or will.
     pub(super) fn lives(&self) -> bool {
-        let cookie = os::with_descriptor(self.number, |socket| sockopt::socket_cookie(socket));
-        cookie == Ok(self.cookie) && !self.receiver.is_finished()
+        self.0.lock().current.as_ref().is_some_and(|(_, number, cookie)| {
+            os::with_descriptor(*number, |socket| sockopt::socket_cookie(socket)) == Ok(*cookie)
+        })
     }
 
     /// Why it died, as far as is known.
     pub(super) fn problem(&self) -> String {
-        let told = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let told = self.0.lock().problem.take();
         told.or_else(panics::last).unwrap_or_else(|| "it did not say why".to_owned())
     }
 
-    /// Accepts no more, as soon as its socket gives it a reason; takes what still comes from those that it has
-    /// accepted, until there is nothing any more.
-    pub(super) fn retire(self) {
-        self.shared.retired.store(true, Ordering::Relaxed);
-        self.http.unblock();
+    /// Accepts no more, as soon as its socket gives it a reason.
+    pub(super) fn close(&self) {
+        self.0.lock().retire();
     }
 }
 
-/// Takes what comes, as long as something can.
-fn receive(http: &tiny_http::Server, take: &Take, shared: &Shared) {
-    let take = |request| {
-        // One request's trouble is not the others'.
-        let _ = catch_unwind(AssertUnwindSafe(|| take(request)));
-    };
-    while !shared.retired.load(Ordering::Relaxed) {
-        match http.recv() {
-            Ok(request) => take(request),
-            Err(error) if error.to_string() == "thread unblocked" => {}
-            // The acceptor's end; what it has accepted goes on to ask.
-            Err(error) => {
-                *shared.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+impl State {
+    fn retire(&mut self) {
+        if let Some((http, ..)) = self.current.take() {
+            // Whoever waits in recv() looks up.
+            http.unblock();
+            self.dead.push((http, Instant::now()));
+        }
+    }
+}
+
+impl Servers {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what comes, as long as something can.
+    fn receive(&self, take: &Take) {
+        let take = |request| {
+            // One request's trouble is not the others'.
+            let _ = catch_unwind(AssertUnwindSafe(|| take(request)));
+        };
+        loop {
+            let (current, dead) = {
+                let mut state = self.lock();
+                state.dead.retain(|(_, died)| died.elapsed() < LAST_REQUEST);
+                let dead: Vec<_> = state.dead.iter().map(|(http, _)| Arc::clone(http)).collect();
+                (state.current.as_ref().map(|(http, ..)| Arc::clone(http)), dead)
+            };
+            // As long as nothing changes there is one to wait for, and nothing else to look at.
+            match current {
+                Some(http) if dead.is_empty() => match http.recv() {
+                    Ok(request) => take(request),
+                    Err(error) => self.note(&http, &error),
+                },
+                Some(http) => match http.recv_timeout(ROUND) {
+                    Ok(request) => request.into_iter().for_each(take),
+                    Err(error) => self.note(&http, &error),
+                },
+                None if dead.is_empty() => return,
+                None => thread::sleep(ROUND),
+            }
+            for http in dead {
+                while let Ok(Some(request)) = http.try_recv() {
+                    take(request);
+                }
             }
         }
     }
-    loop {
-        match http.recv_timeout(LAST_REQUEST) {
-            Ok(Some(request)) => take(request),
-            Ok(None) => return,
-            Err(_) => {}
+
+    /// Its acceptor has ended; what it has accepted goes on to ask.
+    fn note(&self, http: &Arc<tiny_http::Server>, error: &io::Error) {
+        let mut state = self.lock();
+        let is_current = state.current.as_ref().is_some_and(|(current, ..)| Arc::ptr_eq(current, http));
+        if is_current && error.to_string() != "thread unblocked" {
+            state.problem = Some(error.to_string());
         }
     }
 }

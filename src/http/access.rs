@@ -93,6 +93,20 @@ impl Access {
         }
     }
 
+    /// Asks with these headers, as one behind a proxy.
+    #[cfg(fuzzing)]
+    pub fn fuzz(&self, host: &str, forwarded: &str, authorization: &str) {
+        let asking = Asking {
+            peer: IpAddr::from([127, 0, 0, 1]),
+            local: None,
+            host: Some(host),
+            forwarded: vec![forwarded],
+            authorization: Some(authorization),
+        };
+        let _ = self.check(&asking);
+        let _ = basic(authorization);
+    }
+
     /// The address that the request comes from: the peer's, or what a trusted proxy says.
     fn client(&self, asking: &Asking<'_>) -> IpAddr {
         let mut client = asking.peer.to_canonical();

@@ -37,6 +37,10 @@ const NAP: Duration = Duration::from_secs(1);
 /// And a sleeper whether nobody leads, which should not happen.
 const LONG_NAP: Duration = Duration::from_secs(10);
 
+/// Has a leader of that name panic.
+#[cfg(test)]
+pub(super) static PANICS: AtomicBool = AtomicBool::new(false);
+
 /// The convoys there are: for each ring that somebody listens to one of ordinary listeners and one of
 /// low-latency ones, so that all in a convoy are served equally often.
 #[derive(Default)]
@@ -204,6 +208,10 @@ impl Leader<'_> {
         let mut due = next;
         while self.own.signal.load(Ordering::Acquire) != OFF {
             clock.wait(due, NAP);
+            #[cfg(test)]
+            if self.own.listener.player.starts_with("panics-while-leading") {
+                assert!(!PANICS.load(Ordering::Relaxed), "while leading");
+            }
             let published = clock.next_block();
             if published > due || ring.is_closed() {
                 due = self.round(hub, next..published, &mut parcel);

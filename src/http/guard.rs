@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use tiny_http::Request;
 
 use super::acceptor::{Acceptor, Take};
@@ -59,7 +59,7 @@ use crate::hub::Hub;
 use crate::os;
 
 /// Requests that may wait on one connection behind the one that is being answered.
-const MOST_WAITING: usize = 16;
+const MOST_WAITING: usize = 8;
 /// What tiny_http may have read ahead of what it has made a request of.
 const READ_AHEAD: u64 = 1024;
 /// Between two looks, so that of many who come at once each does not cost one.
@@ -70,9 +70,8 @@ const LEISURE: u32 = 10;
 const PATIENCE: Duration = Duration::from_millis(10);
 /// An acceptor is looked after again this long after somebody came: it may take its time to die.
 const AFTERWARDS: Duration = Duration::from_millis(300);
-/// What began an acceptor again in vain waits so long at first, and so long at the most.
+/// From one attempt to have an acceptor again to the next.
 const RETRY: Duration = Duration::from_millis(50);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// While there are connections, a look is at most so long ago.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Refusals that follow each other within this are one burst, and one or two lines in the log.
@@ -140,8 +139,9 @@ struct Connection {
     unread: Option<Instant>,
     /// Requests that wait behind the one being answered; `None` while none is.
     waiting: Option<VecDeque<Request>>,
-    /// It was ended, and is about to disappear.
+    /// It was ended, and is about to disappear; or is to be ended as soon as its descriptor is known.
     ended: bool,
+    to_end: Option<Why>,
 }
 
 /// A listening socket.
@@ -156,12 +156,13 @@ pub(super) struct Door {
     accepting: Mutex<Accepting>,
 }
 
-/// The acceptor, and the attempts to have one.
+/// The acceptor, and the attempts to have one that lives.
 struct Accepting {
+    /// `None` before the first.
     acceptor: Option<Acceptor>,
     died: Option<Instant>,
+    /// Not before this it is tried again.
     again: Option<Instant>,
-    pause: Duration,
 }
 
 /// Connections are accepted.
@@ -177,14 +178,16 @@ pub(super) enum Asked {
     Now(Request),
     /// It waits behind another one of its connection.
     Later,
-    /// There is no room for it.
-    Refused(Request, String),
+    /// Its connection was ended, with an answer if one was possible.
+    Gone(Request),
 }
 
 /// Why a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Crowded,
+    Full,
+    NoThread,
     Large,
     Slow,
     Idle,
@@ -197,6 +200,8 @@ impl Why {
     fn said(self) -> Option<&'static str> {
         match self {
             Why::Crowded => Some("has too many connections, or all together have; idle ones are closed"),
+            Why::Full => Some("is refused: there are too many connections"),
+            Why::NoThread => Some("is refused: there is no thread to answer"),
             Why::Large => Some("sent a request that is too large, and was disconnected"),
             Why::Slow => Some("did not finish its request in time, and was disconnected"),
             Why::Pipelined => Some("asks faster than it takes answers, and was disconnected"),
@@ -208,6 +213,8 @@ impl Why {
     fn answer(self) -> Option<(&'static str, &'static str)> {
         match self {
             Why::Crowded => Some(("503 Service Unavailable", "Too many connections.")),
+            Why::Full => Some(("503 Service Unavailable", "Too many connections are being answered.")),
+            Why::NoThread => Some(("503 Service Unavailable", "There is no thread to answer this.")),
             Why::Large => Some(("431 Request Header Fields Too Large", "The request is too large.")),
             Why::Slow => Some(("408 Request Timeout", "The request was not finished in time.")),
             Why::Idle | Why::Pipelined | Why::Closed => None,
@@ -280,7 +287,7 @@ impl Guard {
                         take(&door, request);
                     }
                 }),
-                accepting: Mutex::new(Accepting { acceptor: None, died: None, again: None, pause: RETRY }),
+                accepting: Mutex::new(Accepting { acceptor: None, died: None, again: None }),
             }
         });
         epoll::add(&self.epoll, &door.listener, EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
@@ -298,29 +305,23 @@ impl Guard {
         let body = request.body_length().unwrap_or(0) as u64;
         let Table { answered, answered_of, .. } = &*table;
         let of_party = party.and_then(|party| answered_of.get(&party).copied()).unwrap_or(0);
-        let refusal = if *answered >= limits.connections as usize {
-            Some(format!("{answered} connections are being answered, no more can."))
-        } else if of_party >= limits.connections_per_address.of(peer.ip()) {
-            Some(format!("{of_party} connections from {} are being answered, no more can.", shown(peer)))
-        } else {
-            None
-        };
+        let most = limits.connections_per_address.of(peer.ip());
+        let is_full = *answered >= limits.connections as usize || of_party >= most;
         let connection = table.of(key);
         connection.requests += 1;
         connection.body = body;
-        if let Some(waiting) = &mut connection.waiting {
-            // It is never dropped here: that would answer it, which waits for those before it.
+        if let Some(waiting) = connection.waiting.as_mut().filter(|waiting| waiting.len() < MOST_WAITING) {
             waiting.push_back(request);
-            if waiting.len() > MOST_WAITING && !connection.ended {
-                self.end(connection, peer, Why::Pipelined);
-            }
             return Asked::Later;
         }
-        if let Some(why) = refusal {
-            connection.quiet = Instant::now();
-            drop(table);
-            self.say(shown(peer), "is refused: there are too many connections");
-            return Asked::Refused(request, why);
+        if !connection.ended && connection.waiting.is_some() {
+            self.end(connection, peer, Why::Pipelined);
+        } else if !connection.ended && is_full {
+            // Not through tiny_http: that would wait for one who does not read, and everybody with it.
+            self.end(connection, peer, Why::Full);
+        }
+        if connection.ended {
+            return Asked::Gone(request);
         }
         connection.waiting = Some(VecDeque::new());
         table.answered += 1;
@@ -359,11 +360,32 @@ impl Guard {
         left.unwrap_or_default()
     }
 
+    /// Ends a connection whose request nobody can answer.
+    pub(super) fn refuse(&self, door: &Door, peer: SocketAddr) {
+        let left = self.give_up(door, peer);
+        debug_assert!(left.is_empty(), "nobody was there to take a second one");
+        if let Some(connection) = self.lock().connections.get_mut(&(door.id, peer)) {
+            self.end(connection, peer, Why::NoThread);
+        }
+    }
+
     /// A duplicate of that connection's socket.
     pub(super) fn socket(&self, door: &Door, peer: SocketAddr) -> Option<TcpStream> {
-        let number = self.lock().connections.get(&(door.id, peer)).and_then(|connection| connection.number);
-        // It may not have been looked for yet.
+        let number = {
+            let table = self.lock();
+            let connection = table.connections.get(&(door.id, peer));
+            if connection.is_some_and(|connection| connection.ended) {
+                return None;
+            }
+            connection.and_then(|connection| connection.number)
+        };
+        // It may not have been looked for yet, or tiny_http has closed the one of its descriptors that was found.
         number.and_then(|number| sockets::duplicate(number, peer)).or_else(|| sockets::find(peer))
+    }
+
+    /// Whether nobody waits for answers on that connection any more.
+    pub(super) fn has_ended(&self, door: &Door, peer: SocketAddr) -> bool {
+        self.lock().connections.get(&(door.id, peer)).is_some_and(|connection| connection.ended)
     }
 
     /// Whether nothing is being answered there.
@@ -381,10 +403,8 @@ impl Guard {
     fn end(&self, connection: &mut Connection, peer: SocketAddr, why: Why) {
         connection.ended = true;
         let Some(number) = connection.number else {
-            // Not looked for yet.
-            if let Some(socket) = sockets::find(peer) {
-                let _ = socket.shutdown(Shutdown::Both);
-            }
+            // It is looked for in a moment.
+            connection.to_end = Some(why);
             return;
         };
         let mut socket = sockets::duplicate(number, peer);
@@ -394,8 +414,8 @@ impl Guard {
             socket = sockets::duplicate(number, peer);
         }
         if let Some(socket) = socket {
-            // tiny_http has nothing to say before there was a request.
-            if let Some((status, line)) = why.answer().filter(|_| connection.requests == 0) {
+            // tiny_http has nothing to say between one request's answer and the next request.
+            if let Some((status, line)) = why.answer().filter(|_| connection.waiting.is_none()) {
                 let text = format!(
                     "HTTP/1.1 {status}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
                      Content-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{line}\n",
@@ -406,6 +426,7 @@ impl Guard {
                 let _ = rustix::net::send(&socket, text.as_bytes(), flags);
             }
             let _ = socket.shutdown(Shutdown::Both);
+            drain(&socket);
         }
         let mut kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_none() {
@@ -479,6 +500,7 @@ impl Table {
                 unread: None,
                 waiting: None,
                 ended: false,
+                to_end: None,
             }
         })
     }
@@ -518,8 +540,8 @@ impl Door {
         // tiny_http closes its socket some time later. One that does not listen any more does not keep others
         // from its address. The guard hears of it too.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        if let Some(acceptor) = self.accepting().acceptor.take() {
-            acceptor.retire();
+        if let Some(acceptor) = &self.accepting().acceptor {
+            acceptor.close();
         }
     }
 
@@ -531,57 +553,52 @@ impl Door {
         self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that somebody accepts; when to look again if nobody does.
+    /// Sees to it that somebody accepts; when to look again if that is not sure.
     fn keep_open(&self, now: Instant) -> Option<Instant> {
         let mut accepting = self.accepting();
-        if self.phase() != OPEN || accepting.acceptor.as_ref().is_some_and(Acceptor::lives) {
-            return None;
-        }
-        if let Some(dead) = accepting.acceptor.take() {
-            let problem = dead.problem();
-            match accepting.died {
-                None => warn!("{}: nobody can connect: {problem}; tried again until it works", self.address),
-                Some(_) => debug!("{}: the acceptor died again: {problem}", self.address),
+        let Accepting { acceptor, died, again } = &mut *accepting;
+        let acceptor = acceptor.as_ref().filter(|_| self.phase() == OPEN)?;
+        let lives = acceptor.lives();
+        match (lives, *died) {
+            (true, None) => return None,
+            (true, Some(since)) => {
+                // It may die at its first accept: it is as good as before only after a while.
+                let sure = again.map_or(now, |again| again + AFTERWARDS);
+                if now < sure {
+                    return Some(sure);
+                }
+                let seconds = (now - since).as_secs_f64();
+                info!("{}: connections are accepted again, after {seconds:.1} s", self.address);
+                (*died, *again) = (None, None);
+                return None;
             }
-            dead.retire();
-            accepting.died.get_or_insert(now);
+            (false, None) => {
+                *died = Some(now);
+                warn!(
+                    "{}: nobody can connect: {}; tried again until it works",
+                    self.address,
+                    acceptor.problem()
+                );
+            }
+            (false, Some(_)) => {}
         }
-        if let Some(again) = accepting.again.filter(|again| *again > now) {
+        if let Some(again) = again.filter(|again| *again > now) {
             return Some(again);
         }
-        // With too little of everything it would only die again, and leave threads behind that take a while to end.
-        let started =
-            enough_descriptors().and_then(|()| Acceptor::start(&self.listener, Arc::clone(&self.take)));
-        match started {
-            Ok(acceptor) => {
-                accepting.acceptor = Some(acceptor);
-                // It may die at its first accept: it is as good as before only after a while.
-                accepting.again = Some(now + accepting.pause);
-            }
-            Err(error) => {
-                debug!("{}: no acceptor: {error}", self.address);
-                accepting.again = Some(now + accepting.pause);
-            }
+        // With too little of everything it would only die again.
+        if let Err(error) = enough_descriptors().and_then(|()| acceptor.again(&self.listener)) {
+            debug!("{}: no acceptor: {error}", self.address);
         }
-        accepting.pause = (accepting.pause * 2).min(LONGEST_RETRY);
-        Some(now + AFTERWARDS)
+        *again = Some(now + RETRY);
+        *again
     }
+}
 
-    /// Says that somebody accepts again; when to look again if that is not sure yet.
-    fn is_open_again(&self, now: Instant) -> Option<Instant> {
-        let mut accepting = self.accepting();
-        let died = accepting.died?;
-        if accepting.acceptor.is_none() {
-            return accepting.again;
-        }
-        let sure = accepting.again? + AFTERWARDS;
-        if now < sure {
-            return Some(sure);
-        }
-        info!("{}: connections are accepted again, after {:.1} s", self.address, (now - died).as_secs_f64());
-        (accepting.died, accepting.again, accepting.pause) = (None, None, RETRY);
-        None
-    }
+/// Takes away what came over a connection that was shut down and that nobody has read: tiny_http would make requests of
+/// it, hundreds of some kilobytes.
+fn drain(socket: &TcpStream) {
+    let mut bytes = [0; 4096];
+    while rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count > 0) {}
 }
 
 /// Whether an acceptor would get far enough to be of use.
@@ -618,12 +635,13 @@ impl Watch {
         if count > 0 {
             thread::sleep(PAUSE);
         }
-        let began = Instant::now();
+        let (began, busy) = (Instant::now(), os::thread_time());
         let mut next = self.look(began);
         if came {
             next = next.min(began + AFTERWARDS);
         }
-        let took = began.elapsed();
+        // Its own time, not the clock's: where others take all of the time there is the more to look at.
+        let took = os::thread_time().saturating_sub(busy);
         if took * LEISURE > PAUSE {
             thread::sleep(took * LEISURE - PAUSE);
         }
@@ -642,7 +660,6 @@ impl Watch {
         let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
         for door in &doors {
             sooner(door.keep_open(now));
-            sooner(door.is_open_again(now));
         }
 
         let look = {
@@ -713,6 +730,9 @@ impl Watch {
             one.look = look;
             if one.number != Some(number) {
                 one.number = Some(number);
+                if let Some(why) = one.to_end.take() {
+                    self.guard.end(one, peer, why);
+                }
                 let token = EventData::new_u64(one.token);
                 let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
                 // It may be there already, by another number; or be gone. Both is as well.
@@ -798,16 +818,18 @@ impl Watch {
             .filter(|(_, one)| !one.ended && one.waiting.is_none() && one.number.is_some())
             .collect();
         quiet.sort_by_key(|(_, one)| one.quiet);
-        for ((_, peer), one) in quiet {
-            let over = guard.party(*peer).and_then(|party| of_party.get_mut(&party));
-            let over = over.filter(|count| **count > limits.connections_per_address.of(peer.ip()));
-            if over.is_none() && all <= limits.connections as usize {
-                continue;
-            }
-            if let Some(count) = over {
+        // First those of who has too many, and only then those of all.
+        for ((_, peer), one) in &mut quiet {
+            let most = limits.connections_per_address.of(peer.ip());
+            let count = guard.party(*peer).and_then(|party| of_party.get_mut(&party));
+            if let Some(count) = count.filter(|count| **count > most) {
                 *count -= 1;
+                all -= 1;
+                guard.end(one, *peer, Why::Crowded);
             }
-            all -= 1;
+        }
+        let excess = all.saturating_sub(limits.connections as usize);
+        for ((_, peer), one) in quiet.iter_mut().filter(|(_, one)| !one.ended).take(excess) {
             guard.end(one, *peer, Why::Crowded);
         }
     }

@@ -202,7 +202,7 @@ impl Handler {
     fn take(self, request: Request) {
         match self.connection.guard.ask(&self.connection.door, self.peer, request) {
             Asked::Later => {}
-            Asked::Refused(request, why) => self.turn_away(request, &why),
+            Asked::Gone(request) => discard(request),
             Asked::Now(request) => self.start(request),
         }
     }
@@ -220,29 +220,22 @@ impl Handler {
             }
         });
         if let Err(error) = spawned {
-            if let Some((handler, request)) = take(&handler) {
-                let guard = Arc::clone(&handler.connection.guard);
-                guard.say(stream::shown(handler.peer), &format!("is refused: no thread to answer: {error}"));
-                handler.turn_away(request, "There is no thread to answer this.");
+            debug!("no thread for a request: {error}");
+            if let Some((mut handler, request)) = take(&handler) {
+                handler.finished = true;
+                handler.connection.guard.refuse(&handler.connection.door, handler.peer);
+                discard(request);
             }
-        }
-    }
-
-    /// Answers with 503, on the thread that receives requests: nothing waits before this one, and what is
-    /// answered fits the socket.
-    fn turn_away(&self, request: Request, why: &str) {
-        if has_body(&request) {
-            self.hang_up();
-            discard(request);
-        } else {
-            answer::unavailable(request, why);
         }
     }
 
     fn run(mut self, first: Request) {
         let mut next = Some(first);
         while let Some(request) = next {
-            self.answer(request);
+            match self.connection.guard.has_ended(&self.connection.door, self.peer) {
+                true => discard(request),
+                false => self.answer(request),
+            }
             next = self.connection.guard.next(&self.connection.door, self.peer);
         }
         self.finished = true;
@@ -269,6 +262,8 @@ impl Handler {
 
     fn answer_one(&self, request: Request) {
         let hub = &*self.connection.hub;
+        #[cfg(test)]
+        assert!(request.url() != "/panic", "while answering");
         if !matches!(request.method(), Method::Get | Method::Head) {
             return answer::not_allowed(request);
         }
@@ -473,7 +468,9 @@ impl Drop for Handler {
     }
 }
 
-/// Drops a request that is not answered; its connection has been shut down, if it has a body.
+/// Drops a request that is not answered, of a connection that has been shut down.
+///
+/// By way of its writer: so tiny_http neither answers it nor waits for those before it.
 ///
 /// To drop one, tiny_http allocates as much as is left of its body, in one piece, though the connection has ended
 /// and nothing is going to be read into it. That costs nothing: nobody touches the memory. But where it cannot be
@@ -483,13 +480,13 @@ impl Drop for Handler {
 fn discard(request: Request) {
     let length = request.body_length().unwrap_or(0);
     if length <= LARGEST_BODY {
-        return drop(request);
+        return drop(request.into_writer());
     }
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let is_beyond = isize::try_from(length).is_err();
     if is_beyond || Vec::<u8>::new().try_reserve_exact(length).is_ok() {
-        panics::quietly(|| drop(request));
+        panics::quietly(|| drop(request.into_writer()));
     } else {
         warn!("a request that announced {length} bytes is kept for ever: there is not as much memory");
         std::mem::forget(request);
@@ -538,3 +535,6 @@ fn not_found(hub: &Hub) -> String {
     let streams: Vec<String> = hub.inputs().iter().map(|input| format!("/{}.wav", input.name)).collect();
     format!("There is nothing here. To listen: {}", streams.join("  "))
 }
+
+#[cfg(test)]
+mod tests;

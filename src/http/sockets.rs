@@ -8,6 +8,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
 
@@ -19,9 +20,17 @@ const BEYOND: RawFd = 256;
 /// After so many looks the last open number is asked for again.
 const LOOKS: u32 = 64;
 
+/// The highest number that was open when this was looked at last.
+static HIGHEST: AtomicI32 = AtomicI32::new(0);
+
 /// A duplicate of the socket that is connected to that peer.
+///
+/// Asking each number costs a third of reading `/proc/self/fd`.
 pub(super) fn find(peer: SocketAddr) -> Option<TcpStream> {
-    open_numbers().find_map(|number| duplicate(number, peer))
+    let is_it = |number: &RawFd| os::with_descriptor(*number, peer_of) == Ok(Some(peer));
+    let beyond = HIGHEST.load(Ordering::Relaxed) + BEYOND;
+    let number = (0..beyond).find(is_it).or_else(|| open_numbers().find(is_it))?;
+    duplicate(number, peer)
 }
 
 /// A duplicate of the socket under that number, if it is connected to that peer.
@@ -63,31 +72,30 @@ pub(super) fn traffic(number: RawFd, peer: SocketAddr) -> Option<Traffic> {
 /// All connections of this process, looked for again and again.
 #[derive(Default)]
 pub(super) struct Connected {
-    highest: RawFd,
     looks: u32,
 }
 
 impl Connected {
     /// Number and peer of every connected socket, of both directions. Those that are held twice are there twice.
-    ///
-    /// Asking each number costs a third of reading `/proc/self/fd`.
     pub(super) fn look(&mut self) -> Vec<(RawFd, SocketAddr)> {
-        if self.looks % LOOKS == 0 {
-            self.highest = open_numbers().max().unwrap_or_default();
-        }
+        let mut highest = match self.looks % LOOKS {
+            0 => open_numbers().max().unwrap_or_default(),
+            _ => HIGHEST.load(Ordering::Relaxed),
+        };
         self.looks = self.looks.wrapping_add(1);
         let mut connected = Vec::new();
         let mut number = 0;
-        while number <= self.highest + BEYOND {
+        while number <= highest + BEYOND {
             match os::with_descriptor(number, peer_of) {
                 Err(Errno::BADF) => {}
                 answer => {
-                    self.highest = self.highest.max(number);
+                    highest = highest.max(number);
                     connected.extend(answer.ok().flatten().map(|peer| (number, peer)));
                 }
             }
             number += 1;
         }
+        HIGHEST.store(highest, Ordering::Relaxed);
         connected
     }
 }

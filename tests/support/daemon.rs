@@ -3,23 +3,21 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::card::Cards;
-use super::http::{self, Response};
+use super::server::Server;
 use super::wait_for;
 
-/// A running daemon; killed on drop.
+/// A running daemon; killed on drop. What it says over HTTP is [`Server`]'s.
 pub(crate) struct Daemon {
     child: Child,
-    address: SocketAddr,
+    server: Server,
     log: Arc<Mutex<Vec<String>>>,
     folder: PathBuf,
 }
@@ -31,15 +29,24 @@ impl Daemon {
         let env: Vec<_> = cards.map(Cards::env).into_iter().collect();
         let env: Vec<_> = env.iter().map(|(key, value)| (*key, value.as_os_str())).collect();
         let mut daemon = Daemon::launch(config, &[], &env, Stdio::piped());
-        let line = daemon.wait_for_log("open http://");
-        let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
-        daemon.address = host.parse().expect("an address");
+        daemon.find_address();
         daemon
     }
 
     /// Starts the daemon with more arguments and another environment, and does not wait for anything; it may
     /// not even get to listen. Its log is there if `stderr` is [`Stdio::piped`].
     pub(crate) fn launch(config: &str, arguments: &[&str], env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {
+        Daemon::launch_through(&[], config, arguments, env, stderr)
+    }
+
+    /// The same, started by another program (with its arguments) that becomes the daemon.
+    fn launch_through(
+        through: &[&str],
+        config: &str,
+        arguments: &[&str],
+        env: &[(&str, &OsStr)],
+        stderr: Stdio,
+    ) -> Daemon {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -47,8 +54,10 @@ impl Daemon {
         fs::create_dir_all(&folder).expect("a folder for the configuration");
         let file = folder.join("wavecast.toml");
         fs::write(&file, with_listen(config)).expect("the configuration is written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wavecast"));
-        command.arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
+        let program = env!("CARGO_BIN_EXE_wavecast");
+        let mut words = through.iter().copied().chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
+        command.args(words).arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         command.args(arguments).envs(env.iter().copied());
         let mut child = command.stderr(stderr).stdin(Stdio::null()).spawn().expect("the daemon starts");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -60,7 +69,7 @@ impl Daemon {
                 }
             });
         }
-        Daemon { child, address: ([127, 0, 0, 1], 0).into(), log, folder }
+        Daemon { child, server: Server::at(([127, 0, 0, 1], 0).into()), log, folder }
     }
 
     /// A daemon with one synthetic input `live`.
@@ -84,19 +93,21 @@ impl Daemon {
         daemon
     }
 
-    /// Frames that came from the source of `live`: the index of the next one.
-    pub(crate) fn edge(&self) -> u64 {
-        self.input("live")["frames"].as_u64().expect("a number")
+    /// The same on the ramp, started by another program that lessens what it may have.
+    pub(crate) fn ramp_through(through: &[&str], tables: &str, options: &str) -> Daemon {
+        let config =
+            format!("{tables}\n[input.live]\ndevice = \"synth:ramp\"\nbuffer_ms = 10000\n{options}\n");
+        let mut daemon = Daemon::launch_through(through, &config, &[], &[], Stdio::piped());
+        daemon.find_address();
+        daemon.wait_for_state("live", "capturing");
+        daemon
     }
 
-    /// Waits until the source of `live` has brought so many frames.
-    pub(crate) fn wait_for_edge(&self, frames: u64) {
-        wait_for(&format!("{frames} frames"), || (self.edge() >= frames).then_some(()));
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    /// Waits until it listens, and learns where.
+    fn find_address(&mut self) {
+        let line = self.wait_for_log("open http://");
+        let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+        self.server = Server::at(host.parse().expect("an address"));
     }
 
     /// Its configuration file.
@@ -107,44 +118,6 @@ impl Daemon {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// `http://127.0.0.1:PORT` and that target.
-    pub(crate) fn url(&self, target: &str) -> String {
-        format!("http://{}{target}", self.address)
-    }
-
-    /// Sends a GET and returns once the head of the answer is there.
-    pub(crate) fn get(&self, target: &str) -> Response {
-        http::request(self.address, "GET", target, "1.1", &[])
-    }
-
-    /// The same with more headers.
-    pub(crate) fn get_with(&self, target: &str, headers: &[(&str, &str)]) -> Response {
-        http::request(self.address, "GET", target, "1.1", headers)
-    }
-
-    /// `/status.json`.
-    pub(crate) fn status(&self) -> Value {
-        let text = self.get("/status.json").text();
-        serde_json::from_str(&text).expect("the status is JSON")
-    }
-
-    /// The state of an input.
-    pub(crate) fn input(&self, name: &str) -> Value {
-        let status = self.status();
-        let inputs = status["inputs"].as_array().expect("inputs");
-        inputs.iter().find(|input| input["name"] == name).unwrap_or_else(|| panic!("no input {name}")).clone()
-    }
-
-    /// Waits until an input is in that state (`waiting`, `capturing`, `lost`), and returns its status.
-    pub(crate) fn wait_for_state(&self, name: &str, state: &str) -> Value {
-        wait_for(&format!("{name} to be {state}"), || {
-            // The source is open a moment before the first listener can be served.
-            Some(self.input(name)).filter(|input| {
-                input["state"] == state && (state != "capturing" || input["format"].is_object())
-            })
-        })
     }
 
     /// Waits for a line of the log that contains `text`, and returns it.
@@ -169,11 +142,6 @@ impl Daemon {
         self.signal("HUP");
     }
 
-    /// The listeners in the status.
-    pub(crate) fn listeners(&self) -> Vec<Value> {
-        self.status()["listeners"].as_array().expect("listeners").clone()
-    }
-
     /// Sends a signal: `TERM`, `INT`, `HUP`, `STOP`, `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
@@ -193,6 +161,14 @@ fn with_listen(config: &str) -> String {
     match config.contains("[http]") {
         true => config.to_owned(),
         false => format!("[http]\nlisten = \"127.0.0.1:0\"\n{config}"),
+    }
+}
+
+impl Deref for Daemon {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
     }
 }
 

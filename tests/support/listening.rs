@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::card::{Card, Counters, Order};
 use super::daemon::Daemon;
+use super::http::Response;
 use super::ramp::RampReader;
+use super::server::Server;
 use super::{PATIENCE, wait_for};
 
 /// So far may a stream be from where the clock says it should be.
@@ -29,8 +31,8 @@ pub(crate) struct Listener {
     socket: TcpStream,
     thread: Option<JoinHandle<()>>,
     rate: u32,
-    /// When it began, and how long the stream was then, in frames.
-    began: (Instant, u64),
+    /// When it began, and how long the stream was then, in frames; if that is known.
+    began: Option<(Instant, u64)>,
 }
 
 struct Heard {
@@ -46,16 +48,25 @@ impl Listener {
     }
 
     /// Begins to listen.
-    pub(crate) fn start(daemon: &Daemon, target: &str, ramp: RampReader) -> Listener {
+    pub(crate) fn start(server: &Server, target: &str, ramp: RampReader) -> Listener {
         // Asked again should this machine have stalled meanwhile: this is what the stream is compared with.
         let began = wait_for("a quick answer", || {
             let now = Instant::now();
-            let input = daemon.input("live");
+            let input = server.input("live");
             let frames = number(&input, "frames") + number(&input, "silence_frames");
             (now.elapsed() < CLOSE / 10).then_some((now, frames))
         });
-        let mut response = daemon.get(target);
-        assert_eq!(response.status, 200, "{target}");
+        Listener::to(server.get(target), Some(began), ramp)
+    }
+
+    /// Begins to listen to a machine that is too far or too slow to tell at once how long its stream is, so that
+    /// the stream cannot be compared with the clock.
+    pub(crate) fn from_afar(server: &Server, target: &str, ramp: RampReader) -> Listener {
+        Listener::to(server.get(target), None, ramp)
+    }
+
+    fn to(mut response: Response, began: Option<(Instant, u64)>, ramp: RampReader) -> Listener {
+        assert_eq!(response.status, 200);
         let header = response.bytes(44);
         let rate = u32::from_le_bytes(header[24..28].try_into().expect("four bytes"));
         let socket = response.body.socket().try_clone().expect("a descriptor");
@@ -120,8 +131,8 @@ impl Listener {
     /// When it stays late or early, or has ended.
     pub(crate) fn keeps_up_with_the_clock(&self) {
         let end = Instant::now() + PATIENCE;
+        let (began, before) = self.began.expect("a listener who knows when it began");
         loop {
-            let (began, before) = self.began;
             let heard = self.look_at(RampReader::frames) as f64 / f64::from(self.rate);
             let late = before as f64 / f64::from(self.rate) + began.elapsed().as_secs_f64() - heard;
             if late.abs() < CLOSE.as_secs_f64() {

@@ -7,7 +7,9 @@ pub(crate) mod card;
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod listening;
+pub(crate) mod machine;
 pub(crate) mod ramp;
+pub(crate) mod server;
 pub(crate) mod synth;
 
 use std::time::{Duration, Instant};

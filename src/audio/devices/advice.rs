@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use crate::config::Device;
+use crate::few::sort_few;
 
 use super::{CaptureDevice, Roots, capture_devices, find_usb, first_of, line};
 
@@ -135,7 +136,7 @@ fn entry_of(id: u32, file: &Path) -> Option<Vec<String>> {
 fn paths_in(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
+    sort_few(&mut paths, PathBuf::clone);
     paths
 }
 

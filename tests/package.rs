@@ -1,0 +1,434 @@
+//! The package, as its user meets it: built, installed by apt on a fresh Debian, heard, upgraded, removed.
+//!
+//! The machines are real but for the sound card: systemd-nspawn boots them, apt installs what `scripts/package` has
+//! built, systemd runs it, and its stream comes over a network. This takes minutes and needs root, so it is done when
+//! it is asked for: `scripts/test package`, or `cargo test --test package -- --ignored`; with `WAVECAST_PACKAGE=built`
+//! on the packages that are in `target/package` already. `package.packages` lists what has to be installed.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use serde_json::Value;
+use support::card::CardFormat;
+use support::http::{self, Response};
+use support::machine::{self, Emulation, Machine, fresh_debian, run, text};
+use support::ramp::RampReader;
+use support::wait_for;
+
+/// What the package may take on a disk, in the kilobytes of dpkg's Installed-Size, on a board. It should be 1000; this
+/// keeps it from growing. Of the program's code an eighth is what the standard library prints a backtrace with.
+const MOST_KILOBYTES: u32 = 1400;
+
+const PORT: u16 = 4410;
+
+/// The architectures that are tried: this machine's, and that of most boards.
+const FOREIGN: &str = "arm64";
+
+fn native() -> &'static str {
+    static ARCH: OnceLock<String> = OnceLock::new();
+    ARCH.get_or_init(|| run("dpkg", &["--print-architecture"]).trim().to_owned())
+}
+
+/// Whether what is in `target/package` is what is to be tried.
+fn built_already() -> bool {
+    env::var_os("WAVECAST_PACKAGE").is_some_and(|value| value == "built")
+}
+
+/// The package for that architecture.
+fn package(arch: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        if !built_already() {
+            run("scripts/package", &[native(), FOREIGN]);
+        }
+    });
+    let version = env!("CARGO_PKG_VERSION");
+    fs::canonicalize(format!("target/package/wavecast_{version}_{arch}.deb")).expect("it was built")
+}
+
+/// The same, with a version that is higher.
+fn newer_package(arch: &str) -> PathBuf {
+    let folder =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("newer-{arch}-{}", std::process::id()));
+    let newer = folder.with_extension("deb");
+    run("dpkg-deb", &["--raw-extract", text(&package(arch)), text(&folder)]);
+    let control = folder.join("DEBIAN/control");
+    let fields = fs::read_to_string(&control).expect("it has one");
+    let version = format!("Version: {}\n", env!("CARGO_PKG_VERSION"));
+    assert!(fields.contains(&version));
+    fs::write(&control, fields.replace(&version, &format!("{}+newer\n", version.trim())))
+        .expect("it is ours");
+    run("dpkg-deb", &["--root-owner-group", "--build", text(&folder), text(&newer)]);
+    fs::remove_dir_all(&folder).expect("it is ours");
+    newer
+}
+
+/// The fake card's plugin for a machine of that architecture, built where the package is.
+fn plugin(arch: &str) -> PathBuf {
+    // Tests beside each other want the same file.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
+    let gcc = match arch {
+        "amd64" => "x86_64-linux-gnu-gcc",
+        "arm64" => "aarch64-linux-gnu-gcc",
+        _ => "arm-linux-gnueabihf-gcc",
+    };
+    let name = format!("fakecard-{arch}.so");
+    let plugin = PathBuf::from("target/package").join(&name);
+    if built_already() && plugin.exists() {
+        return fs::canonicalize(plugin).expect("it exists");
+    }
+    let compile = format!("{gcc} -shared -fPIC -DPIC -O2 -o $OUT/{name} tests/support/fakecard.c -lasound");
+    run("scripts/package", &["--in-chroot", "sh", "-c", &compile]);
+    fs::canonicalize(plugin).expect("it was built")
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn the_package_is_small_on_boards() {
+    for arch in [native(), FOREIGN] {
+        let deb = package(arch);
+        let size = run("dpkg-deb", &["--field", text(&deb), "Installed-Size"]);
+        let size: u32 = size.trim().parse().expect("a number");
+        println!("{arch}: installed size {size} kB");
+        assert!(size < MOST_KILOBYTES || arch != FOREIGN, "{arch}: {size} kB");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn lintian_has_nothing_to_say() {
+    for arch in [native(), FOREIGN] {
+        let deb = package(arch);
+        let name = deb.file_name().and_then(|name| name.to_str()).expect("a name");
+        // Rust keeps its texts end to end, so what seems to be a misspelt word is none. The package comes by standard
+        // input: target/ is not in the tree that goes into the chroot.
+        let lintian = "lintian --display-info --display-experimental --pedantic --allow-root \
+                       --suppress-tags spelling-error-in-binary \
+                       --fail-on error,warning,info,pedantic,experimental";
+        let inside = format!("cat >{name} && {lintian} {name}");
+        let (success, said) = machine::try_run(
+            "sh",
+            &["-c", "exec scripts/package --in-chroot sh -c \"$0\" <\"$1\"", &inside, text(&deb)],
+        );
+        println!("{arch}: {said}");
+        assert!(success, "{said}");
+        let overrides = fs::read_to_string("debian/wavecast.lintian-overrides").unwrap_or_default();
+        assert!(overrides.lines().filter(|line| line.starts_with("wavecast")).count() <= 2);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn it_is_built_a_second_time_bit_for_bit() {
+    package(native());
+    println!("{}", run("scripts/package", &["--reproduce", native()]));
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn a_fresh_debian_12_is_on_the_air_with_one_command() {
+    let archive = fresh_debian("bookworm", native(), &["libasound2", "avahi-daemon"]);
+    let machine = on_the_air(&archive, native());
+    wait_for("the name that Avahi gives it", || {
+        machine
+            .sh("systemctl status --no-pager wavecast")
+            .contains(" or http://raspberrypi.local:4410/")
+            .then_some(())
+    });
+    the_sandbox_holds(&machine);
+    life_of_a_package(&machine, native());
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn a_fresh_debian_13_is_on_the_air_with_one_command() {
+    let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon"]);
+    let machine = on_the_air(&archive, native());
+    the_sandbox_holds(&machine);
+    life_of_a_package(&machine, native());
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn a_fresh_debian_12_on_arm64_is_on_the_air_with_one_command() {
+    let _emulation = Emulation::of(FOREIGN);
+    let archive = fresh_debian("bookworm", FOREIGN, &["libasound2", "avahi-daemon"]);
+    let machine = on_the_air(&archive, FOREIGN);
+    life_of_a_package(&machine, FOREIGN);
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
+fn without_systemd_it_is_installed_and_removed_all_the_same() {
+    let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon"]);
+    let root = machine::unpack(&archive, "chroot");
+    fs::copy(package(native()), root.join("wavecast.deb")).expect("a copy");
+    let said = run(
+        "unshare",
+        &[
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-euc",
+            "mount -t proc proc $0/proc; mount --rbind /dev $0/dev
+             chroot $0 apt-get install --yes --no-install-recommends /wavecast.deb
+             chroot $0 wavecast check
+             chroot $0 apt-get purge --yes wavecast",
+            text(&root),
+        ],
+    );
+    println!("{said}");
+    assert!(said.contains("wavecast is installed. It will start with this machine."), "{said}");
+    assert!(said.contains("/etc/wavecast.toml is good."), "{said}");
+    machine::remove(&root);
+}
+
+/// Boots a fresh machine, installs the package on it with apt and nothing else, and hears the card's ramp.
+fn on_the_air(archive: &std::path::Path, arch: &str) -> Machine {
+    let deb = package(arch);
+    let machine = Machine::boot(archive, &plugin(arch));
+    fs::write(machine.path("/root/files-before"), files(&machine)).expect("a file");
+    fs::copy(deb, machine.path("/root/wavecast.deb")).expect("a copy");
+
+    let said = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
+    println!("{said}");
+    let here = format!(
+        "wavecast is on the air: open  http://{}/ or http://raspberrypi.local:{PORT}/\n    live: fake: 44100 Hz, ",
+        machine.at(PORT)
+    );
+    assert!(said.contains(&here), "{said}\n{}", machine.journal());
+    machine.sh("systemctl is-active wavecast");
+    machine.sh("systemctl is-enabled wavecast");
+    assert!(!machine.try_sh("systemctl is-active wavecast.socket").0, "it is an offer");
+    println!("{}", machine.sh("systemctl status --no-pager wavecast"));
+    hear(&machine, 44_100);
+    machine
+}
+
+/// Listens for a while: it is the card's ramp, of that rate, whole.
+fn hear(machine: &Machine, rate: u32) {
+    // A service that has just been started is opening its card.
+    let mut response = wait_for("a stream", || {
+        let response = get(machine, "/live.wav");
+        (response.status == 200).then_some(response)
+    });
+    let header = response.bytes(44);
+    assert_eq!(u32::from_le_bytes(header[24..28].try_into().expect("four bytes")), rate);
+    let mut ramp = RampReader::new(CardFormat::S16, 2);
+    ramp.feed(&response.bytes(4 * rate as usize * 2));
+    assert!(ramp.is_whole(), "{}", ramp.shown());
+}
+
+fn get(machine: &Machine, target: &str) -> Response {
+    http::request(machine.at(PORT), "GET", target, "1.1", &[])
+}
+
+fn rate(machine: &Machine) -> Option<u64> {
+    let status: Value =
+        serde_json::from_str(&get(machine, "/status.json").text()).expect("the status is JSON");
+    status["inputs"][0]["format"]["rate"].as_u64()
+}
+
+fn main_pid(machine: &Machine) -> String {
+    machine.sh("systemctl show --property MainPID --value wavecast").trim().to_owned()
+}
+
+/// What there is on the machine, but for what changes by itself.
+fn files(machine: &Machine) -> String {
+    machine.sh(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
+         -o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /root -o -path /opt \\) -prune \
+         -o -printf '%p %y %m %u %g %l\\n' | sort",
+    )
+}
+
+/// Reload, restart, upgrade, remove, purge; and whoever connects meanwhile is served.
+fn life_of_a_package(machine: &Machine, arch: &str) {
+    // Its owner edits the configuration and has it read.
+    let pid = main_pid(machine);
+    let conf = machine.path("/etc/wavecast.toml");
+    let edited = fs::read_to_string(&conf).expect("it is there").replace("# rate = 44100", "rate = 48000");
+    assert!(edited.contains("\nrate = 48000\n"), "the file documents it");
+    fs::write(&conf, &edited).expect("root writes it");
+    machine.sh("systemctl reload wavecast");
+    wait_for("the new rate", || (rate(machine) == Some(48_000)).then_some(()));
+    assert_eq!(main_pid(machine), pid, "a reload is no restart");
+
+    // It is upgraded and restarted while others connect.
+    fs::copy(newer_package(arch), machine.path("/root/newer.deb")).expect("a copy");
+    let connecting = Connecting::to(machine.at(PORT));
+    let said = machine.sh("apt-get install --yes ~/newer.deb </dev/null");
+    println!("{said}");
+    assert!(said.contains("wavecast is on the air: open  http://"), "{said}");
+    assert_ne!(main_pid(machine), pid, "it was restarted");
+    assert!(machine.sh("dpkg-query --show wavecast").contains("+newer"));
+    assert_eq!(fs::read_to_string(&conf).expect("it is there"), edited);
+    machine.sh("systemctl restart wavecast");
+    let served = connecting.end();
+    println!("{served} connections while it was upgraded and restarted, none refused");
+    assert!(served >= 10);
+    hear(machine, 48_000);
+
+    // Without a card it says so, instead of what is not true.
+    fs::remove_file(machine.path("/etc/systemd/system/wavecast.service.d/card.conf")).expect("it is there");
+    machine.sh("systemctl daemon-reload");
+    let said = machine.sh("apt-get install --yes --reinstall ~/newer.deb </dev/null");
+    println!("{said}");
+    assert!(said.contains("\nwavecast runs, but hears nothing yet. Open  http://"), "{said}");
+    assert!(said.contains("\n    live: no sound: device = \"auto\" waits for a card"), "{said}");
+
+    // It goes.
+    machine.sh("apt-get remove --yes wavecast </dev/null");
+    assert!(TcpStream::connect_timeout(&machine.at(PORT), Duration::from_secs(5)).is_err(), "it was stopped");
+    assert_eq!(fs::read_to_string(&conf).expect("only purge takes it"), edited);
+    let said = machine.sh("apt-get purge --yes --autoremove wavecast </dev/null");
+    assert!(!said.to_lowercase().contains("warning"), "{said}");
+    let before = fs::read_to_string(machine.path("/root/files-before")).expect("it was written");
+    let before: BTreeSet<&str> = before.lines().collect();
+    let after = files(machine);
+    let more: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
+    println!("what is new after a purge: {more:#?}");
+    assert!(!more.iter().any(|line| line.contains("wavecast")), "{more:#?}");
+    machine.sh("getent passwd wavecast");
+    assert!(!machine.try_sh("systemctl cat wavecast").0, "systemd has forgotten it");
+}
+
+/// One connection after the other, each with a question that has to be answered.
+struct Connecting {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl Connecting {
+    fn to(address: SocketAddr) -> Connecting {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut served = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let mut stream = TcpStream::connect_timeout(&address, support::PATIENCE)
+                    .unwrap_or_else(|error| panic!("connection {served} was refused: {error}"));
+                stream.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+                stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").expect("the question is sent");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).expect("an answer");
+                assert!(answer.starts_with("HTTP/1."), "{answer}");
+                served += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            served
+        });
+        Connecting { stop, thread }
+    }
+
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("everybody was served")
+    }
+}
+
+/// What the service may not do, tried from within its sandbox; and what it may.
+fn the_sandbox_holds(machine: &Machine) {
+    println!(
+        "{}",
+        machine.sh("systemd-analyze security --no-pager --threshold=15 wavecast.service | tail -n 1")
+    );
+
+    let pid = main_pid(machine);
+    let status = machine.sh(&format!("cat /proc/{pid}/status"));
+    for expected in
+        ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"]
+    {
+        assert!(status.contains(expected), "{expected}: {status}");
+    }
+    real_time(machine, &pid);
+
+    // A device that everybody may open, but nobody from in there; and one that is allowed to all services.
+    machine.sh("mknod -m 666 /dev/probe-tun c 10 200; mknod -m 666 /dev/probe-zero c 1 5");
+    machine.sh("setpriv --reuid nobody --clear-groups head -c 0 /dev/probe-tun");
+    let kernel_can = !machine
+        .try_sh("systemd-run --quiet --wait --property DevicePolicy=closed head -c 0 /dev/probe-tun")
+        .0;
+    if !kernel_can {
+        println!(
+            "devices are not kept from services here, from none of them: this kernel or container cannot"
+        );
+    }
+    fs::write(machine.path("/opt/probe"), PROBE).expect("a file");
+    fs::write(
+        machine.path("/etc/systemd/system/wavecast.service.d/probe.conf"),
+        "[Service]\nExecStartPre=/bin/sh /opt/probe\n",
+    )
+    .expect("a file");
+    machine.sh("systemctl daemon-reload; systemctl restart wavecast");
+    let journal = machine.journal();
+    let probes: Vec<&str> = journal.lines().filter(|line| line.starts_with("probe: ")).collect();
+    println!("{probes:#?}");
+    assert_eq!(probes.len(), PROBE.lines().filter(|line| line.starts_with("may ")).count());
+    for probe in probes {
+        let device = probe.contains("open another device");
+        assert!(probe.ends_with("as it should be") || device && !kernel_can, "{probe}");
+    }
+    // Its own /tmp.
+    assert!(!machine.path("/tmp/probe").exists());
+    fs::remove_file(machine.path("/etc/systemd/system/wavecast.service.d/probe.conf")).expect("it is there");
+    machine.sh("systemctl daemon-reload; systemctl restart wavecast");
+    hear(machine, 44_100);
+}
+
+/// `may NOT|ALSO what command…`
+const PROBE: &str = r#"
+may() {
+    wanted=$1 what=$2
+    shift 2
+    if "$@" >/dev/null 2>&1; then got=ALSO; else got=NOT; fi
+    if [ $got = $wanted ]; then judged="as it should be"; else judged=WRONG; fi
+    echo "probe: may $got $what: $judged"
+}
+may NOT "write to /etc" sh -c ': >/etc/probe'
+may NOT "write its configuration" sh -c ': >>/etc/wavecast.toml'
+may NOT "write to /usr" sh -c ': >/usr/bin/probe'
+may NOT "write to /var" sh -c ': >/var/lib/probe'
+may NOT "look into homes" ls /root
+may ALSO "write to a /tmp of its own" sh -c ': >/tmp/probe'
+may ALSO "read a device that every service may" head -c 1 /dev/probe-zero
+may NOT "open another device" head -c 0 /dev/probe-tun
+may NOT "make a device" mknod /tmp/null c 1 3
+may NOT "make a program that runs as its owner" sh -c ': >/tmp/suid; chmod u+s /tmp/suid'
+may NOT "mount" mount -t tmpfs none /tmp
+may NOT "have a user namespace" unshare --user true
+may NOT "have a raw socket" perl -e 'socket(my $s, 2, 3, 1) or exit 1'
+may NOT "have a packet socket" perl -e 'socket(my $s, 17, 3, 0) or exit 1'
+may NOT "change the clock" date -s @0
+may NOT "set the host's name" hostname probe
+may NOT "see others' processes" sh -c 'ls -d /proc/1'
+may NOT "change the kernel's settings" sh -c 'echo 1 >/proc/sys/kernel/printk'
+may ALSO "see the network's settings" cat /proc/self/net/route
+"#;
+
+/// The capture thread's real-time priority, where the machine lets a service have one.
+fn real_time(machine: &Machine, pid: &str) {
+    let limits = machine.sh(&format!("cat /proc/{pid}/limits"));
+    let limit = limits.lines().find(|line| line.starts_with("Max realtime priority")).expect("a limit");
+    // Field 41 of proc_pid_stat(5); a thread's name may have spaces, and ends with a parenthesis.
+    let policies =
+        machine.sh(&format!("sed 's/.*) //' /proc/{pid}/task/*/stat | cut -d ' ' -f 39 | sort | uniq -c"));
+    if limit.split_whitespace().nth(3) == Some("49") {
+        let fifo: Vec<&str> = policies.lines().filter(|line| line.trim().ends_with(" 1")).collect();
+        assert_eq!(fifo.len(), 1, "one thread of SCHED_FIFO, the capture thread: {policies}");
+        assert!(fifo[0].trim().starts_with("1 "), "{policies}");
+    } else {
+        println!("real-time priority is not seen here: this machine's own limit is lower: {limit}");
+    }
+}
