@@ -21,9 +21,7 @@ pub fn urls(listening: SocketAddr) -> Vec<String> {
         return vec![format!("http://{}:{port}", Host(ip))];
     }
     let mut hosts: Vec<String> = own().into_iter().map(|ip| Host(ip).to_string()).collect();
-    if Path::new(AVAHI).exists() {
-        hosts.extend(local_name());
-    }
+    hosts.extend(local_name());
     if hosts.is_empty() {
         hosts.push("localhost".to_owned());
     }
@@ -73,10 +71,10 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// The host's name as it is on the local network (RFC 6762).
-fn local_name() -> Option<String> {
+/// The host's name as it is on the local network (RFC 6762), if there is somebody who answers for it.
+pub fn local_name() -> Option<String> {
     let name = names().into_iter().next()?;
-    (name != "localhost").then(|| format!("{name}.local"))
+    (name != "localhost" && Path::new(AVAHI).exists()).then(|| format!("{name}.local"))
 }
 
 /// An address as it stands in a URL.

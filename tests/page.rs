@@ -46,7 +46,8 @@ fn the_page_brings_all_that_it_needs_and_is_kept_from_the_rest() {
         for (before, after) in [("\"@page/", '"'), ("from './", '\''), ("new URL('", '\'')] {
             for part in text.split(before).skip(1) {
                 let file = format!("/@page/{}", part.split(after).next().expect("a name"));
-                if !files.contains(&file) {
+                // `new URL('.', …)` is where the page is.
+                if file != "/@page/." && !files.contains(&file) {
                     files.push(file);
                 }
             }

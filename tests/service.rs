@@ -337,6 +337,25 @@ fn who_connects_while_nothing_runs_is_served_by_the_next_run() {
 }
 
 #[test]
+fn a_player_that_comes_back_at_once_after_a_restart_hears_something() {
+    let (socket, address) = listening();
+    let same = |socket: &OwnedFd| vec![("wavecast.socket", socket.try_clone().expect("a descriptor"))];
+    let manager = Manager::new();
+    let card = Card::new("live", CardOptions::default());
+    let (key, value) = card.env();
+    let env = [(key, value.into_os_string())];
+    for _ in 0..5 {
+        // It waits in the socket before anything runs, and so asks before there is a card.
+        let player = thread::spawn(move || get(address, "/live.wav").status);
+        thread::sleep(Duration::from_millis(20));
+        let mut service = manager.start(&config("127.0.0.1:0", card.device()), &env, same(&socket));
+        assert_eq!(player.join().expect("no panic"), 200);
+        service.signal("TERM");
+        service.wait();
+    }
+}
+
+#[test]
 fn what_is_no_listening_tcp_socket_is_refused_and_named() {
     let cases: [(OwnedFd, &str); 3] = [
         (UdpSocket::bind("127.0.0.1:0").expect("a port").into(), "it is for datagrams"),

@@ -297,6 +297,7 @@ struct Opener {
 impl Opener {
     fn run(mut self, lost: Option<Box<dyn Source>>, opened: &Sender<(Box<dyn Source>, Duration)>) {
         devices::quietly(|| drop(lost));
+        let mut refused = String::new();
         loop {
             // At the very start there is no pause.
             if !self.pause.is_zero() {
@@ -310,7 +311,13 @@ impl Opener {
                     let _ = opened.send((source, self.pause));
                     return;
                 }
-                Err(error) => tell(&self.events, &self.input, What::OpenFailed(error)),
+                Err(error) => {
+                    // Something moves: a card that has just come may still be waiting for udev to say whose it is.
+                    if std::mem::replace(&mut refused, error.advice.clone()) != error.advice {
+                        self.pause = Duration::ZERO;
+                    }
+                    tell(&self.events, &self.input, What::OpenFailed(error));
+                }
             }
             self.pause = next_pause(self.pause);
         }

@@ -314,37 +314,18 @@ pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
         true => addresses::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
         false => Some(local),
     });
-    let host = others
-        .and_then(|local| Some(format!("{}:{}", mdns_name(addresses::names().first()?)?, local.port())));
+    let name = others.and_then(|local| Some(format!("{}:{}", addresses::local_name()?, local.port())));
     let hello = Hello {
         version: env!("CARGO_PKG_VERSION"),
-        name: host,
+        name,
         address: address.map(|address| address.to_string()),
     };
     format!("retry: 1000\nevent: hello\ndata: {}\n\n", json(&hello))
 }
 
-/// A host's name as other machines in the house look for it.
-fn mdns_name(host: &str) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-    if host.is_empty() || host == "localhost" || !host.bytes().all(plain) {
-        return None;
-    }
-    Some(if host.contains('.') { host.to_owned() } else { format!("{host}.local") })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_name_that_others_can_look_for_is_told() {
-        assert_eq!(mdns_name("raspberrypi").as_deref(), Some("raspberrypi.local"));
-        assert_eq!(mdns_name("pi.example.org").as_deref(), Some("pi.example.org"));
-        for host in ["", "localhost", "a b", "pi\"", "(none)"] {
-            assert_eq!(mdns_name(host), None, "{host}");
-        }
-    }
 
     #[test]
     fn who_listens_on_the_loopback_alone_has_no_address_for_others() {

@@ -11,6 +11,10 @@
 //! - HTTP/1.0, and who says `TE: identity`, gets the bare bytes until the connection ends.
 //! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end. So does Firefox:
 //!   only when the first answer is 206 and says where the end is does it come back after a cut connection.
+//! - With `latency=low` there is one more header, `Wavecast-Frame: STREAM/FRAME`: the first frame by its index, for a
+//!   page that wants to know when it was captured.
+//!
+//! What was heard already is a file like any other: [`past`](super::past).
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -27,7 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, Tc
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use rustix::net::sockopt;
@@ -43,8 +43,10 @@ use super::player::{self, Player};
 use super::request::{BadRequest, Range, Target, Wanted};
 use super::stream::{self, Stream};
 use super::{answer, levels, page, playlist, status};
+use crate::audio::input::LiveInput;
 use crate::config::ListenAddr;
 use crate::hub::Hub;
+use crate::ring::Ring;
 use crate::{os, panics};
 
 /// A handler's stack. It holds no buffer; the deepest it goes is formatting a status.
@@ -61,6 +63,8 @@ const SILENT_CONNECT_SECONDS: i32 = 10;
 const RECEIVE_BUFFER: usize = 8 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// So long a request for sound waits for a card that is being opened.
+const OPENING: Duration = Duration::from_secs(3);
 /// How long the acceptor may take to end.
 const HANDING_OVER: Duration = Duration::from_millis(500);
 
@@ -308,7 +312,7 @@ impl Handler {
         let Some(input) = hub.input(name) else {
             return answer::text(request, 404, &not_found(hub));
         };
-        let Some(ring) = input.ring() else {
+        let Some(ring) = soon_a_ring(&input) else {
             let state = input.state();
             return answer::unavailable(request, &format!("{name} has no sound yet: {}", state.why()));
         };
@@ -530,6 +534,19 @@ fn refuse(request: Request, refusal: access::Refusal) {
 /// `TE: identity` is not in RFC 9110 any more, but players that send it mean it.
 fn refuses_chunks(te: Option<&str>) -> bool {
     te.is_some_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("identity")))
+}
+
+/// The input's ring. Just after a start the card is being opened: that is waited for, so that a player which connects
+/// again after a restart hears something instead of a refusal.
+fn soon_a_ring(input: &LiveInput) -> Option<Ring> {
+    let began = Instant::now();
+    loop {
+        let ring = input.ring();
+        if ring.is_some() || !input.state().problem.is_empty() || began.elapsed() > OPENING {
+            return ring;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Names the streams that there are.

@@ -1,7 +1,7 @@
 // The page: what it shows, and what its buttons do.
 
 import { Events } from './events.js';
-import { Live, supported } from './live.js';
+import { Live, prepare, supported } from './live.js';
 import { Meters } from './meters.js';
 import { qr } from './qr.js';
 import { HIGHEST, LOWEST, Spectrogram } from './spectrogram.js';
@@ -12,7 +12,7 @@ const JUMPS = [5, 15, 30];
 const SAVES = [10, 30];
 // A connection that is not there for so long is spoken of.
 const PATIENCE_MS = 1500;
-// Of so many figures, four a second, the delay that is shown is the median.
+// The delay shown is the median of so many figures.
 const FIGURES = 9;
 
 const $ = (id) => document.getElementById(id);
@@ -21,7 +21,7 @@ const make = (tag, properties, ...children) => {
 	element.append(...children);
 	return element;
 };
-// Changes only what is another one: what has not changed needs not be drawn.
+// Changes only what is another one: the rest needs not be drawn.
 const set = (element, property, value) => element[property] === value || (element[property] = value);
 const write = (element, text) => set(element, 'textContent', text);
 const label = (element, text) => element.getAttribute('aria-label') === text || element.setAttribute('aria-label', text);
@@ -47,6 +47,7 @@ let player = supported && remembered() !== 'steady' ? live : steady;
 let state = 'stopped';
 let detail = {};
 let delays = [];
+let count = 0;
 // Since when there should be a connection, and whether the server says that there is no such input.
 let since = performance.now();
 let missing = false;
@@ -117,12 +118,16 @@ function select(name) {
 
 function hello() {
 	missing = false;
+	// When all is shown: with some browsers it takes long where there is no loudspeaker.
+	if (player === live) setTimeout(prepare, 300);
 	write($('version'), texts.version(events.hello.version));
 }
 
 function levels() {
-	meters.show(events.levels.levels);
-	spectrogram.level(events.levels.levels);
+	// Each frame costs; while nobody listens five in a second are enough.
+	const draw = ++count % (going() ? 2 : 4) === 0;
+	meters.show(events.levels.levels, draw);
+	spectrogram.level(events.levels.levels, draw);
 }
 
 function news() {

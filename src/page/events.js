@@ -96,7 +96,7 @@ export class Events {
 	}
 }
 
-// An event's way takes half as long as that of a question and its answer: the shortest of the page's own.
+// An event's way takes half as long as a question and its answer.
 function way() {
 	const asked = ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind));
 	const took = asked.map((entry) => entry.responseStart - entry.requestStart).filter((ms) => ms > 0);

@@ -10,12 +10,12 @@ const MARGIN = { least: 0.022, first: 0.026, most: 0.4 };
 // So much too much is skipped; it would take too long to play it away.
 const SKIP = 0.05;
 const MOST_FASTER = 0.005;
-// So much of the past is given away at once: a page in the background sleeps for up to a second.
+// So much of the past is given away at once: a page may sleep for a second.
 const AHEAD = 1.5;
 const BLEND = 0.004;
 const WINDOW_MS = 500;
 const SETTLE_MS = 3000;
-// A stream that brings nothing for so long is dead: where there is no sound, silence comes.
+// A stream that brings nothing for so long is dead; silence is something.
 const SILENT_MS = 3000;
 const CONNECT_MS = 6000;
 const FADE_MS = 60;
@@ -24,10 +24,15 @@ const PAUSE_MS = { first: 250, most: 5000 };
 const Context = globalThis.AudioContext ?? globalThis.webkitAudioContext;
 export const supported = Boolean(Context && globalThis.ReadableStream && globalThis.AbortController);
 
-// It sleeps until a click wakes it: to make it only then would take a tenth of a second.
-const context = supported ? new Context({ latencyHint: 'interactive' }) : null;
-// On secure origins only; the constructor of its nodes is there in either case.
-const worklet = context?.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
+let context;
+let worklet;
+
+// Makes the context, which sleeps until a click: to make it only then would take a tenth of a second.
+export function prepare() {
+	context ??= new Context({ latencyHint: 'interactive' });
+	// On secure origins only; the constructor of its nodes is there in either case.
+	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
+}
 
 export class Live {
 	// Is given all sound, one Float32Array for each channel, and its rate: for who wants to draw it.
@@ -51,14 +56,13 @@ export class Live {
 		this.#clock = clock;
 		this.#tell = tell;
 		setInterval(() => this.#look(), 1000);
-		context?.addEventListener('statechange', () => {
-			if (this.#gain && context.state !== 'running') tell('interrupted');
-		});
 	}
 
 	// Plays an input, from `back` seconds ago. Within a click: elsewhere iOS gives silence.
 	start(name, back = 0) {
 		this.stop(true);
+		prepare();
+		context.onstatechange = () => this.#gain && context.state !== 'running' && this.#tell('interrupted');
 		// A phone's silent switch leaves alone what is played on purpose.
 		if (navigator.audioSession) navigator.audioSession.type = 'playback';
 		context.resume();

@@ -3,7 +3,7 @@
 import { channelName, texts } from './texts.js';
 
 const FLOOR = -60;
-// How fast what is shown falls, in dB for each event, of which there are 20 a second; every other one is drawn.
+// How fast what is shown falls, in dB for each event, of which there are 20 a second.
 const FALL = 1.2;
 const HOLD_MS = 1500;
 const TICKS = [-48, -36, -24, -12, -6];
@@ -15,7 +15,6 @@ export class Meters {
 	#list;
 	#rows = [];
 	#colours;
-	#events = 0;
 
 	constructor(list) {
 		this.#list = list;
@@ -31,9 +30,9 @@ export class Meters {
 	}
 
 	// Shows `[[peak, rms, clipped], …]` in dBFS.
-	show(levels) {
+	show(levels, draw) {
 		if (levels.length !== this.#rows.length) this.#build(levels.length);
-		const [now, count] = [performance.now(), this.#events++];
+		const now = performance.now();
 		levels.forEach(([peak, rms, clipped], c) => {
 			const row = this.#rows[c];
 			row.peak = Math.max(peak ?? -200, row.peak - FALL);
@@ -42,12 +41,12 @@ export class Meters {
 			// A stream that began anew counts from zero.
 			if (!(row.forgiven <= clipped)) row.forgiven = clipped;
 			row.clipped = clipped;
-			if (count % 2 === 0) this.#draw(row);
-			if (count % 4 === 0) write(row);
+			if (!draw) return;
+			this.#draw(row);
+			write(row);
 		});
 	}
 
-	// Nothing is known.
 	clear() {
 		this.#build(0);
 	}

@@ -1,11 +1,11 @@
-// QR codes (ISO/IEC 18004) of up to 106 bytes: error correction level M, versions 1 to 6, always the first mask.
+// QR codes (ISO/IEC 18004) of up to 106 bytes: level M, versions 1 to 6, the first mask.
 
-// Codewords of each version, the ones for correction in each block, and the number of blocks.
+// Codewords of each version, those for correction in each block, blocks.
 const VERSIONS = [[26, 10, 1], [44, 16, 1], [70, 26, 1], [100, 18, 2], [134, 24, 2], [172, 16, 4]];
 // The format of level M and the first mask, with its own correction.
 const FORMAT = 0x5412;
 
-// The code of a text as rows of booleans, true for dark; null if it is too long.
+// A text's code as rows of booleans, true for dark; null if it is too long.
 export function qr(text) {
 	const bytes = new TextEncoder().encode(text);
 	const version = VERSIONS.findIndex(([total, ec, blocks]) => bytes.length + 2 <= total - ec * blocks) + 1;

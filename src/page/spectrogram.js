@@ -41,13 +41,15 @@ export class Spectrogram {
 	}
 
 	// Draws the server's levels, `[[peak, …], …]`.
-	level(levels) {
+	level(levels, draw) {
 		this.#peak = Math.max(this.#peak, ...levels.map(([peak]) => peak ?? -200));
-		if (this.hears || !this.#scroll()) return;
+		const due = draw && !this.hears && this.#scroll();
+		if (!due) return;
+		const width = Math.min(due, 3);
 		const half = Math.max(0.5, ROWS / 2 * Math.max(0, 1 + this.#peak / 60));
 		this.#peak = -200;
 		this.#pen.fillStyle = LEVEL;
-		this.#pen.fillRect(COLUMNS - 1, ROWS / 2 - half, 1, 2 * half);
+		this.#pen.fillRect(COLUMNS - width, ROWS / 2 - half, width, 2 * half);
 	}
 
 	// Draws sound, a Float32Array for each channel.
@@ -76,16 +78,16 @@ export class Spectrogram {
 	// Makes room for a column when one is due; of a time in which nothing came, as much as it was.
 	#scroll() {
 		const due = Math.floor((performance.now() - this.#drawn) / COLUMN_MS);
-		if (due < 1) return false;
+		if (due < 1) return 0;
 		this.#drawn += due * COLUMN_MS;
 		this.#pen.drawImage(this.#pen.canvas, -due, 0);
 		this.#pen.fillStyle = BACKGROUND;
 		this.#pen.fillRect(COLUMNS - due, 0, due, ROWS);
-		return true;
+		return due;
 	}
 }
 
-// What each row is compared with: its pitch under Hann's window, by which a sine at full scale has the magnitude 1.
+// What each row is compared with: its pitch under Hann's window. A sine at full scale has the magnitude 1.
 function waves(rate) {
 	return Array.from({ length: ROWS }, (_, row) => {
 		const hertz = HIGHEST * (LOWEST / HIGHEST) ** (row / ROWS);

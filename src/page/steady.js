@@ -1,6 +1,5 @@
-// Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps.
-//
-// Its sound is never led through Web Audio: iOS gives silence for a live stream there.
+// Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps. Its sound
+// is not led through Web Audio, where iOS gives silence for it.
 
 // A player that stands still for so long is started anew.
 const STUCK_MS = 8000;
@@ -39,7 +38,7 @@ export class Steady {
 		});
 		on('error', () => this.#later('lost'));
 		on('ended', () => this.#later('ended'));
-		// By the system: a call, another player, headphones that were pulled out.
+		// By the system: a call, another player.
 		on('pause', () => this.#audio.ended || this.#audio.error || this.stop());
 		setInterval(() => this.#look(), 1000);
 	}

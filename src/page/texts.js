@@ -48,7 +48,8 @@ export const texts = {
 	gone: 'The device cannot be reached. The page looks for it and goes on by itself.',
 	cut: 'The connection was lost. The page looks for it and plays on by itself.',
 	noInput: (input) => `There is no input “${input}” any more.`,
-	noSound: (problem) => `No sound yet: ${problem.replace(/\.?$/, '.')}`,
+	// What helps the owner stands in the log.
+	noSound: (problem) => `No sound yet: ${/no capture card/.test(problem) ? 'no sound card is plugged in.' : problem}`,
 	opening: 'The sound card is being opened …',
 	unplugged: (s) => `The sound card was unplugged ${seconds(s)} ago, waiting for it.`,
 	lost: (problem, s) => `${sentence(problem)} Silent for ${seconds(s)}, waiting for it.`,

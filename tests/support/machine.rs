@@ -85,6 +85,8 @@ pub(crate) fn text(path: &Path) -> &str {
 pub(crate) struct Machine {
     name: String,
     root: PathBuf,
+    /// One of its own: two that share one would take away each other's services.
+    cgroup: PathBuf,
     nspawn: Child,
     /// Its first process, as this machine numbers it.
     leader: String,
@@ -100,10 +102,27 @@ impl Machine {
         let name = format!("wc{number}x{}", std::process::id());
         let root = unpack(archive, &name);
         furnish(&root, plugin);
-        // When this test is killed, so is the machine.
+        let cgroup = own_cgroup().join(&name);
+        fs::create_dir(&cgroup).expect("root may make a cgroup");
+        // When this test is killed, the machine is switched off.
+        let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", text(&cgroup));
         let nspawn = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "systemd-nspawn", "--quiet", "--boot", "--directory", text(&root)])
+            .args([
+                "--pdeathsig",
+                "TERM",
+                "sh",
+                "-euc",
+                &enter,
+                "sh",
+                "systemd-nspawn",
+                "--quiet",
+                "--boot",
+                "--directory",
+                text(&root),
+            ])
             .args(["--register=no", "--keep-unit", "--console=pipe", "--network-veth", "--machine", &name])
+            // As much as systemd has on a machine of its own, where it keeps services from devices by BPF.
+            .args(["--capability=all", "--system-call-filter=bpf"])
             // Debian 13 knows only this one.
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .stdin(Stdio::null())
@@ -114,7 +133,7 @@ impl Machine {
         // A network of two for each. A private one: others may not listen by default.
         let subnet = 4 * (number % 60);
         let address = Ipv4Addr::new(192, 168, 244, subnet + 2);
-        let mut machine = Machine { name, root, nspawn, leader: String::new(), address };
+        let mut machine = Machine { name, root, cgroup, nspawn, leader: String::new(), address };
         machine.wait_until_up();
         machine.connect(Ipv4Addr::new(192, 168, 244, subnet + 1));
         machine
@@ -202,7 +221,17 @@ impl Drop for Machine {
         let _ = self.nspawn.wait();
         remove(&self.root);
         let _ = fs::remove_file(self.root.with_extension("log"));
+        let _ = try_run("find", &[text(&self.cgroup), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
     }
+}
+
+/// The folder of the cgroup that this process is in, of version 2.
+fn own_cgroup() -> PathBuf {
+    let ours = fs::read_to_string("/proc/self/cgroup").expect("Linux has cgroups");
+    let ours = ours.lines().find_map(|line| line.strip_prefix("0::/")).expect("version 2 is mounted");
+    let hybrid = Path::new("/sys/fs/cgroup/unified");
+    let all = if hybrid.exists() { hybrid } else { Path::new("/sys/fs/cgroup") };
+    all.join(ours)
 }
 
 /// What makes it a machine with a sound card.
@@ -261,6 +290,14 @@ impl Emulation {
         let folder = Path::new("/proc/sys/fs/binfmt_misc");
         if !folder.join("register").exists() {
             run("mount", &["-t", "binfmt_misc", "binfmt_misc", text(folder)]);
+        }
+        // Those of tests that were killed.
+        for entry in fs::read_dir(folder).expect("it is mounted").flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let owner = name.strip_prefix("wavecast-").and_then(|rest| rest.rsplit('-').next());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::write(entry.path(), "-1");
+            }
         }
         // ":qemu-aarch64:M::magic:mask:interpreter:F", where F has the kernel keep the interpreter open, so that it
         // is found in any root.

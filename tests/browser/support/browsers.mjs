@@ -76,6 +76,10 @@ export class Tab {
       document.addEventListener('securitypolicyviolation', (event) => {
         console.error(`forbidden by ${event.violatedDirective}: ${event.blockedURI}`);
       });
+      // When its button works, from the beginning of the navigation.
+      new MutationObserver(() => {
+        if (document.getElementById('main')?.dataset.words === 'stopped') window.readyAt ??= performance.now();
+      }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-words'] });
     });
     const answer = await tab.page.goto(url, { timeout: PATIENCE_MS });
     // Firefox says so too when it has the page already.

@@ -27,7 +27,12 @@ export class Wire {
    * welcome.
    */
   reset() {
-    for (const { browser, daemon } of this.#connections) {
+    for (const { browser, daemon, heard } of this.#connections) {
+      // One on which nothing comes is cut at once, or the browser would come back on it.
+      if (performance.now() - heard > 300) {
+        browser.resetAndDestroy();
+        continue;
+      }
       daemon.unpipe(browser);
       daemon.once('data', (data) => {
         // Without a chunk's end, which is two bytes, and one byte of sound. Then time to take in what was sent.
@@ -59,14 +64,17 @@ export class Wire {
   }
 
   #connect(browser, daemon) {
-    const connection = { browser, daemon };
+    const connection = { browser, daemon, heard: 0 };
     this.#connections.add(connection);
     let exchange;
     browser.on('data', (data) => {
       exchange = new Exchange(data);
       this.exchanges.push(exchange);
     });
-    daemon.on('data', (data) => exchange?.answered(data));
+    daemon.on('data', (data) => {
+      connection.heard = performance.now();
+      exchange?.answered(data);
+    });
     if (this.blocked) browser.pause();
     else browser.pipe(daemon).pipe(browser);
     const gone = () => {

@@ -1,0 +1,48 @@
+// What the page costs: bytes, time until it can be used, and the processor while nothing plays.
+
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { CHROMIUM, Tab, chromium } from './support/browsers.mjs';
+import { load } from './support/cpu.mjs';
+import { Daemon } from './support/daemon.mjs';
+import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
+import { scenario, until } from './support/scenario.mjs';
+import { Wire } from './support/wire.mjs';
+
+/** What it is to keep to on a machine that is not busy: ms until it can be used, and a share of one core. */
+const TARGET = { ready: 100, idle: 0.05 };
+const ATTEMPTS = 3;
+
+scenario('the page is there at once, asks for little, and leaves the processor alone', {
+  needs: [CHROMIUM, ...LOUDSPEAKER],
+}, async (t, use) => {
+  const daemon = await use(Daemon.start('[input.live]\ndevice = "synth:noise"\n'));
+  const wire = await use(Wire.to(daemon.port));
+  const browser = await use(chromium(await use(Loudspeaker.start())));
+  await daemon.inState('live', 'capturing');
+
+  // From the beginning of the navigation to a button that works.
+  const ready = [];
+  for (let i = 0; i < 5; i++) {
+    const tab = await Tab.open(browser, `http://localhost:${wire.port}/`);
+    ready.push(await until('it to be ready', () => tab.page.evaluate(() => window.readyAt)));
+    assert.deepEqual(tab.complaints, []);
+    if (i < 4) await tab.close();
+  }
+  const [first, ...again] = ready.map(Math.round);
+  t.diagnostic(`usable after ${first} ms, and when the browser had it already after ${again.join(', ')} ms`);
+  const others = wire.exchanges.filter(({ headers }) => headers.host !== `localhost:${wire.port}`);
+  assert.deepEqual(others, [], 'it asks nobody else');
+  const answers = wire.exchanges.filter(({ target }) => target === '/' || target.startsWith('/@page/')).map(({ answer }) => answer.status);
+  assert.equal(answers.filter((status) => status === 200).length, 12, `${answers}`);
+
+  const idle = [];
+  do {
+    await pause(4000);
+    idle.push(await load(browser.process().pid, 6));
+  } while (idle.length < ATTEMPTS && idle.at(-1) > TARGET.idle);
+  t.diagnostic(`idle: ${idle.map((share) => (100 * share).toFixed(1)).join(', ')} % of a core, the whole browser`);
+  assert.ok(Math.min(first, ...again) < TARGET.ready, `usable after ${ready} ms`);
+  assert.ok(Math.min(...idle) < TARGET.idle, `${idle} of a core`);
+});
