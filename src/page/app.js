@@ -48,6 +48,8 @@ let state = 'stopped';
 let detail = {};
 let delays = [];
 let count = 0;
+// To play before it knew what.
+let early = false;
 // Since when there should be a connection, and whether the server says that there is no such input.
 let since = performance.now();
 let missing = false;
@@ -76,7 +78,8 @@ function heard(who, next, more = {}) {
 }
 
 function start(back = 0) {
-	if (!input) return;
+	early = !input;
+	if (early) return;
 	player.start(input, back);
 	const session = navigator.mediaSession;
 	if (!session) return;
@@ -150,6 +153,7 @@ function news() {
 	for (const button of $('jumps').children) button.hidden = button.value > history;
 	$('look').hidden = history < JUMPS[0];
 	addresses();
+	if (early) start();
 	describe();
 }
 

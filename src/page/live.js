@@ -7,7 +7,7 @@ import { Resampler, WavReader } from './sound.js';
 
 // In seconds, like all times of the context.
 const MARGIN = { least: 0.022, first: 0.026, most: 0.4 };
-// So much too much is skipped; it would take too long to play it away.
+// So much too much is skipped: to play it away would take long.
 const SKIP = 0.05;
 const MOST_FASTER = 0.005;
 // So much of the past is given away at once: a page may sleep for a second.
@@ -15,7 +15,7 @@ const AHEAD = 1.5;
 const BLEND = 0.004;
 const WINDOW_MS = 500;
 const SETTLE_MS = 3000;
-// A stream that brings nothing for so long is dead; silence is something.
+// A stream that brings nothing for so long is dead.
 const SILENT_MS = 3000;
 const CONNECT_MS = 6000;
 const FADE_MS = 60;

@@ -81,7 +81,6 @@ export class Steady {
 		audio.playbackRate = 1;
 		audio.src = `${this.#name}.wav${this.#back > 0 ? `?back=${this.#back}` : ''}`;
 		this.#tell('connecting');
-		// All other errors have events.
 		audio.play().catch(({ name }) => name === 'NotAllowedError' && this.stop());
 	}
 

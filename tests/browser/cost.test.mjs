@@ -35,7 +35,8 @@ scenario('the page is there at once, asks for little, and leaves the processor a
   const others = wire.exchanges.filter(({ headers }) => headers.host !== `localhost:${wire.port}`);
   assert.deepEqual(others, [], 'it asks nobody else');
   const answers = wire.exchanges.filter(({ target }) => target === '/' || target.startsWith('/@page/')).map(({ answer }) => answer.status);
-  assert.equal(answers.filter((status) => status === 200).length, 12, `${answers}`);
+  // Each once; the one for the sound's own thread when all is shown.
+  assert.ok([11, 12].includes(answers.filter((status) => status === 200).length), `${answers}`);
 
   const idle = [];
   do {

@@ -78,7 +78,7 @@ export class Tab {
       });
       // When its button works, from the beginning of the navigation.
       new MutationObserver(() => {
-        if (document.getElementById('main')?.dataset.words === 'stopped') window.readyAt ??= performance.now();
+        if (document.getElementById('main')?.dataset.words) window.readyAt ??= performance.now();
       }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-words'] });
     });
     const answer = await tab.page.goto(url, { timeout: PATIENCE_MS });
