@@ -249,7 +249,12 @@ impl Guard {
         });
         let same = Arc::clone(&guard);
         thread::Builder::new().name("guard".to_owned()).spawn(move || {
-            let mut watch = Watch { guard: same, connected: Connected::default(), dirty: HashSet::new() };
+            let mut watch = Watch {
+                guard: same,
+                connected: Connected::default(),
+                dirty: HashSet::new(),
+                afterwards: None,
+            };
             let mut timeout = None;
             loop {
                 // A look that panics is one that was not made. It is made again in a second.
@@ -623,6 +628,8 @@ struct Watch {
     connected: Connected,
     /// Tokens of those that sent something since they were last looked at.
     dirty: HashSet<u64>,
+    /// When to look again because somebody came.
+    afterwards: Option<Instant>,
 }
 
 impl Watch {
@@ -641,8 +648,11 @@ impl Watch {
         let (began, busy) = (Instant::now(), os::thread_time());
         let mut next = self.look(began);
         if came {
-            next = next.min(began + AFTERWARDS);
+            self.afterwards = Some(began + AFTERWARDS);
         }
+        // Whatever else there is to look at meanwhile does not take its place.
+        self.afterwards = self.afterwards.filter(|afterwards| *afterwards > began);
+        next = self.afterwards.map_or(next, |afterwards| next.min(afterwards));
         // Its own time, not the clock's: where others take all of the time there is the more to look at.
         let took = os::thread_time().saturating_sub(busy);
         if took * LEISURE > PAUSE {
@@ -663,6 +673,10 @@ impl Watch {
         let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
         for door in &doors {
             sooner(door.keep_open(now));
+            // Who is not let in yet has no descriptor to be found by, and will not be heard of again.
+            if door.phase() == OPEN && os::waiting_connections(&door.listener) > 0 {
+                sooner(Some(now + PAUSE));
+            }
         }
 
         let look = {
