@@ -758,8 +758,10 @@ fn too_few_threads_keep_nobody_out_for_longer_than_a_second() {
         let ramp = one.join().expect("it was served all the time");
         assert!(ramp.is_whole(), "{:?}", ramp.holes);
     }
-    daemon.wait_for_log("nobody can connect: failed to spawn thread");
-    daemon.wait_for_log("connections are accepted again");
+    // Often the guard has made room before the acceptor wants a thread; when it has not, the acceptor has died.
+    if daemon.log().iter().any(|line| line.contains("nobody can connect: failed to spawn thread")) {
+        daemon.wait_for_log("connections are accepted again");
+    }
     drop(alone);
 }
 
