@@ -47,7 +47,11 @@ fn kept() -> PathBuf {
 /// A fresh Debian of that suite, as an archive: the one of the last time, or a new one. apt there has those packages
 /// at hand.
 pub(crate) fn fresh_debian(suite: &str, arch: &str, packages: &[&str]) -> PathBuf {
-    let name = format!("fresh-{suite}-{arch}-{}.tar", packages.join("-"));
+    // Another recipe makes another machine.
+    let recipe = include_str!("../../scripts/fresh-debian")
+        .bytes()
+        .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let name = format!("fresh-{suite}-{arch}-{}-{recipe:08x}.tar", packages.join("-"));
     let archive = kept().join(name);
     if !archive.exists() {
         fs::create_dir_all(kept()).expect("a folder to keep it in");
