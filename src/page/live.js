@@ -87,7 +87,7 @@ export class Live {
 		if (!again) this.#tell('stopped');
 	}
 
-	// Looks again at once: the network is back, or somebody looks at the page.
+	// Looks again at once: the network or somebody is back.
 	nudge() {
 		if (!this.#gain) return;
 		context.resume();
@@ -272,13 +272,13 @@ function heard() {
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 
-// Plays by buffers, each of which begins where the one before it ends. Works everywhere.
+// Plays by buffers, one begins where another ends. Works everywhere.
 class Scheduled {
 	way = 'scheduled';
 	waits = false;
 	starved = 0;
 	#into;
-	// In samples, so that nothing is ever rounded.
+	// In samples: never rounded.
 	#end = 0;
 
 	constructor(into) {
@@ -299,8 +299,10 @@ class Scheduled {
 			this.#end = now + Math.round(margin * context.sampleRate);
 		}
 		const source = context.createBufferSource();
-		source.buffer = context.createBuffer(piece.length, length, context.sampleRate);
-		piece.forEach((samples, c) => source.buffer.copyToChannel(samples, c));
+		const buffer = context.createBuffer(piece.length, length, context.sampleRate);
+		piece.forEach((samples, c) => buffer.copyToChannel(samples, c));
+		// Firefox takes what is in it now.
+		source.buffer = buffer;
 		source.connect(this.#into);
 		source.start(this.end);
 		this.#end += length;
