@@ -159,11 +159,25 @@ fn a_fresh_debian_13_is_on_the_air_with_one_command() {
 
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
-fn a_fresh_debian_12_on_arm64_is_on_the_air_with_one_command() {
+fn a_fresh_debian_12_on_arm64_installs_it_and_it_runs_there() {
     let _emulation = Emulation::of(FOREIGN);
     let archive = fresh_debian("bookworm", FOREIGN, &["libasound2", "avahi-daemon"]);
-    let machine = on_the_air(&archive, FOREIGN);
-    life_of_a_package(&machine, FOREIGN);
+    let machine = Machine::boot(&archive, &plugin(FOREIGN));
+    fs::copy(package(FOREIGN), machine.path("/root/wavecast.deb")).expect("a copy");
+    let said = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
+    println!("{said}");
+    // As a service it cannot be on the air here: emulated processes get no user namespace of their own, since they
+    // have threads before their first instruction, and not every socket option. scripts/device-test has a kernel of
+    // its own, and shows the rest.
+    assert!(
+        said.contains("wavecast is installed, but it does not run. Why:  systemctl status wavecast"),
+        "{said}"
+    );
+    assert!(machine.sh("wavecast --version").starts_with(concat!("wavecast ", env!("CARGO_PKG_VERSION"))));
+    assert!(machine.sh("wavecast check").contains("/etc/wavecast.toml is good."));
+    machine.sh("apt-get purge --yes --autoremove wavecast </dev/null");
+    machine.sh("getent passwd wavecast");
+    assert!(!machine.try_sh("systemctl cat wavecast").0, "systemd has forgotten it");
 }
 
 #[test]
@@ -198,15 +212,6 @@ fn without_systemd_it_is_installed_and_removed_all_the_same() {
 fn on_the_air(archive: &std::path::Path, arch: &str) -> Machine {
     let deb = package(arch);
     let machine = Machine::boot(archive, &plugin(arch));
-    if arch != native() {
-        // An emulated process has threads before its first instruction, and the kernel gives a user namespace only to
-        // one that has none. scripts/device-test has a kernel of its own, and the unit as it is.
-        fs::write(
-            machine.path("/etc/systemd/system/wavecast.service.d/emulated.conf"),
-            "[Service]\nPrivateUsers=no\n",
-        )
-        .expect("a file");
-    }
     fs::write(machine.path("/root/files-before"), files(&machine)).expect("a file");
     fs::copy(deb, machine.path("/root/wavecast.deb")).expect("a copy");
 
