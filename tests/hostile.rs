@@ -709,16 +709,14 @@ fn let_in_after(address: SocketAddr) -> Duration {
     began.elapsed()
 }
 
-#[test]
-fn too_few_descriptors_keep_nobody_out_for_longer_than_a_second() {
-    let alone = alone();
-    let daemon = lessened(&["prlimit", "--nofile=130:130"]);
-    daemon.wait_for_log("there can be 22 connections");
+/// Ten listen and lose nothing, while so many half requests, three times, take what the daemon has; and somebody new is
+/// let in soon.
+fn ten_listen_while_half_requests_take_all_there_is(daemon: &Daemon, requests: u32) {
     let over: Arc<AtomicBool> = Arc::default();
     let honest: Vec<_> = (0..10).map(|_| listen(daemon.address(), &over)).collect();
     let address = daemon.address();
     for round in 0..3 {
-        let crowd = crowd(address, 100);
+        let crowd = crowd(address, requests);
         let took = let_in_after(address);
         println!("round {round}: {} half requests; let in after {took:?}", crowd.len());
         assert!(took < OPEN_AGAIN_WITHIN, "{took:?}");
@@ -728,6 +726,14 @@ fn too_few_descriptors_keep_nobody_out_for_longer_than_a_second() {
         let ramp = one.join().expect("it was served all the time");
         assert!(ramp.is_whole(), "{:?}", ramp.holes);
     }
+}
+
+#[test]
+fn too_few_descriptors_keep_nobody_out_for_longer_than_a_second() {
+    let alone = alone();
+    let daemon = lessened(&["prlimit", "--nofile=130:130"]);
+    daemon.wait_for_log("there can be 22 connections");
+    ten_listen_while_half_requests_take_all_there_is(&daemon, 100);
     // It did run out of them: the acceptor died, and was begun again.
     daemon.wait_for_log("nobody can connect: ");
     daemon.wait_for_log("connections are accepted again");
@@ -744,20 +750,7 @@ fn too_few_threads_keep_nobody_out_for_longer_than_a_second() {
     // Of a user that nobody else is, so that only its threads count; it has to be able to read the program.
     let daemon = lessened(&["setpriv", "--reuid=64066", "--clear-groups", "prlimit", "--nproc=120:120"]);
     daemon.wait_for_log("there can be 28 connections");
-    let over: Arc<AtomicBool> = Arc::default();
-    let honest: Vec<_> = (0..10).map(|_| listen(daemon.address(), &over)).collect();
-    let address = daemon.address();
-    for round in 0..3 {
-        let crowd = crowd(address, 200);
-        let took = let_in_after(address);
-        println!("round {round}: {} half requests; let in after {took:?}", crowd.len());
-        assert!(took < OPEN_AGAIN_WITHIN, "{took:?}");
-    }
-    over.store(true, Ordering::Relaxed);
-    for one in honest {
-        let ramp = one.join().expect("it was served all the time");
-        assert!(ramp.is_whole(), "{:?}", ramp.holes);
-    }
+    ten_listen_while_half_requests_take_all_there_is(&daemon, 200);
     // Often the guard has made room before the acceptor wants a thread; when it has not, the acceptor has died.
     if daemon.log().iter().any(|line| line.contains("nobody can connect: failed to spawn thread")) {
         daemon.wait_for_log("connections are accepted again");

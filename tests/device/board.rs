@@ -11,19 +11,15 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use crate::support::wait_within;
+
 /// How long the machine may take to boot or to do what it is told, at the most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Waits until `look` finds what it looks for; panics after [`PATIENCE`].
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
-        thread::sleep(Duration::from_millis(200));
-    }
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    // Each look may go through the emulated machine: not too often.
+    wait_within(PATIENCE, Duration::from_millis(200), what, look)
 }
 
 /// What `scripts/device-test` has prepared.

@@ -22,13 +22,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 ///
 /// After [`PATIENCE`], saying what was waited for.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, Duration::from_millis(5), what, look)
+}
+
+/// The same with another patience, and with another pause between two looks.
+pub(crate) fn wait_within<T>(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(Instant::now() < end, "waited {patience:?} in vain for {what}");
+        std::thread::sleep(pause);
     }
 }
