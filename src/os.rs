@@ -172,6 +172,27 @@ pub fn accept_when_it_speaks(listener: impl AsFd, seconds: i32) -> io::Result<()
     }
 }
 
+/// Has the kernel send SIGIO to this process whenever somebody connects to that listening socket (F_SETOWN and
+/// O_ASYNC, fcntl(2)), also if the connection is accepted at once.
+///
+/// Only where that signal has a handler: without one it ends the process.
+///
+/// # Errors
+///
+/// Where the kernel cannot do it.
+pub fn signal_connections(listener: impl AsFd) -> io::Result<()> {
+    let listener = listener.as_fd();
+    let this = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: it takes two integers, and changes only who is signalled for that socket.
+    match unsafe { libc::fcntl(listener.as_raw_fd(), libc::F_SETOWN, this) } {
+        0 => {
+            let flags = rustix::fs::fcntl_getfl(listener)?;
+            Ok(rustix::fs::fcntl_setfl(listener, flags | rustix::fs::OFlags::ASYNC)?)
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -241,6 +262,20 @@ mod tests {
         listener.accept().expect("one waits");
         assert_eq!(waiting_connections(&listener), 2);
         assert_eq!(waiting_connections(&clients[0]), 0, "no listening socket");
+    }
+
+    #[test]
+    fn who_connects_is_told_of_even_if_he_is_let_in_at_once() {
+        let (mut told, tell) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        signal_hook::low_level::pipe::register(libc::SIGIO, tell).expect("a handler");
+        told.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        signal_connections(&listener).expect("the kernel can");
+        let address = listener.local_addr().expect("bound");
+        let accepting = std::thread::spawn(move || listener.accept().expect("a client"));
+        TcpStream::connect(address).expect("it listens");
+        accepting.join().expect("it was accepted");
+        std::io::Read::read_exact(&mut told, &mut [0]).expect("somebody came");
     }
 
     #[test]

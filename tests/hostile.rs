@@ -534,6 +534,24 @@ fn a_request_that_is_not_finished_in_time_is_answered_with_408() {
 }
 
 #[test]
+fn the_only_one_who_connects_is_noticed_however_soon_he_is_let_in() {
+    // epoll does not tell of a connection that tiny_http has accepted by the time it looks: of such that came alone
+    // every fifth was never noticed, and could idle for ever.
+    let once = || {
+        let daemon = tight();
+        for _ in 0..3 {
+            let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+            let began = Instant::now();
+            let answer = answer_to(stream, b"GET / HTTP/1.1\r\n");
+            let took = began.elapsed();
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            assert!(took < Duration::from_millis(2500), "{took:?}");
+        }
+    };
+    thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(once))));
+}
+
+#[test]
 fn a_request_that_is_too_large_is_answered_with_431() {
     let daemon = tight();
     let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
