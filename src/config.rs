@@ -168,6 +168,8 @@ pub struct Access {
     pub passwords: Option<PathBuf>,
     /// `trusted_proxies`: the networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// `cors`: the origins whose pages may read, as browsers write them; `*` is all.
+    pub cors: Vec<String>,
 }
 
 impl Default for Access {
@@ -177,6 +179,7 @@ impl Default for Access {
             hosts: Vec::new(),
             passwords: None,
             trusted_proxies: Vec::new(),
+            cors: Vec::new(),
         }
     }
 }
@@ -231,6 +234,43 @@ fn parse_net(text: &str) -> Result<IpNet, String> {
             shown_string(text),
             network.trunc()
         )),
+    }
+}
+
+/// An origin, in the way in which a browser writes it: in lower case, and without a port that is the usual one.
+fn parse_origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let wrong = || {
+        format!(
+            "{} is no origin such as https://example.org or http://192.168.1.5:8080, nor \"*\" for all",
+            shown_string(text)
+        )
+    };
+    let origin = text.to_ascii_lowercase();
+    let (scheme, rest) = origin.split_once("://").ok_or_else(wrong)?;
+    let usual = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return Err(wrong()),
+    };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => {
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            (host, Some(port.parse().ok().filter(|port: &u16| digits && *port > 0).ok_or_else(wrong)?))
+        }
+        _ => (rest, None),
+    };
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match v6 {
+        Some(ip) => ip.parse::<Ipv6Addr>().is_ok(),
+        None => parse_host(host).is_ok(),
+    };
+    match (is_host, port.filter(|port| *port != usual)) {
+        (false, _) => Err(wrong()),
+        (true, None) => Ok(format!("{scheme}://{host}")),
+        (true, Some(port)) => Ok(format!("{scheme}://{host}:{port}")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! The main thread is the only one that changes what runs. It hears of everything through channels, keeps
 //! each input's state in words, and writes the log: one line for each change of state.
 
+mod anew;
 mod room;
 mod words;
 
@@ -14,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -28,8 +29,9 @@ use crate::http::access::Access;
 use crate::http::guard::Guard;
 use crate::http::server::{self, Server};
 use crate::hub::Hub;
-use crate::service::{Handed, Service};
+use crate::service::{self, Handed, Service};
 use crate::{os, panics};
+pub use anew::Anew;
 use room::Room;
 use words::{Opened, Sounding};
 
@@ -37,6 +39,8 @@ use words::{Opened, Sounding};
 const BURST: Duration = Duration::from_secs(10);
 /// How long listeners have to take what is left when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(1200);
+/// It begins anew no more often.
+const BETWEEN_BEGINNINGS: Duration = Duration::from_secs(180);
 /// A ring keeps this much more than is promised, for listeners at its very end.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -50,7 +54,8 @@ impl fmt::Display for StartError {
     }
 }
 
-/// Runs until a signal ends it. `reload` reads the configuration again.
+/// Runs until a signal ends it, or until the same program has to take its place in this process. `reload` reads the
+/// configuration again.
 ///
 /// # Errors
 ///
@@ -59,14 +64,16 @@ pub fn run(
     config: Config,
     access: Access,
     reload: impl Fn() -> Result<(Config, Access), String>,
-) -> Result<(), StartError> {
+) -> Result<Option<Anew>, StartError> {
     panics::install();
     let room = Room::with(os::raise_open_files());
     let signals = signals().map_err(|e| StartError(format!("no signal handler: {e}")))?;
     let (sender, events) = bounded(1024);
     let (limits, listeners) = room.fit(&config.limits, &config.listeners);
     let hub = Arc::new(Hub::new(listeners, limits, access));
+    hub.stuck.set_room(room.connections());
     let guard = Guard::start(Arc::clone(&hub)).map_err(|e| StartError(format!("no guard: {e}")))?;
+    guard.set_banned(anew::banned().into_iter());
     let service = Service::find();
     let mut daemon = Daemon { hub, guard, room, sender, servers: Vec::new(), inputs: Vec::new(), service };
     daemon.listen_at_first(&config.http)?;
@@ -75,9 +82,9 @@ pub fn run(
     say_who(&config);
     daemon.report(&config);
     daemon.service.ready();
-    daemon.live(&signals, &events, config, reload);
-    daemon.end();
-    Ok(())
+    let anew = daemon.live(&signals, &events, config, reload).then(|| daemon.listening());
+    daemon.end(anew.is_some());
+    Ok(anew)
 }
 
 fn signals() -> io::Result<Receiver<i32>> {
@@ -151,15 +158,18 @@ struct Burst {
 }
 
 impl Daemon {
+    /// Lives; whether it has to begin anew.
     fn live(
         &mut self,
         signals: &Receiver<i32>,
         events: &Receiver<Event>,
         mut config: Config,
         reload: impl Fn() -> Result<(Config, Access), String>,
-    ) {
+    ) -> bool {
         // Without a service manager there is nobody to report to: an idle board is left alone.
         let reports = self.service.rhythm().map_or_else(never, tick);
+        let stuck = self.hub.stuck.too_many().clone();
+        let mut anew = never();
         loop {
             // A clock only while there is something to wait for.
             let bursts = self.inputs.iter().any(|input| input.burst.is_some());
@@ -180,16 +190,30 @@ impl Daemon {
                     },
                     Ok(signal) => {
                         info!("ending on {}", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
-                        return;
+                        return false;
                     }
                     // The signal thread is gone, which does not happen; without it nobody could end this.
-                    Err(_) => return,
+                    Err(_) => return false,
                 },
                 recv(events) -> event => if let Ok(event) = event {
                     self.note(event);
                     self.service.status(self.line());
                 },
                 recv(clock) -> _ => self.end_bursts(),
+                recv(stuck) -> _ => {
+                    let wait = anew::since_last().map_or(Duration::ZERO, |ago| BETWEEN_BEGINNINGS.saturating_sub(ago));
+                    warn!(
+                        "{} requests hold a thread and two descriptors each, for good: nobody is let in, and \
+                         wavecast begins anew in {:.0} s",
+                        self.hub.stuck.count(),
+                        wait.as_secs_f64()
+                    );
+                    anew = after(wait);
+                },
+                recv(anew) -> _ => {
+                    info!("beginning anew");
+                    return true;
+                },
                 recv(reports) -> _ => {
                     self.report(&config);
                     if self.gets_on() {
@@ -484,13 +508,29 @@ impl Daemon {
         }
     }
 
+    /// The listening sockets, for the one that begins anew.
+    fn listening(&self) -> Anew {
+        let listeners = self.servers.iter().filter_map(|listening| {
+            let name = match listening.origin {
+                Origin::Configured(address) => service::stored_name(address),
+                Origin::Given => service::GIVEN.to_owned(),
+            };
+            // One that cannot be had is bound again.
+            Some((name, listening.server.listener().try_clone().ok()?))
+        });
+        Anew { sockets: listeners.collect(), banned: self.guard.banned() }
+    }
+
     /// Ends every stream with its last byte, as far as listeners take it in time.
-    fn end(self) {
-        self.service.stopping();
+    fn end(self, anew: bool) {
+        match anew {
+            true => self.service.reloading(),
+            false => self.service.stopping(),
+        }
         let mut servers = Vec::new();
         for Listening { server, origin, .. } in self.servers {
-            // What systemd holds, another run goes on with: who connects now waits for that.
-            if origin == Origin::Given || self.service.is_there() {
+            // What systemd or the next one holds, another run goes on with: who connects now waits for that.
+            if anew || origin == Origin::Given || self.service.is_there() {
                 server.hand_over();
                 servers.push(server);
             } else {

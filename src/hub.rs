@@ -10,6 +10,7 @@ use crate::http::access::Access;
 use crate::http::convoy::Convoys;
 use crate::http::levels::Pages;
 use crate::http::listeners::Listeners;
+use crate::http::stuck::Stuck;
 
 /// Shared by the main thread, which changes it, and every handler of a request, which reads it. No capture
 /// thread knows it.
@@ -22,6 +23,8 @@ pub struct Hub {
     pub convoys: Convoys,
     /// Who looks at the page.
     pub pages: Pages,
+    /// Requests that stay for ever.
+    pub stuck: Stuck,
     inputs: RwLock<Vec<Arc<LiveInput>>>,
     settings: RwLock<Arc<config::Listeners>>,
     access: RwLock<Arc<Access>>,
@@ -38,6 +41,7 @@ impl Hub {
             listeners: Arc::default(),
             convoys: Convoys::default(),
             pages: Pages::default(),
+            stuck: Stuck::default(),
             inputs: RwLock::default(),
             settings: RwLock::default(),
             access: RwLock::new(Arc::new(access)),

@@ -43,7 +43,11 @@ fn run(cli: Cli) -> ExitCode {
         return fail(EX_CONFIG, &error.to_string());
     }
     match daemon::run(config, access, || load(&cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(anew)) => {
+            log::error!("wavecast cannot begin anew, and ends: {}", anew.begin());
+            ExitCode::FAILURE
+        }
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -193,6 +194,83 @@ pub fn signal_connections(listener: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Has the kernel drop whatever comes from these to a listening socket (SO_ATTACH_FILTER, socket(7)), as if nobody
+/// were there: IPv4 addresses, and IPv6 networks of 64 bits. These and no others; connections that it made before
+/// are not touched.
+///
+/// # Errors
+///
+/// Where the kernel has no such filter or no room for one so long.
+pub fn drop_packets_from(listener: impl AsFd, parties: &[IpAddr]) -> io::Result<()> {
+    // Offsets into the IP header: linux/filter.h.
+    const IP_HEADER: u32 = libc::SKF_NET_OFF as u32;
+    const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const END: u32 = libc::BPF_RET | libc::BPF_K;
+    // If it is not, so many are left out.
+    let step = |code: u32, value: u32, otherwise: u8| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: otherwise,
+        k: value,
+    };
+    let (drop, pass) = (step(END, 0, 0), step(END, u32::MAX, 0));
+    let (mut of_v4, mut of_v6) = (vec![step(WORD, IP_HEADER.wrapping_add(12), 0)], Vec::new());
+    for party in parties {
+        match party {
+            IpAddr::V4(ip) => of_v4.extend([step(IS, ip.to_bits(), 1), drop]),
+            IpAddr::V6(ip) => of_v6.extend([
+                step(WORD, IP_HEADER.wrapping_add(8), 0),
+                step(IS, (ip.to_bits() >> 96) as u32, 3),
+                step(WORD, IP_HEADER.wrapping_add(12), 0),
+                step(IS, (ip.to_bits() >> 64) as u32, 1),
+                drop,
+            ]),
+        }
+    }
+    of_v4.push(pass);
+    of_v6.push(pass);
+    let mut program = vec![
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, IP_HEADER, 0),
+        step(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 4, 0),
+        libc::sock_filter { code: IS as u16, jt: 1, jf: 0, k: 4 },
+        step(libc::BPF_JMP | libc::BPF_JA, of_v4.len() as u32, 0),
+    ];
+    program.extend(of_v4);
+    program.extend(of_v6);
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel reads a sock_fprog, and from where that points to as many steps as it says, which live until
+    // after the call. It checks each before it takes them.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ignores that signal from now on, in this program and in the one that takes its place by exec(2), until that has a
+/// handler. What is pending of it is gone.
+///
+/// # Errors
+///
+/// None that sigaction(2) has for a signal that exists.
+pub fn ignore_connections() -> io::Result<()> {
+    // SAFETY: it changes only what becomes of that signal, which from now on is nothing; no code of ours runs in it.
+    match unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -276,6 +354,44 @@ mod tests {
         TcpStream::connect(address).expect("it listens");
         accepting.join().expect("it was accepted");
         std::io::Read::read_exact(&mut told, &mut [0]).expect("somebody came");
+    }
+
+    #[test]
+    fn a_listening_socket_hears_nothing_of_those_whose_packets_are_dropped() {
+        use std::net::SocketAddr;
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| TcpListener::bind(at).expect("a port"));
+        let connects = |from: &str, to: &TcpListener| {
+            let from: SocketAddr = from.parse().expect("an address");
+            let to = to.local_addr().expect("bound");
+            let family = match to.is_ipv4() {
+                true => rustix::net::AddressFamily::INET,
+                false => rustix::net::AddressFamily::INET6,
+            };
+            let socket =
+                rustix::net::socket(family, rustix::net::SocketType::STREAM, None).expect("a socket");
+            rustix::net::bind(&socket, &from).expect("an address of ours");
+            rustix::net::sockopt::set_socket_timeout(
+                &socket,
+                rustix::net::sockopt::Timeout::Send,
+                Some(Duration::from_millis(300)),
+            )
+            .expect("set");
+            rustix::net::connect(&socket, &to).is_ok()
+        };
+        let [v4, v6] = &listeners;
+        let parties: Vec<IpAddr> = ["10.0.0.1", "127.0.0.3", "2001:db8::", "::", "127.0.0.5"]
+            .map(|ip| ip.parse().expect("one"))
+            .to_vec();
+        for listener in &listeners {
+            drop_packets_from(listener, &parties).expect("the kernel can");
+        }
+        assert!(connects("127.0.0.2:0", v4) && connects("127.0.0.4:0", v4));
+        assert!(!connects("127.0.0.3:0", v4) && !connects("127.0.0.5:0", v4));
+        assert!(!connects("[::1]:0", v6));
+        for listener in &listeners {
+            drop_packets_from(listener, &["2001:db8::".parse().expect("one")]).expect("the kernel can");
+        }
+        assert!(connects("127.0.0.3:0", v4) && connects("[::1]:0", v6));
     }
 
     #[test]

@@ -23,6 +23,10 @@ use sd_notify::NotifyState;
 use crate::config::ListenAddr;
 use crate::os;
 
+/// In the environment of a program that began anew in the same process: its listening sockets, numbers and names.
+pub(crate) const PASSED_ON: &str = "WAVECAST_SOCKETS";
+/// Such a socket that came from a socket unit.
+pub(crate) const GIVEN: &str = "given";
 /// What our own sockets' names begin with, in systemd's hands.
 const OURS: &str = "listen ";
 /// How often the line on how it is follows what is.
@@ -116,7 +120,7 @@ fn complain(told: io::Result<()>) {
 }
 
 /// The name of a listening socket in systemd's store. A colon may not be in it.
-fn stored_name(address: ListenAddr) -> String {
+pub(crate) fn stored_name(address: ListenAddr) -> String {
     format!("{OURS}{address}").replace(':', "-")
 }
 
@@ -137,6 +141,10 @@ impl Handed {
     /// When one of them is no listening TCP socket.
     pub fn take() -> Result<Handed, String> {
         let mut handed = Handed::default();
+        if let Ok(passed) = std::env::var(PASSED_ON) {
+            handed.take_passed(&passed);
+            return Ok(handed);
+        }
         // What else is there in the environment is not for this process.
         if std::env::var_os("LISTEN_PID").is_none() {
             return Ok(handed);
@@ -161,6 +169,21 @@ impl Handed {
             }
         }
         Ok(handed)
+    }
+
+    /// Those that this program, before it began anew, kept open for itself. What is of no use is not worth more than
+    /// a new one.
+    fn take_passed(&mut self, passed: &str) {
+        for (number, name) in passed.split(',').filter_map(|one| one.split_once('=')) {
+            let Ok(number) = number.parse() else { continue };
+            let listener = TcpListener::from(os::inherited(number));
+            let _ = rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC);
+            match usable(&listener) {
+                Ok(()) if name == GIVEN => self.given.push(listener),
+                Ok(()) => self.kept.push((name.to_owned(), listener)),
+                Err(why) => warn!("a listening socket is of no use any more: {why}"),
+            }
+        }
     }
 
     /// Our own that listens there, if an earlier run left it.

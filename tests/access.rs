@@ -188,3 +188,102 @@ fn who_opens_a_microphone_to_the_world_is_told() {
     let closed = daemon(&format!("allow = \"any\"\n{}", file.key()));
     assert!(!closed.log().iter().any(|line| line.contains("from anywhere")));
 }
+
+/// Sends a request with that method and these headers.
+fn ask(daemon: &Daemon, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+    http::request(daemon.address(), method, target, "1.1", headers)
+}
+
+const PAGE: (&str, &str) = ("Origin", "https://example.org");
+const MAY_READ: &str = "access-control-allow-origin";
+
+#[test]
+fn a_page_from_elsewhere_may_read_if_its_origin_is_named() {
+    let named = daemon("cors = [\"https://example.org\", \"http://pi:8080\"]");
+    for (target, status) in [
+        ("/", 200),
+        ("/@page/app.js", 200),
+        ("/live.wav", 200),
+        ("/live.wav?latency=low", 200),
+        ("/live.wav?for=1", 200),
+        ("/live.wav?back=x", 400),
+        ("/live.wav?stream=1&from=0&to=1", 410),
+        ("/live/levels", 200),
+        ("/live.m3u", 200),
+        ("/live.pls", 200),
+        ("/status.json", 200),
+        ("/healthz", 200),
+        ("/nothing", 404),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = ask(&named, method, target, &[PAGE]);
+            assert_eq!(answer.status, status, "{method} {target}");
+            assert_eq!(answer.header(MAY_READ), Some("https://example.org"), "{method} {target}");
+            assert_eq!(answer.header("vary"), Some("Origin"), "{method} {target}");
+            let exposed = answer.header("access-control-expose-headers").expect("some");
+            assert!(exposed.contains("Wavecast-Frame") && exposed.contains("Content-Range"), "{exposed}");
+            assert_eq!(answer.header("access-control-allow-credentials"), None);
+        }
+        for other in ["https://evil.example", "http://example.org", "null"] {
+            let answer = ask(&named, "GET", target, &[("Origin", other)]);
+            assert_eq!(answer.status, status, "{target}");
+            assert_eq!(answer.header(MAY_READ), None, "{target} for {other}");
+        }
+        assert_eq!(ask(&named, "GET", target, &[]).header(MAY_READ), None, "{target}");
+    }
+    // Under a name that is not this machine's, nobody may.
+    let elsewhere = ask(&named, "GET", "/status.json", &[("Host", "evil.example"), PAGE]);
+    assert_eq!((elsewhere.status, elsewhere.header(MAY_READ)), (403, None));
+
+    let all = daemon("cors = \"*\"");
+    assert_eq!(ask(&all, "GET", "/live.wav", &[PAGE]).header(MAY_READ), Some("*"));
+    assert_eq!(ask(&all, "GET", "/live.wav", &[("Host", "evil.example"), PAGE]).status, 403);
+
+    // It changes with the configuration, for those who ask from then on.
+    named.reload(INPUT);
+    wait_for("nobody to be named", || {
+        let answer = ask(&named, "GET", "/status.json", &[PAGE]);
+        (answer.header(MAY_READ).is_none() && answer.header("vary").is_none()).then_some(())
+    });
+}
+
+#[test]
+fn a_browser_that_asks_first_gets_a_right_answer() {
+    let file = Passwords::of("preflight", &password_line("anna", "secret"));
+    let daemon = daemon(&format!("cors = \"https://example.org\"\n{}", file.key()));
+    let (get, range) =
+        (("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Headers", "authorization,range"));
+    for target in
+        ["/", "/live.wav?back=5", "/live/levels", "/levels", "/status.json", "/healthz", "/live.m3u"]
+    {
+        // Without a password: browsers never send one with this.
+        let answer = ask(&daemon, "OPTIONS", target, &[PAGE, get, range]);
+        assert_eq!(answer.status, 204, "{target}");
+        assert_eq!(answer.header(MAY_READ), Some("https://example.org"));
+        assert_eq!(answer.header("vary"), Some("Origin"));
+        assert_eq!(answer.header("access-control-allow-methods"), Some("GET, HEAD"));
+        let headers = answer.header("access-control-allow-headers").expect("some");
+        assert!(headers.contains("Authorization") && headers.contains("Range"), "{headers}");
+        assert_eq!(ask(&daemon, "OPTIONS", target, &[("Origin", "https://evil.example"), get]).status, 405);
+    }
+    assert_eq!(ask(&daemon, "OPTIONS", "/nothing", &[PAGE, get]).status, 404);
+    assert_eq!(ask(&daemon, "OPTIONS", "/live.wav", &[PAGE]).status, 405, "that is no such question");
+    assert_eq!(ask(&daemon, "OPTIONS", "/live.wav", &[("Host", "evil.example"), PAGE, get]).status, 403);
+    // What follows needs the password, and says so to the page.
+    let answer = ask(&daemon, "GET", "/status.json", &[PAGE]);
+    assert_eq!((answer.status, answer.header(MAY_READ)), (401, Some("https://example.org")));
+    let answer = ask(&daemon, "GET", "/status.json", &[PAGE, ("Authorization", ANNA)]);
+    assert_eq!((answer.status, answer.header(MAY_READ)), (200, Some("https://example.org")));
+}
+
+#[test]
+fn unless_it_is_configured_no_page_from_elsewhere_may_read_anything() {
+    let daemon = daemon("");
+    for target in ["/", "/live.wav", "/status.json", "/live/levels", "/nothing"] {
+        let answer = ask(&daemon, "GET", target, &[PAGE]);
+        assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("access-control") || name == "vary"));
+        let question = ask(&daemon, "OPTIONS", target, &[PAGE, ("Access-Control-Request-Method", "GET")]);
+        assert_eq!(question.status, 405, "{target}");
+        assert!(!question.headers.iter().any(|(name, _)| name.starts_with("access-control")));
+    }
+}

@@ -7,7 +7,7 @@ mod support;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::IoSliceMut;
+use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +20,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use support::card::{Card, CardOptions, Order};
+use support::card::{Card, CardFormat, CardOptions, Order};
+use support::listening::{Listener, number};
+use support::ramp::RampReader;
+use support::server::Server;
 use support::{http, wait_for};
 
 /// A message to the service manager, and the descriptor that came with it.
@@ -293,6 +296,80 @@ fn a_capture_thread_that_does_not_come_back_is_not_covered_up() {
     // It comes back, and all is well.
     card.command(Order::Run);
     wait_for("the watchdog to be fed again", || (manager.count("WATCHDOG=1") > fed).then_some(()));
+}
+
+#[test]
+fn a_process_that_stood_still_for_20_seconds_goes_on_where_the_time_is() {
+    let manager = Manager::new();
+    let card = Card::new("live", CardOptions { rates: vec![44_100], ..CardOptions::default() });
+    let (key, value) = card.env();
+    let env = [(key, value.into_os_string()), ("WATCHDOG_USEC", "3000000".into())];
+    let service = manager.start(&config("127.0.0.1:0", card.device()), &env, vec![]);
+    manager.wait_for("READY=1");
+    let server = Server::at(manager.address());
+    server.wait_for_state("live", "capturing");
+    let listener = Listener::start(&server, "/live.wav?back=30", RampReader::new(CardFormat::S16, 2));
+    let low = Listener::start(&server, "/live.wav?latency=low", RampReader::new(CardFormat::S16, 2));
+    let mut events = get(server.address(), "/live/levels");
+    listener.hear_more(Duration::from_secs(1));
+    let before = server.input("live");
+
+    service.signal("STOP");
+    thread::sleep(Duration::from_secs(20));
+    let fed = manager.count("WATCHDOG=1");
+    service.signal("CONT");
+    let began = Instant::now();
+    wait_for("the watchdog to be fed again", || (manager.count("WATCHDOG=1") > fed).then_some(()));
+    for _ in 0..20 {
+        events.body.chunk().expect("levels go on");
+    }
+    // Both are at the live edge again, and what they did not hear is counted.
+    for one in [&listener, &low] {
+        one.hear_more(Duration::from_secs(1));
+        assert_eq!(one.ending(), None, "it is connected");
+    }
+    println!("went on after {:?}", began.elapsed());
+    let after = server.input("live");
+    let grew = |key: &str| number(&after, key) - number(&before, key);
+    // The card's buffer, half a second, was kept; the rest is silence, as long as it lasted.
+    assert!(grew("overruns") >= 1, "{after}");
+    let silence = grew("silence_frames") as f64 / 44_100.0;
+    assert!((19.0..20.5).contains(&silence), "{silence} s of silence");
+    let passed = (grew("frames") + grew("silence_frames")) as f64 / 44_100.0;
+    assert!(passed > 20.0, "{passed} s");
+    for status in server.listeners() {
+        assert!(status["lag_ms"].as_f64().expect("a number") < 1000.0, "{status}");
+    }
+    // Nobody heard less than there was without being told of it.
+    let heard = listener.look_at(RampReader::frames);
+    let skipped: u64 = server.listeners().iter().map(|one| number(one, "frames_skipped")).max().unwrap_or(0);
+    let all = number(&after, "frames") + number(&after, "silence_frames");
+    assert!(heard + skipped + 44_100 / 2 >= all, "{heard} heard, {skipped} skipped, of {all}");
+    let _fresh = get(server.address(), "/live.wav");
+}
+
+#[test]
+fn one_that_begins_anew_is_the_same_to_the_manager() {
+    let manager = Manager::new();
+    let mut service = manager.start(&tone(), &[("WATCHDOG_USEC", "3000000".into())], vec![]);
+    manager.wait_for("READY=1");
+    let address = manager.address();
+    let text = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 1_u64 << 62);
+    wait_for("it to begin anew", || {
+        for _ in 0..50 {
+            let Ok(mut stream) = TcpStream::connect(address) else { continue };
+            let _ = stream.write_all(text.as_bytes());
+        }
+        service.log().contains("beginning anew").then_some(())
+    });
+    wait_for("it to be ready again", || (manager.count("READY=1") == 2).then_some(()));
+    assert_eq!(get(address, "/status.json").status, 200, "the same socket");
+    assert_eq!((manager.count("STOPPING=1"), manager.count("RELOADING=1")), (0, 1));
+    let fed = manager.count("WATCHDOG=1");
+    wait_for("the watchdog to be fed", || (manager.count("WATCHDOG=1") > fed + 2).then_some(()));
+    assert!(service.child.try_wait().expect("our child").is_none(), "it is the same process");
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
 }
 
 #[test]

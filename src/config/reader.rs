@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::words::{choose, join, listed, near, one_line, shown, shown_string, whole};
 use super::{
     Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, PerAddress,
-    RATES, WhenBehind, clash, listen_problem, parse_host, parse_net,
+    RATES, WhenBehind, clash, listen_problem, parse_host, parse_net, parse_origin,
 };
 use crate::audio::format::SampleFormat;
 use crate::few::sort_few;
@@ -100,6 +100,7 @@ impl Reader {
             trusted_proxies: table
                 .list("trusted_proxies", parse_net)
                 .unwrap_or(default.access.trusted_proxies),
+            cors: table.list("cors", parse_origin).unwrap_or(default.access.cors),
         };
         table.finish();
 

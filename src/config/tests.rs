@@ -78,6 +78,7 @@ fn every_key_can_be_set() {
         hosts = "BirdBox.example.org"
         passwords = "/etc/wavecast.passwords"
         trusted_proxies = ["::ffff:127.0.0.1"]
+        cors = ["https://Example.org:443", "http://[fd00::1]:8080"]
         [listeners]
         max = 3
         interval_ms = 20
@@ -123,6 +124,7 @@ fn every_key_can_be_set() {
             hosts: vec!["birdbox.example.org".to_owned()],
             passwords: Some("/etc/wavecast.passwords".into()),
             trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
+            cors: vec!["https://example.org".to_owned(), "http://[fd00::1]:8080".to_owned()],
         },
         listeners: Listeners {
             max: 3,
@@ -214,6 +216,25 @@ fn networks_and_names_that_cannot_be_are_refused() {
     assert!(error("hosts = \"http://pi\"").contains("is no host name such as"));
     assert!(error("hosts = \"pi:4410\"").contains("without port"));
     assert!(error("hosts = 7").contains("needs a text in quotes, or a list of such, not a whole number"));
+    for text in [
+        "",
+        "example.org",
+        "ftp://example.org",
+        "https://",
+        "https://example.org/",
+        "https://example.org/page",
+        "https://user@example.org",
+        "https://example.org:",
+        "https://example.org:0",
+        "https://example.org:65536",
+        "https://example.org:+80",
+        "https://[::1",
+        "https://*.example.org",
+        "null",
+    ] {
+        let said = error(&format!("cors = \"{text}\""));
+        assert!(said.contains("access.cors: ") && said.contains("is no origin such as"), "{text}: {said}");
+    }
     assert!(error("passwords = \"file\"").contains("does not begin with a slash"));
 }
 

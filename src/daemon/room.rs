@@ -34,13 +34,24 @@ impl Room {
         Room { descriptors, threads: of_user.min(tasks_max(Path::new("/sys/fs/cgroup"), &groups)) }
     }
 
+    /// For how many connections there is room.
+    pub(super) fn connections(self) -> u32 {
+        let (descriptors, threads) = self.each();
+        u32::try_from(descriptors.min(threads)).unwrap_or(u32::MAX)
+    }
+
+    /// The same by descriptors and by threads.
+    fn each(self) -> (u64, u64) {
+        let of = |all: u64, each: u64| (all.saturating_sub(REST) / each).max(1);
+        (of(self.descriptors, DESCRIPTORS), of(self.threads, THREADS))
+    }
+
     /// The limits as far as there is room for them; says so where there is not.
     pub(super) fn fit(self, limits: &Limits, listeners: &Listeners) -> (Limits, Listeners) {
         let (mut limits, mut listeners) = (limits.clone(), listeners.clone());
-        let of = |all: u64, each: u64| (all.saturating_sub(REST) / each).max(1);
-        let (descriptors, threads) = (of(self.descriptors, DESCRIPTORS), of(self.threads, THREADS));
-        let most = u32::try_from(descriptors.min(threads)).unwrap_or(u32::MAX);
+        let most = self.connections();
         if limits.connections > most {
+            let (descriptors, threads) = self.each();
             let what = match descriptors < threads {
                 true => format!("{} descriptors (LimitNOFILE=)", self.descriptors),
                 false => format!("{} threads (TasksMax=)", self.threads),

@@ -6,12 +6,15 @@
 //! | the `Host` header | a web page from elsewhere can have its own name point to this machine (DNS rebinding); its scripts would then read what they like, but they cannot change the name that their browser sends |
 //! | user and password | where the configuration has a file of them |
 //!
+//! Which pages from elsewhere may read the answers is for [`cors`](super::cors).
+//!
 //! An `X-Forwarded-For` is believed from the proxies of the configuration only.
 
 use std::net::IpAddr;
 
 use base64ct::{Base64, Encoding};
 
+use super::cors::Cors;
 use crate::addresses;
 use crate::config::{self, Network};
 use crate::password::{Passwords, Verdict};
@@ -72,16 +75,14 @@ impl Access {
         self.passwords.is_some()
     }
 
+    /// What answers to a page of that origin say.
+    pub(super) fn cors(&self, origin: Option<&str>) -> Cors {
+        Cors::of(&self.config.cors, origin)
+    }
+
     /// Who asks, or why that one may not.
     pub(super) fn check(&self, asking: &Asking<'_>) -> Result<IpAddr, Refusal> {
-        let client = self.client(asking);
-        if !self.is_allowed(client, asking) {
-            return Err(Refusal::Address(client));
-        }
-        // A player that says none (HTTP/1.0) is no browser, and only those can be led astray.
-        if let Some(host) = asking.host.filter(|host| !self.is_ours(host)) {
-            return Err(Refusal::Host(host.to_owned()));
-        }
+        let client = self.admit(asking)?;
         let Some(passwords) = &self.passwords else { return Ok(client) };
         let Some((user, password)) = asking.authorization.and_then(basic) else {
             return Err(Refusal::Password);
@@ -91,6 +92,19 @@ impl Access {
             Verdict::Wrong => Err(Refusal::Password),
             Verdict::TooMany => Err(Refusal::TooManyTries),
         }
+    }
+
+    /// The same, but for the password.
+    pub(super) fn admit(&self, asking: &Asking<'_>) -> Result<IpAddr, Refusal> {
+        let client = self.client(asking);
+        if !self.is_allowed(client, asking) {
+            return Err(Refusal::Address(client));
+        }
+        // A player that says none (HTTP/1.0) is no browser, and only those can be led astray.
+        if let Some(host) = asking.host.filter(|host| !self.is_ours(host)) {
+            return Err(Refusal::Host(host.to_owned()));
+        }
+        Ok(client)
     }
 
     /// Asks with these headers, as one behind a proxy.

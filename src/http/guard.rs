@@ -83,6 +83,14 @@ const RETRY: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);
 /// Refusals that follow each other within this are one burst, and one or two lines in the log.
 const BURST: Duration = Duration::from_secs(10);
+/// Who announced a body that keeps its request for ever is not let in for so long.
+const BANNED_FOR: Duration = Duration::from_secs(3600);
+/// And so many at once are not.
+const MOST_BANNED: usize = 64;
+/// Of the listeners of one address the log tells of so many
+const MOST_TOLD: usize = 20;
+/// within this.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// A burst that goes on is told of this often.
 const LONG_BURST: Duration = Duration::from_secs(60);
 
@@ -106,6 +114,10 @@ pub struct Guard {
     table: Mutex<Table>,
     doors: Mutex<Vec<Arc<Door>>>,
     bursts: Mutex<Vec<Burst>>,
+    /// When listeners were told of in the log, by party.
+    told: Mutex<HashMap<IpAddr, VecDeque<Instant>>>,
+    /// Whose packets the kernel drops, and since when.
+    banned: Mutex<Vec<(IpAddr, Instant)>>,
 }
 
 #[derive(Default)]
@@ -259,6 +271,8 @@ impl Guard {
             table: Mutex::default(),
             doors: Mutex::default(),
             bursts: Mutex::default(),
+            told: Mutex::default(),
+            banned: Mutex::default(),
         });
         let same = Arc::clone(&guard);
         thread::Builder::new().name("guard".to_owned()).spawn(move || {
@@ -317,6 +331,7 @@ impl Guard {
             debug!("{address}: the kernel does not signal who connects: {error}");
             self.deaf.store(true, Ordering::Relaxed);
         }
+        self.filter(&door);
         door.accepting().acceptor = Some(Acceptor::start(&door.listener, Arc::clone(&door.take))?);
         self.doors().push(Arc::clone(&door));
         Ok(door)
@@ -326,6 +341,7 @@ impl Guard {
     pub(super) fn ask(&self, door: &Door, peer: SocketAddr, request: Request) -> Asked {
         let key = (door.id, peer);
         let limits = self.hub.limits();
+        let connections = limits.connections.min(self.hub.stuck.room()) as usize;
         let party = self.party(peer);
         let mut table = self.lock();
         // More is never read: see `LARGEST_BODY`.
@@ -333,7 +349,7 @@ impl Guard {
         let Table { answered, answered_of, .. } = &*table;
         let of_party = party.and_then(|party| answered_of.get(&party).copied()).unwrap_or(0);
         let most = limits.connections_per_address.of(peer.ip());
-        let is_full = *answered >= limits.connections as usize || of_party >= most;
+        let is_full = *answered >= connections || of_party >= most;
         let connection = table.of(key);
         connection.requests += 1;
         connection.body = body;
@@ -420,6 +436,78 @@ impl Guard {
         !self.lock().connections.iter().any(|((id, _), one)| *id == door.id && one.waiting.is_some())
     }
 
+    /// Has the kernel drop what comes from whoever that is, for an hour, unless it may have any number of connections.
+    pub(super) fn ban(&self, peer: SocketAddr) {
+        let limited = self.hub.limits().connections_per_address.of(peer.ip()) < usize::MAX;
+        let Some(party) = self.party(peer).filter(|_| limited) else { return };
+        {
+            let mut banned = self.banned.lock().unwrap_or_else(PoisonError::into_inner);
+            if banned.iter().any(|(known, _)| *known == party) {
+                return;
+            }
+            banned.push((party, Instant::now()));
+            if banned.len() > MOST_BANNED {
+                banned.remove(0);
+            }
+        }
+        self.drop_packets();
+        info!("{party} is not let in for an hour");
+        // What it has open may hold the same.
+        for ((_, peer), one) in &mut self.lock().connections {
+            if one.waiting.is_none() && !one.ended && self.party(*peer) == Some(party) {
+                self.end(one, *peer, Why::Closed);
+            }
+        }
+    }
+
+    /// Those who are not let in for now.
+    pub(crate) fn banned(&self) -> Vec<IpAddr> {
+        let banned = self.banned.lock().unwrap_or_else(PoisonError::into_inner);
+        banned.iter().map(|(party, _)| *party).collect()
+    }
+
+    /// The same, from one that ran before.
+    pub(crate) fn set_banned(&self, parties: impl Iterator<Item = IpAddr>) {
+        let now = Instant::now();
+        *self.banned.lock().unwrap_or_else(PoisonError::into_inner) =
+            parties.map(|party| (party, now)).collect();
+        self.drop_packets();
+    }
+
+    fn drop_packets(&self) {
+        for door in self.doors().iter() {
+            self.filter(door);
+        }
+    }
+
+    /// A socket that was there before may have an old filter.
+    fn filter(&self, door: &Door) {
+        if let Err(error) = os::drop_packets_from(&door.listener, &self.banned()) {
+            debug!("{}: packets cannot be dropped: {error}", door.address);
+        }
+    }
+
+    /// Lets those in again whose hour is over; when to look again.
+    fn forgive(&self, now: Instant) -> Option<Instant> {
+        let mut banned = self.banned.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = banned.len();
+        banned.retain(|(_, since)| now < *since + BANNED_FOR);
+        let (changed, next) =
+            (banned.len() < before, banned.iter().map(|(_, since)| *since + BANNED_FOR).min());
+        drop(banned);
+        if changed {
+            self.drop_packets();
+        }
+        next
+    }
+
+    /// Lets nobody in any more; who is there stays.
+    pub(super) fn shut(&self) {
+        for door in self.doors().iter() {
+            door.shut();
+        }
+    }
+
     /// Who counts as one for limits per address; `None` for proxies.
     fn party(&self, peer: SocketAddr) -> Option<IpAddr> {
         let ip = peer.ip().to_canonical();
@@ -477,6 +565,29 @@ impl Guard {
                 bursts.push(Burst { what: what.to_owned(), began: now, last: now, count: 1 });
             }
         }
+    }
+
+    /// Whether the log has a line for one more listener of that address. There is one for each; but who comes and
+    /// goes without end does not fill the journal with it.
+    pub(super) fn tells_of(&self, who: IpAddr) -> bool {
+        let now = Instant::now();
+        let tells = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.retain(|_, times| {
+                times.retain(|time| now < *time + TOLD_WITHIN);
+                !times.is_empty()
+            });
+            let times = told.entry(party(who)).or_default();
+            let tells = times.len() < MOST_TOLD;
+            if tells {
+                times.push_back(now);
+            }
+            tells
+        };
+        if !tells {
+            self.say(who, "begins to listen again and again; the log does not have each time");
+        }
+        tells
     }
 
     /// Tells of bursts that are over, or go on and on; when to look again.
@@ -561,6 +672,17 @@ impl Door {
         }
     }
 
+    /// Accepts no more, and lets hardly anybody wait, for now.
+    fn shut(&self) {
+        let open = self.phase.compare_exchange(OPEN, HANDED_OVER, Ordering::Relaxed, Ordering::Relaxed);
+        if open.is_ok() {
+            // tiny_http accepts all who wait before it ends: of those there are to be few.
+            let _ = rustix::net::listen(&self.listener, 0);
+            let _ = self.listener.set_nonblocking(true);
+            nudge(self.address);
+        }
+    }
+
     /// Accepts no more; the address is free after this. Connections that ask for nothing are closed.
     pub(super) fn close(&self) {
         self.phase.store(CLOSED, Ordering::Relaxed);
@@ -570,6 +692,11 @@ impl Door {
         if let Some(acceptor) = &self.accepting().acceptor {
             acceptor.close();
         }
+    }
+
+    /// Whether connections are to be accepted.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase() == OPEN
     }
 
     fn phase(&self) -> u8 {
@@ -744,6 +871,7 @@ impl Watch {
         for address in nudges {
             nudge(address);
         }
+        sooner(guard.forgive(now));
         sooner(guard.end_bursts(now));
         next
     }
@@ -847,8 +975,9 @@ impl Watch {
                 *of_party.entry(party).or_default() += 1;
             }
         }
+        let connections = limits.connections.min(guard.hub.stuck.room()) as usize;
         of_party.retain(|party, count| *count > limits.connections_per_address.of(*party));
-        if all <= limits.connections as usize && of_party.is_empty() {
+        if all <= connections && of_party.is_empty() {
             return;
         }
         let mut quiet: Vec<(&Key, &mut Connection)> = table
@@ -867,7 +996,7 @@ impl Watch {
                 guard.end(one, *peer, Why::Crowded);
             }
         }
-        let excess = all.saturating_sub(limits.connections as usize);
+        let excess = all.saturating_sub(connections);
         for ((_, peer), one) in quiet.iter_mut().filter(|(_, one)| !one.ended).take(excess) {
             guard.end(one, *peer, Why::Crowded);
         }

@@ -10,6 +10,7 @@ pub mod access;
 mod answer;
 mod chunk;
 pub mod convoy;
+mod cors;
 pub mod guard;
 pub mod levels;
 pub mod listeners;
@@ -23,6 +24,7 @@ pub mod server;
 mod sockets;
 pub mod status;
 pub mod stream;
+pub mod stuck;
 
 /// The Server header.
 const SERVER: &str = concat!("wavecast/", env!("CARGO_PKG_VERSION"));

@@ -16,7 +16,7 @@
 //!   accept loop.)
 //! - A body is not waited for: before a request with one is answered, the socket is shut down for reading.
 //!   Otherwise tiny_http would read it to its end, however long that takes.
-//! - A request that announces a huge body is dropped with care: see `discard`.
+//! - A request that announces a huge body is dropped with care: see `Connection::discard`.
 //! - The kernel hands over a connection only when it has sent something: one that stays silent costs nothing.
 //! - All that a stranger can take too much of, and what tiny_http dies of or forgets: see the
 //!   [guard](super::guard).
@@ -29,12 +29,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::debug;
 use rustix::net::sockopt;
 use tiny_http::{Method, Request};
 
-use super::access::{self, Asking};
+use super::access::{self, Access, Asking};
 use super::chunk::Chunk;
+use super::cors::Cors;
 use super::guard::{Asked, Door, Guard};
 use super::listeners::Full;
 use super::past::{self, Refusal};
@@ -163,7 +164,8 @@ impl Server {
             queued: os::waiting_connections(&self.door.listener),
         };
         let before = std::mem::replace(&mut self.progress, now);
-        let stuck = now.queued > 0 && before.queued > 0 && now.requests == before.requests;
+        let stuck =
+            self.door.is_open() && now.queued > 0 && before.queued > 0 && now.requests == before.requests;
         !stuck
     }
 
@@ -194,6 +196,43 @@ struct Connection {
     address: SocketAddr,
 }
 
+impl Connection {
+    /// Drops a request that is not answered, of a connection that has been shut down.
+    ///
+    /// By way of its writer: so tiny_http neither answers it nor waits for those before it.
+    ///
+    /// To drop one, tiny_http allocates as much as is left of its body, in one piece, though the connection has ended
+    /// and nothing is going to be read into it. That costs nothing: nobody touches the memory. But where it cannot be
+    /// had the process would end. So it is asked for first. If there is that much address space, all is well. If the
+    /// length is beyond all bounds, Rust panics instead, which is as well. What is in between, from about the size of
+    /// the memory to 2^63, is [stuck](super::stuck).
+    fn discard(&self, request: Request) {
+        let length = request.body_length().unwrap_or(0);
+        if length <= LARGEST_BODY {
+            return drop(request.into_writer());
+        }
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        if isize::try_from(length).is_err() {
+            // Not by way of its writer, which a panic at that moment would leak.
+            panics::quietly(|| drop(request));
+        } else if Vec::<u8>::new().try_reserve_exact(length).is_ok() {
+            drop(request.into_writer());
+        } else {
+            if let Some(peer) = request.remote_addr().copied() {
+                let what =
+                    "announced a body larger than the memory: a thread and two descriptors stay with it";
+                self.guard.say(stream::shown(peer), what);
+                self.guard.ban(peer);
+            }
+            std::mem::forget(request);
+            if self.hub.stuck.one_more() {
+                self.guard.shut();
+            }
+        }
+    }
+}
+
 /// Answers one connection's requests, one after another.
 struct Handler {
     connection: Connection,
@@ -206,7 +245,7 @@ impl Handler {
     fn take(self, request: Request) {
         match self.connection.guard.ask(&self.connection.door, self.peer, request) {
             Asked::Later => {}
-            Asked::Gone(request) => discard(request),
+            Asked::Gone(request) => self.connection.discard(request),
             Asked::Now(request) => self.start(request),
         }
     }
@@ -228,7 +267,7 @@ impl Handler {
             if let Some((mut handler, request)) = take(&handler) {
                 handler.finished = true;
                 handler.connection.guard.refuse(&handler.connection.door, handler.peer);
-                discard(request);
+                handler.connection.discard(request);
             }
         }
     }
@@ -237,7 +276,7 @@ impl Handler {
         let mut next = Some(first);
         while let Some(request) = next {
             match self.connection.guard.has_ended(&self.connection.door, self.peer) {
-                true => discard(request),
+                true => self.connection.discard(request),
                 false => self.answer(request),
             }
             next = self.connection.guard.next(&self.connection.door, self.peer);
@@ -252,7 +291,7 @@ impl Handler {
             let who = stream::shown(self.peer);
             self.connection.guard.say(who, "announced a body of more than 1 MiB, and was disconnected");
             self.hang_up();
-            return discard(request);
+            return self.connection.discard(request);
         }
         if has_body(&request) {
             // What has not come yet is not waited for.
@@ -268,53 +307,85 @@ impl Handler {
         let hub = &*self.connection.hub;
         #[cfg(test)]
         assert!(request.url() != "/panic", "while answering");
-        if !matches!(request.method(), Method::Get | Method::Head) {
-            return answer::not_allowed(request);
+        let access = hub.access();
+        let cors = &access.cors(header(&request, "Origin"));
+        if *request.method() == Method::Options && header(&request, "Access-Control-Request-Method").is_some()
+        {
+            return self.preflight(request, &access);
         }
-        let client = match hub.access().check(&self.asking(&request)) {
+        if !matches!(request.method(), Method::Get | Method::Head) {
+            return answer::not_allowed(request, &Cors::none());
+        }
+        let client = match access.check(&self.asking(&request)) {
             Ok(client) => client,
-            Err(refusal) => return refuse(request, refusal),
+            Err(refusal) => return refuse(request, cors, refusal),
         };
         match Target::parse(request.url()) {
-            Err(BadRequest(why)) => answer::text(request, 400, &why),
-            Ok(Target::Page) => answer::asset(request, &page::INDEX),
+            Err(BadRequest(why)) => answer::text(request, cors, 400, &why),
+            Ok(Target::Page) => answer::asset(request, cors, &page::INDEX),
             Ok(Target::Asset(name)) => match page::asset(&name) {
-                Some(asset) => answer::asset(request, asset),
-                None => answer::text(request, 404, &not_found(hub)),
+                Some(asset) => answer::asset(request, cors, asset),
+                None => answer::text(request, cors, 404, &not_found(hub)),
             },
             Ok(Target::Levels(name)) => {
                 let name = name.or_else(|| hub.inputs().first().map(|input| input.name.clone()));
                 match name.filter(|name| hub.input(name).is_some()) {
-                    Some(name) => self.levels(request, &name),
-                    None => answer::text(request, 404, &not_found(hub)),
+                    Some(name) => self.levels(request, cors, &name),
+                    None => answer::text(request, cors, 404, &not_found(hub)),
                 }
             }
-            Ok(Target::Status) => answer::json(request, status::render(hub)),
+            Ok(Target::Status) => answer::json(request, cors, status::render(hub)),
             Ok(Target::Health) => {
                 let (code, text) = status::health(hub);
-                answer::text(request, code, &text);
+                answer::text(request, cors, code, &text);
             }
             Ok(Target::M3u(name)) if hub.input(&name).is_some() => {
                 let base = playlist::base(&request, self.connection.address);
-                answer::playlist(request, "audio/x-mpegurl", playlist::m3u(&base, &name));
+                answer::playlist(request, cors, "audio/x-mpegurl", playlist::m3u(&base, &name));
             }
             Ok(Target::Pls(name)) if hub.input(&name).is_some() => {
                 let base = playlist::base(&request, self.connection.address);
-                answer::playlist(request, "audio/x-scpls", playlist::pls(&base, &name));
+                answer::playlist(request, cors, "audio/x-scpls", playlist::pls(&base, &name));
             }
-            Ok(Target::Wav(name, wanted)) => self.stream(request, client, &name, wanted),
-            Ok(_) => answer::text(request, 404, &not_found(hub)),
+            Ok(Target::Wav(name, wanted)) => self.stream(request, cors, client, &name, wanted),
+            Ok(_) => answer::text(request, cors, 404, &not_found(hub)),
         }
     }
 
-    fn stream(&self, request: Request, client: IpAddr, name: &str, wanted: Wanted) {
+    /// Tells a browser whether a page from elsewhere may ask for this. Nobody sends a password with that question.
+    fn preflight(&self, request: Request, access: &Access) {
+        if let Err(refusal) = access.admit(&self.asking(&request)) {
+            return refuse(request, &Cors::none(), refusal);
+        }
+        match access.cors(header(&request, "Origin")).preflight() {
+            Some(cors) if self.is_there(request.url()) => answer::preflight(request, &cors),
+            Some(_) => answer::text(request, &Cors::none(), 404, &not_found(&self.connection.hub)),
+            None => answer::not_allowed(request, &Cors::none()),
+        }
+    }
+
+    /// Whether there is something under that address.
+    fn is_there(&self, url: &str) -> bool {
+        let hub = &*self.connection.hub;
+        match Target::parse(url) {
+            Ok(Target::Page | Target::Status | Target::Health) => true,
+            Ok(Target::Asset(name)) => page::asset(&name).is_some(),
+            Ok(Target::Levels(None)) => !hub.inputs().is_empty(),
+            Ok(Target::Levels(Some(name)) | Target::M3u(name) | Target::Pls(name) | Target::Wav(name, _)) => {
+                hub.input(&name).is_some()
+            }
+            Ok(Target::Unknown) | Err(BadRequest(_)) => false,
+        }
+    }
+
+    fn stream(&self, request: Request, cors: &Cors, client: IpAddr, name: &str, wanted: Wanted) {
         let hub = &*self.connection.hub;
         let Some(input) = hub.input(name) else {
-            return answer::text(request, 404, &not_found(hub));
+            return answer::text(request, cors, 404, &not_found(hub));
         };
         let Some(ring) = soon_a_ring(&input) else {
             let state = input.state();
-            return answer::unavailable(request, &format!("{name} has no sound yet: {}", state.why()));
+            return answer::unavailable(request, cors, &format!("{name} has no sound yet: {}", state.why()));
         };
         let user_agent = header(&request, "User-Agent").unwrap_or_default().to_owned();
         let range = header(&request, "Range");
@@ -328,9 +399,9 @@ impl Handler {
         let history = input.history();
         if let Some(last) = wanted.last {
             return match past::address(&ring, name, last, history, wanted.utc) {
-                Ok(Some(address)) => answer::redirect(request, &address),
-                Ok(None) => answer::unavailable(request, &format!("{name} has no sound yet.")),
-                Err(BadRequest(why)) => answer::text(request, 400, &why),
+                Ok(Some(address)) => answer::redirect(request, cors, &address),
+                Ok(None) => answer::unavailable(request, cors, &format!("{name} has no sound yet.")),
+                Err(BadRequest(why)) => answer::text(request, cors, 400, &why),
             };
         }
         let plan = match wanted.span {
@@ -338,20 +409,20 @@ impl Handler {
                 let (range, if_range) = (header(&request, "Range"), header(&request, "If-Range"));
                 match past::plan(&past::Ask { name, span, utc: wanted.utc, range, if_range }, &ring) {
                     Ok(plan) => plan,
-                    Err(Refusal::Range(head)) => return self.head_only(request, &head),
+                    Err(Refusal::Range(head)) => return self.head_only(request, &cors.within(&head)),
                     Err(refusal) => {
                         let (status, why) = refusal.text();
-                        return answer::text(request, status, why);
+                        return answer::text(request, cors, status, why);
                     }
                 }
             }
             None => match plan::plan(&ask, ring.format(), history) {
                 Ok(plan) => plan,
-                Err(BadRequest(why)) => return answer::text(request, 400, &why),
+                Err(BadRequest(why)) => return answer::text(request, cors, 400, &why),
             },
         };
         if *request.method() == Method::Head {
-            return self.head_only(request, &plan.head);
+            return self.head_only(request, &cors.within(&plan.head));
         }
         // Without a socket it is gone, and so is the answer.
         let Some(socket) = self.socket() else { return };
@@ -365,14 +436,17 @@ impl Handler {
                     Full::Address(count) => format!("{count} are listening from your address, no more can."),
                 };
                 self.connection.guard.say(stream::shown(client), "is refused: there are too many listeners");
-                return answer::unavailable(request, &why);
+                return answer::unavailable(request, cors, &why);
             }
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
-        let mut head = plan.head.clone();
+        let mut head = cors.within(&plan.head);
         let mut writer = request.into_writer();
-        stream::log_start(&listener);
+        let told = self.connection.guard.tells_of(stream::shown(client));
+        if told {
+            stream::log_start(&listener);
+        }
         let mut streaming = Stream::new(hub, &input, &ring, &listener, plan, wanted.low_latency);
         if wanted.low_latency {
             // By this the page knows when what it plays was captured.
@@ -384,7 +458,9 @@ impl Handler {
             Err(_) => stream::End::Left,
         };
         drop(streaming);
-        stream::log_end(&listener, &end);
+        if told {
+            stream::log_end(&listener, &end);
+        }
         // What is with the kernel still goes out. Without this tiny_http would wait for another request.
         let _ = listener.socket().shutdown(Shutdown::Both);
         drop(writer);
@@ -403,7 +479,7 @@ impl Handler {
     }
 
     /// Answers with events, which another thread sends.
-    fn levels(&self, request: Request, name: &str) {
+    fn levels(&self, request: Request, cors: &Cors, name: &str) {
         let hub = &self.connection.hub;
         let chunked = *request.http_version() >= (1, 1);
         let head = format!(
@@ -413,13 +489,14 @@ impl Handler {
             super::SERVER,
             if chunked { "Transfer-Encoding: chunked\r\n" } else { "" }
         );
+        let head = cors.within(&head);
         if *request.method() == Method::Head {
             return self.head_only(request, &head);
         }
         let (admitted, socket) = (hub.pages.admit(hub.settings().max), self.socket());
         let (Some(_admitted), Some(socket)) = (admitted, socket) else {
             let why = format!("{} pages are open, no more can be.", hub.pages.count());
-            return answer::unavailable(request, &why);
+            return answer::unavailable(request, cors, &why);
         };
         let everywhere = self.connection.address.ip().is_unspecified();
         let hello = levels::hello(socket.local_addr().ok(), everywhere);
@@ -467,35 +544,8 @@ impl Drop for Handler {
                 self.hang_up();
             }
             let left = self.connection.guard.give_up(&self.connection.door, self.peer);
-            left.into_iter().for_each(discard);
+            left.into_iter().for_each(|request| self.connection.discard(request));
         }
-    }
-}
-
-/// Drops a request that is not answered, of a connection that has been shut down.
-///
-/// By way of its writer: so tiny_http neither answers it nor waits for those before it.
-///
-/// To drop one, tiny_http allocates as much as is left of its body, in one piece, though the connection has ended
-/// and nothing is going to be read into it. That costs nothing: nobody touches the memory. But where it cannot be
-/// had the process would end. So it is asked for first. If there is that much address space, all is well. If the
-/// length is beyond all bounds, Rust panics instead, which is as well. In between, from about the size of the memory
-/// to 2^63, the request is never dropped: two descriptors and a thread of tiny_http are lost.
-fn discard(request: Request) {
-    let length = request.body_length().unwrap_or(0);
-    if length <= LARGEST_BODY {
-        return drop(request.into_writer());
-    }
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    if isize::try_from(length).is_err() {
-        // Not by way of its writer, which a panic at that moment would leak.
-        panics::quietly(|| drop(request));
-    } else if Vec::<u8>::new().try_reserve_exact(length).is_ok() {
-        drop(request.into_writer());
-    } else {
-        warn!("a request that announced {length} bytes is kept for ever: there is not as much memory");
-        std::mem::forget(request);
     }
 }
 
@@ -513,21 +563,21 @@ fn headers<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item =
 }
 
 /// Says why one may not, and what the owner can do about it.
-fn refuse(request: Request, refusal: access::Refusal) {
+fn refuse(request: Request, cors: &Cors, refusal: access::Refusal) {
     debug!("{:?}: {refusal:?}", request.remote_addr());
     match refusal {
         access::Refusal::Address(ip) => {
             let why =
                 format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
-            answer::text(request, 403, &why);
+            answer::text(request, &Cors::none(), 403, &why);
         }
         access::Refusal::Host(host) => {
             let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
             let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
-            answer::text(request, 403, &why);
+            answer::text(request, &Cors::none(), 403, &why);
         }
-        access::Refusal::Password => answer::unauthorized(request),
-        access::Refusal::TooManyTries => answer::too_many(request, "Too many passwords were tried."),
+        access::Refusal::Password => answer::unauthorized(request, cors),
+        access::Refusal::TooManyTries => answer::too_many(request, cors, "Too many passwords were tried."),
     }
 }
 

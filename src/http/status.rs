@@ -20,6 +20,9 @@ const MOMENT: Duration = Duration::from_millis(300);
 struct Status<'a> {
     version: &'a str,
     uptime_seconds: f64,
+    /// Requests that hold a thread and two descriptors for ever; absent while there is none.
+    #[serde(skip_serializing_if = "is_none")]
+    stuck_requests: u32,
     inputs: Vec<InputStatus>,
     listeners: Vec<ListenerStatus>,
 }
@@ -140,6 +143,7 @@ pub fn render(hub: &Hub) -> String {
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: tenths(hub.started.elapsed().as_secs_f64()),
+        stuck_requests: hub.stuck.count(),
         inputs: inputs.iter().map(|input| input_status(input)).collect(),
         listeners: hub
             .listeners
@@ -261,6 +265,12 @@ fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
             .zip(listener.latency.quantile(0.99))
             .map(|(median, p99)| Latency { median: ms(median), p99: ms(p99) }),
     }
+}
+
+// A reference is what serde has.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 fn tenths(value: f64) -> f64 {

@@ -33,6 +33,13 @@ impl Daemon {
         daemon
     }
 
+    /// Starts the daemon with that environment, on a free port of the loopback, and waits until it listens.
+    pub(crate) fn with_env(config: &str, env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {
+        let mut daemon = Daemon::launch(config, &[], env, stderr);
+        daemon.find_address();
+        daemon
+    }
+
     /// Starts the daemon with more arguments and another environment, and does not wait for anything; it may
     /// not even get to listen. Its log is there if `stderr` is [`Stdio::piped`].
     pub(crate) fn launch(config: &str, arguments: &[&str], env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {

@@ -1,0 +1,120 @@
+//! The clock that people set jumps: while somebody listens, while the card is away, forwards and backwards by hours.
+//!
+//! Only the daemon's CLOCK_REALTIME is changed, by libfaketime; CLOCK_MONOTONIC goes on as it does when a machine's
+//! clock is set.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
+
+use support::card::{CardFormat, CardOptions, Cards, Order};
+use support::daemon::Daemon;
+use support::listening::Listener;
+use support::ramp::RampReader;
+use support::{http, wait_for};
+
+/// libfaketime, for programs with threads, where it is installed.
+fn library() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").expect("it is there").filter_map(|entry| Some(entry.ok()?.path()));
+    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
+}
+
+/// The clock of a daemon, so many hours ahead of this machine's.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn set(&self, hours: i64) {
+        // At once or not at all: it is read at any time.
+        let new = self.0.with_extension("new");
+        fs::write(&new, format!("{hours:+}h\n")).expect("written");
+        fs::rename(&new, &self.0).expect("renamed");
+    }
+}
+
+/// Hours between this machine's clock and the one by which a file of the past is named.
+fn hours_ahead(daemon: &Daemon) -> i64 {
+    let lead = daemon.get("/live.wav?last=1&utc=0");
+    assert_eq!(lead.status, 307);
+    let target = format!("/{}", lead.header("location").expect("a place"));
+    let file = http::request(daemon.address(), "GET", &target, "1.1", &[]);
+    assert_eq!(file.status, 200, "{target}");
+    let name = file.header("content-disposition").expect("a name").to_owned();
+    // live-2026-11-20-162805.wav: as many digits as a time has, whatever is between them.
+    let digits: Vec<i64> = name.chars().filter_map(|char| char.to_digit(10)).map(i64::from).collect();
+    let number =
+        |from: usize, count: usize| digits[from..from + count].iter().fold(0, |sum, digit| sum * 10 + digit);
+    let (year, month, day) = (number(0, 4), number(4, 2), number(6, 2));
+    // Days since 1970: Hinnant's days_from_civil, for years after it.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let named = days * 86_400 + number(8, 2) * 3600 + number(10, 2) * 60 + number(12, 2);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after it").as_secs() as i64;
+    (named - now + 1800).div_euclid(3600)
+}
+
+#[test]
+fn a_clock_that_jumps_by_hours_changes_nothing_but_the_names_of_files() {
+    let Some(library) = library() else {
+        assert!(std::env::var_os("WAVECAST_ALL_PLAYERS").is_none(), "faketime is not installed");
+        println!("faketime is not installed: nothing was tried");
+        return;
+    };
+    let cards = Cards::with([("fake", CardOptions { rates: vec![44_100], ..CardOptions::default() })]);
+    let (key, value) = cards.env();
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{}", std::process::id()));
+    let clock = Clock(file.clone());
+    clock.set(0);
+    let env: [(&str, &OsStr); 5] = [
+        (key, value.as_os_str()),
+        ("LD_PRELOAD", library.as_os_str()),
+        ("FAKETIME_TIMESTAMP_FILE", file.as_os_str()),
+        ("FAKETIME_NO_CACHE", OsStr::new("1")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", OsStr::new("1")),
+    ];
+    let daemon = Daemon::with_env("[input.live]\ndevice = \"fake\"\n", &env, Stdio::piped());
+    daemon.wait_for_state("live", "capturing");
+    let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
+    let mut events = daemon.get("/live/levels");
+    listener.hear_more(Duration::from_secs(2));
+    assert_eq!(hours_ahead(&daemon), 0);
+
+    for hours in [6, -7, 30, 0] {
+        clock.set(hours);
+        wait_for("the clock to be seen to jump", || (hours_ahead(&daemon) == hours).then_some(()));
+        // Levels come 20 times a second all the same.
+        let began = Instant::now();
+        for _ in 0..10 {
+            events.body.chunk().expect("they go on");
+        }
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        // The past is there, at once and as long as it was.
+        let began = Instant::now();
+        let mut back = daemon.get("/live.wav?back=1&for=1");
+        back.bytes(44 + 44_100 * 4);
+        assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+        listener.hear_more(Duration::from_millis(500));
+        listener.keeps_up_with_the_clock();
+    }
+    // While it is away, silence is as long as the time is.
+    let card = cards.card("fake");
+    card.command(Order::Unplug);
+    daemon.wait_for_state("live", "lost");
+    for hours in [12, -12] {
+        clock.set(hours);
+        wait_for("the clock to be seen to jump", || (hours_ahead(&daemon) == hours).then_some(()));
+        listener.hear_silence(Duration::from_millis(500));
+        listener.keeps_up_with_the_clock();
+    }
+    card.command(Order::Run);
+    daemon.wait_for_state("live", "capturing");
+    listener.hear_more(Duration::from_secs(1));
+    listener.keeps_up_with_the_clock();
+    listener.missed_what_the_card_lost(&daemon, card);
+    let status = daemon.listeners();
+    assert_eq!(status[0]["frames_skipped"], 0, "{status:?}");
+    let _ = fs::remove_file(file);
+}
