@@ -529,8 +529,11 @@ impl Daemon {
         }
         let mut servers = Vec::new();
         for Listening { server, origin, .. } in self.servers {
-            // What systemd or the next one holds, another run goes on with: who connects now waits for that.
-            if anew || origin == Origin::Given || self.service.is_there() {
+            // What is held by systemd, or by the next one, another run goes on with: who connects now waits for that.
+            if anew {
+                server.hand_over_anew();
+                servers.push(server);
+            } else if origin == Origin::Given || self.service.is_there() {
                 server.hand_over();
                 servers.push(server);
             } else {

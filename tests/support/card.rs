@@ -416,30 +416,33 @@ fn scratch() -> PathBuf {
 /// it appears under that name complete, so that parallel tests at worst build it twice.
 fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| {
-        const SOURCE: &str = include_str!("fakecard.c");
-        let path = scratch().join(format!("fakecard-{:016x}.so", fnv1a(SOURCE.as_bytes())));
-        if !path.exists() {
-            let unfinished = path.with_extension(process::id().to_string());
-            compile(SOURCE, &unfinished);
-            fs::rename(&unfinished, &path).expect("cargo's folder for tests is writable");
-        }
-        path
-    })
+    PLUGIN.get_or_init(|| library("fakecard", include_str!("fakecard.c"), &["-lasound"]))
 }
 
-fn compile(source: &str, output: &Path) {
+/// A shared library of that source, built with these libraries unless it was already.
+pub(crate) fn library(name: &str, source: &str, with: &[&str]) -> PathBuf {
+    let path = scratch().join(format!("{name}-{:016x}.so", fnv1a(source.as_bytes())));
+    if !path.exists() {
+        let unfinished = path.with_extension(process::id().to_string());
+        compile(source, with, &unfinished);
+        fs::rename(&unfinished, &path).expect("cargo's folder for tests is writable");
+    }
+    path
+}
+
+fn compile(source: &str, with: &[&str], output: &Path) {
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let mut child = process::Command::new(&compiler)
         .args(["-shared", "-fPIC", "-DPIC", "-O2", "-Wall", "-Wextra", "-x", "c", "-o"])
         .arg(output)
-        .args(["-", "-lasound"])
+        .arg("-")
+        .args(with)
         .stdin(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{compiler}: {error}: the fake card needs a C compiler"));
     child.stdin.take().expect("it is piped").write_all(source.as_bytes()).expect("the compiler reads");
     let status = child.wait().expect("the compiler is our child");
-    assert!(status.success(), "{compiler} cannot build fakecard.c: are libasound's headers installed?");
+    assert!(status.success(), "{compiler} cannot build it: are libasound's headers installed?");
 }
 
 /// FNV-1a: the standard library's hash may differ between releases, and nothing here needs a better one.
