@@ -246,7 +246,13 @@ impl CaptureThread {
                     counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.tell(What::Overrun);
                 }
-                Err(loss) => return Some(loss),
+                Err(loss) => {
+                    if loss == Loss::Overrunning {
+                        // The last one of them was one too.
+                        counters.overruns.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Some(loss);
+                }
             }
         }
     }

@@ -222,14 +222,13 @@ impl Connection {
         if isize::try_from(length).is_err() {
             // Not by way of its writer, which a panic at that moment would leak.
             panics::quietly(|| drop(request));
-        } else if Vec::<u8>::new().try_reserve_exact(length).is_ok() {
+        } else if !is_for_ever(&request) {
             drop(request.into_writer());
         } else {
-            if let Some(peer) = request.remote_addr().copied() {
+            if let Some(peer) = request.remote_addr() {
                 let what =
                     "announced a body larger than the memory: a thread and two descriptors stay with it";
-                self.guard.say(stream::shown(peer), what);
-                self.guard.ban(peer);
+                self.guard.say(stream::shown(*peer), what);
             }
             std::mem::forget(request);
             if self.hub.stuck.one_more() {
@@ -249,6 +248,10 @@ struct Handler {
 impl Handler {
     /// Gives a request to its connection's handler; becomes that if there is none.
     fn take(self, request: Request) {
+        if is_for_ever(&request) {
+            // Before anything else: its sender may have more of them on the way.
+            self.connection.guard.ban(self.peer);
+        }
         match self.connection.guard.ask(&self.connection.door, self.peer, request) {
             Asked::Later => {}
             Asked::Gone(request) => self.connection.discard(request),
@@ -553,6 +556,14 @@ impl Drop for Handler {
             left.into_iter().for_each(|request| self.connection.discard(request));
         }
     }
+}
+
+/// Whether a request can never be dropped: see [stuck](super::stuck).
+fn is_for_ever(request: &Request) -> bool {
+    let length = request.body_length().unwrap_or(0);
+    length > LARGEST_BODY
+        && isize::try_from(length).is_ok()
+        && Vec::<u8>::new().try_reserve_exact(length).is_err()
 }
 
 fn has_body(request: &Request) -> bool {
