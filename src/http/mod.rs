@@ -14,6 +14,7 @@ mod cors;
 pub mod guard;
 pub mod levels;
 pub mod listeners;
+mod own_thread;
 pub mod page;
 pub mod past;
 pub mod plan;
