@@ -6,7 +6,7 @@
 //! | the `Host` header | a web page from elsewhere can have its own name point to this machine (DNS rebinding); its scripts would then read what they like, but they cannot change the name that their browser sends |
 //! | user and password | where the configuration has a file of them |
 //!
-//! Which pages from elsewhere may read the answers is for [`cors`](super::cors).
+//! Which pages from elsewhere may read the answers stands in `cors.rs`.
 //!
 //! An `X-Forwarded-For` is believed from the proxies of the configuration only.
 
