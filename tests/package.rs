@@ -128,6 +128,28 @@ fn lintian_has_nothing_to_say() {
 
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
+fn piuparts_finds_nothing_that_a_purge_leaves_behind() {
+    for (suite, alsa) in [("bookworm", "libasound2"), ("trixie", "libasound2t64")] {
+        let archive = fresh_debian(suite, native(), &[alsa, "avahi-daemon"]);
+        let root = machine::unpack(&archive, &format!("piuparts-{suite}"));
+        // Before piuparts begins: it throws away what apt has at hand, and there is no network.
+        let apart = ["--mount", "--net"];
+        let install = ["chroot", text(&root), "apt-get", "install", "--yes", "--no-install-recommends", alsa];
+        run("unshare", &[&apart[..], &install].concat());
+        let piuparts = ["piuparts", "--distribution", suite, "--keep-sources-list", "--no-eatmydata"];
+        let of_ours = ["--existing-chroot", text(&root), text(&package(native()))];
+        let (success, said) = machine::try_run("unshare", &[&apart[..], &piuparts, &of_ours].concat());
+        machine::remove(&root);
+        // Of each command that it runs it tells all.
+        let found: Vec<&str> = said.lines().filter(|line| !line.contains(" DEBUG: ")).collect();
+        assert!(success, "{suite}: {}", found.join("\n"));
+        assert!(said.contains("PASS: Installation and purging test."), "{suite}: {}", found.join("\n"));
+        println!("{suite}: piuparts passed");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes, and root: scripts/test package"]
 fn it_is_built_a_second_time_bit_for_bit() {
     package(native());
     println!("{}", run("scripts/package", &["--reproduce", native()]));
