@@ -22,6 +22,8 @@ use wavecast::audio::format::{SampleFormat, StreamFormat};
 use wavecast::audio::levels::Levels;
 use wavecast::config;
 use wavecast::http::access::Access;
+use wavecast::http::convoy::{Passenger, Ride, Seat};
+use wavecast::http::listeners::Admitted;
 use wavecast::hub::Hub;
 use wavecast::os;
 use wavecast::ring::{self, Read as Got, Ring, Writer};
@@ -157,6 +159,15 @@ fn read(blocks: u64) {
     }
 }
 
+/// One who never gets off.
+struct Seated(Admitted);
+
+impl Passenger for Seated {
+    fn get_off(self: Box<Self>, _: Ride) {
+        panic!("{} has got off", self.0.address);
+    }
+}
+
 /// Each block is heard by all before the next one comes.
 fn serve(blocks: u64, listeners: usize) {
     let access = Access::new(&config::Access::default()).expect("the default has no file");
@@ -177,8 +188,9 @@ fn serve(blocks: u64, listeners: usize) {
             let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
             let (hub, ring) = (Arc::clone(&hub), ring.clone());
             thread::spawn(move || {
-                let convoy = hub.convoys.of(&ring, false);
-                convoy.ride(&hub, admitted.shared(), ring.reader(0), true)
+                let (listener, ride) = (admitted.shared(), Ride::from(ring.reader(0)));
+                let seat = Seat { listener, chunked: true, ride, passenger: Box::new(Seated(admitted)) };
+                hub.convoys.of(&ring, false).board(&hub, seat);
             });
             player
         })

@@ -88,6 +88,7 @@ fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> (Writer,
         frames: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         wake: AtomicU32::new(0),
+        awaited: AtomicU64::new(0),
     });
     (Writer { shared: Arc::clone(&shared), blocks: 0, frames: 0 }, Ring { shared })
 }
@@ -107,6 +108,8 @@ struct Shared {
     closed: AtomicBool,
     /// What readers sleep on: changes with every block and when the ring closes.
     wake: AtomicU32,
+    /// The last block that a reader has ever waited for.
+    awaited: AtomicU64,
 }
 
 #[derive(Default)]
@@ -207,6 +210,12 @@ impl Writer {
     /// Frames that a block holds at most.
     pub fn block_frames(&self) -> u32 {
         self.shared.block_frames
+    }
+
+    /// How many blocks were published since the last one that a reader has waited for: few while somebody listens,
+    /// however seldom it is served.
+    pub fn unawaited(&self) -> u64 {
+        self.blocks.saturating_sub(self.shared.awaited.load(Ordering::Relaxed))
     }
 
     /// A handle for readers.
@@ -498,6 +507,9 @@ impl Reader {
     /// Sleeps until that block is published, the ring is closed, or the time is over. Returns whether one of
     /// the first two is so.
     pub fn wait(&self, block: u64, timeout: Duration) -> bool {
+        // A hint, whose order nothing depends on.
+        #[cfg(not(loom))]
+        self.shared.awaited.fetch_max(block, Ordering::Relaxed);
         self.wait_until(block, timeout, || {
             self.shared.blocks.load(Ordering::Acquire) > block || self.shared.closed.load(Ordering::Acquire)
         })

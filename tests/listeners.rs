@@ -442,3 +442,37 @@ fn two_hundred_hear_every_frame() {
     }
     assert_eq!(daemon.input("live")["overruns"], 0);
 }
+
+#[test]
+fn while_nobody_listens_the_capture_thread_wakes_seldom_and_who_comes_hears_every_block() {
+    let daemon = Daemon::ramp_with("", "synth:ramp", SLOW_RAMP);
+    let pid = daemon.pid();
+    let task = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("it runs")
+        .map(|task| task.expect("it runs").path())
+        .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "capture live\n"))
+        .expect("a capture thread");
+    let wakings = |time| {
+        let count = || -> u64 {
+            let status = std::fs::read_to_string(task.join("status")).expect("it runs");
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.and_then(|count| count.trim().parse().ok()).expect("a count")
+        };
+        let before = count();
+        thread::sleep(time);
+        count() - before
+    };
+    wait_for("it to be lazy", || (wakings(Duration::from_millis(500)) <= 12).then_some(()));
+    // A period is 10 ms.
+    let mut listener = daemon.get("/live.wav?latency=low");
+    listener.bytes(HEADER_BYTES);
+    let mut ramp = SynthRamp::new(4, 2);
+    wait_for("it to be awake", || {
+        ramp.feed(&listener.bytes(80 * FRAME_BYTES * 50));
+        (wakings(Duration::from_millis(500)) >= 45).then_some(())
+    });
+    ramp.feed(&listener.bytes(80 * FRAME_BYTES * 50));
+    assert!(ramp.is_whole());
+    drop(listener);
+    wait_for("it to be lazy again", || (wakings(Duration::from_millis(500)) <= 12).then_some(()));
+}

@@ -13,6 +13,8 @@
 //!
 //! - **The others**: the same work done by those [peers] that are installed.
 //!
+//! The table is printed, and kept in `target/bench` with a picture of CPU against listeners.
+//!
 //! The daemon is a new process for each step, the listeners are one thread of this process ([crowd]). Steps are
 //! repeated in rounds, so that a noisy minute hits one repetition of each and not all of one; shown are medians,
 //! and for CPU the range. Nothing here fails: it measures, and says which of the project's targets are met.
@@ -20,16 +22,17 @@
 mod crowd;
 mod floor;
 mod peers;
+mod plot;
 mod process;
 mod report;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use std::env;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::exit;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs, io, thread};
 
 use serde_json::Value;
 use wavecast::audio::format::{SampleFormat, StreamFormat};
@@ -97,6 +100,21 @@ fn main() {
     let levels = measure_levels();
     let report = report::Report { machine, busy, options: &options, levels, starts, rows: results, others };
     print!("{}", if options.markdown { report.markdown() } else { report.text() });
+    if let Err(error) = keep(&report) {
+        eprintln!("The table and the picture are not kept: {error}");
+    }
+}
+
+/// Puts the table and the picture where builds put their things.
+fn keep(report: &report::Report<'_>) -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("cost.md"), report.markdown())?;
+    if let Some(picture) = report.plot() {
+        fs::write(folder.join("cost.svg"), picture)?;
+    }
+    eprintln!("Kept in target/bench: cost.md, cost.svg");
+    Ok(())
 }
 
 /// The time that it takes to measure the levels of a block of noise: the least of some rounds, since what is

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{FORMAT, FloorServed, HISTORY, Options, PERIOD, PeerServed, Served, Step};
 use crate::crowd::Start;
 use crate::peers::Peer;
+use crate::plot::{self, Line};
 
 /// All there is to report.
 pub(crate) struct Report<'a> {
@@ -294,6 +295,37 @@ impl Report<'_> {
         }
         rows.sort_by_key(|(listeners, _)| *listeners);
         rows.into_iter().map(|(_, cells)| cells).collect()
+    }
+
+    /// CPU against listeners, for everybody.
+    pub(crate) fn plot(&self) -> Option<String> {
+        let rows: Vec<&Row> =
+            self.rows.iter().filter(|row| row.is_default() && row.step.listeners > 0).collect();
+        let percent = |cpu: Duration| cpu.as_secs_f64() * 100.0;
+        let points = |of: &dyn Fn(&Row) -> f64| {
+            rows.iter().map(|row| (row.step.listeners as f64, of(row))).collect::<Vec<_>>()
+        };
+        let mut lines = vec![
+            Line {
+                name: "wavecast".to_owned(),
+                points: points(&|row| row.served(|served| percent(served.cpu)).median),
+                ours: true,
+            },
+            Line {
+                name: "(the floor)".to_owned(),
+                points: points(&|row| row.floor(|floor| percent(floor.cpu)).median),
+                ours: false,
+            },
+        ];
+        for peer in &self.options.peers {
+            let of_peer = self.others.iter().filter(|row| row.peer == *peer);
+            let points = of_peer.map(|row| {
+                let cpu = Figure::of(row.served.iter().map(|served| percent(served.cpu)));
+                (row.listeners as f64, cpu.median)
+            });
+            lines.push(Line { name: peer.to_string(), points: points.collect(), ours: false });
+        }
+        plot::svg("CPU of the server, % of one core", &lines)
     }
 
     fn nobody(&self) -> &Row {

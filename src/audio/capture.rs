@@ -38,6 +38,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A source that worked this long is opened again after the first pause when it is lost.
 const SOUND: Duration = Duration::from_secs(10);
 
+/// While nobody listens, sound is taken from the source in steps of this, or of a quarter of its buffer: what a
+/// block costs then is mostly the waking.
+const STEP: Duration = Duration::from_millis(50);
+/// Who has not waited for sound for so long does not listen any more. The longest interval at which a listener
+/// can be served is half of this.
+const UNHEARD: Duration = Duration::from_secs(2);
+
 /// A thread that has nothing to do shows so often that it is there.
 const TURN: Duration = Duration::from_millis(500);
 
@@ -205,6 +212,9 @@ impl CaptureThread {
         counters.set_drift(None);
         // A card that is read in time cannot be quiet for longer than its buffer lasts.
         let quiet = info.buffer().clamp(Duration::from_millis(200), HUNG);
+        let step = STEP.min(info.buffer() / 4);
+        let period = format.duration_of(info.block_frames.into());
+        let unheard = (UNHEARD.as_nanos() / period.as_nanos().max(1)) as u64;
         let mut last = monotonic_ns();
         // Opening is not yet sound: some devices open as if all were well and then fail at each read.
         let mut opened = Some(info);
@@ -227,6 +237,11 @@ impl CaptureThread {
                         self.tell(What::Opened(info));
                     }
                     last = monotonic_ns();
+                    // What has come in since is read before the next step.
+                    let is_newest = last.saturating_sub(captured_at) < period.as_nanos() as u64;
+                    if is_newest && step > period && feed.writer.unawaited() > unheard {
+                        thread::sleep(step);
+                    }
                     frames_in_a_row += frames as u64;
                     if drift.note(frames_in_a_row, captured_at) {
                         counters.set_drift(drift.ppm());

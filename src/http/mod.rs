@@ -13,6 +13,7 @@ pub mod convoy;
 pub mod guard;
 pub mod levels;
 pub mod listeners;
+mod own_thread;
 pub mod page;
 pub mod past;
 pub mod plan;

@@ -35,22 +35,21 @@ use tiny_http::{Method, Request};
 
 use super::access::{self, Asking};
 use super::chunk::Chunk;
+use super::convoy::{Passenger, Ride};
 use super::guard::{Asked, Door, Guard};
 use super::listeners::Full;
 use super::past::{self, Refusal};
 use super::plan::{self, Ask};
 use super::player::{self, Player};
 use super::request::{BadRequest, Range, Target, Wanted};
-use super::stream::{self, Stream};
-use super::{answer, levels, page, playlist, status};
+use super::stream::{self, Next, Stream};
+use super::{answer, levels, own_thread, page, playlist, status};
 use crate::audio::input::LiveInput;
 use crate::config::ListenAddr;
 use crate::hub::Hub;
 use crate::ring::Ring;
 use crate::{os, panics};
 
-/// A handler's stack. It holds no buffer; the deepest it goes is formatting a status.
-const STACK: usize = 128 * 1024;
 /// A body that is announced as larger than this ends the connection. Nothing here wants one.
 pub(super) const LARGEST_BODY: usize = 1024 * 1024;
 /// An answer that makes no progress for so long is given up.
@@ -140,7 +139,7 @@ impl Server {
                 door: Arc::clone(door),
                 address: door.address,
             };
-            Handler { connection, peer, finished: true }.take(request);
+            Handler { connection, peer, finished: true, begun: None }.take(request);
         })?;
         Ok(Server { door, guard: Arc::clone(guard), requests, progress: Progress::default() })
     }
@@ -199,6 +198,8 @@ struct Handler {
     connection: Connection,
     peer: SocketAddr,
     finished: bool,
+    /// A stream that was asked for and has got its head, and the writer of its answer.
+    begun: Option<(Stream, Box<dyn io::Write + Send>)>,
 }
 
 impl Handler {
@@ -214,38 +215,31 @@ impl Handler {
     /// Answers in a thread of its own.
     fn start(mut self, request: Request) {
         self.finished = false;
-        let handler = Arc::new(Mutex::new(Some((self, request))));
-        // Left here if there is no thread to take it.
-        let same = Arc::clone(&handler);
-        let take = |slot: &Mutex<Option<_>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let spawned = thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(move || {
-            if let Some((handler, request)) = take(&same) {
-                handler.run(request);
-            }
-        });
-        if let Err(error) = spawned {
-            debug!("no thread for a request: {error}");
-            if let Some((mut handler, request)) = take(&handler) {
-                handler.finished = true;
-                handler.connection.guard.refuse(&handler.connection.door, handler.peer);
-                discard(request);
-            }
+        let started =
+            own_thread::start((self, request), |(handler, request)| handler.answer_all(Some(request)));
+        if let Err((mut handler, request)) = started {
+            handler.finished = true;
+            handler.connection.guard.refuse(&handler.connection.door, handler.peer);
+            discard(request);
         }
     }
 
-    fn run(mut self, first: Request) {
-        let mut next = Some(first);
+    /// Answers that request and those that wait behind it.
+    fn answer_all(mut self, mut next: Option<Request>) {
         while let Some(request) = next {
             match self.connection.guard.has_ended(&self.connection.door, self.peer) {
                 true => discard(request),
                 false => self.answer(request),
+            }
+            if let Some((stream, writer)) = self.begun.take() {
+                return Playing { handler: self, stream, writer }.play();
             }
             next = self.connection.guard.next(&self.connection.door, self.peer);
         }
         self.finished = true;
     }
 
-    fn answer(&self, request: Request) {
+    fn answer(&mut self, request: Request) {
         // tiny_http reads on where a body in chunks begins, and would take it for the next request.
         let last = !matches!(request.method(), Method::Get | Method::Head) || has_body(&request);
         if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
@@ -259,13 +253,14 @@ impl Handler {
             self.shut_down(Shutdown::Read);
         }
         self.answer_one(request);
-        if last {
+        // A stream ends with its connection anyway.
+        if last && self.begun.is_none() {
             self.hang_up();
         }
     }
 
-    fn answer_one(&self, request: Request) {
-        let hub = &*self.connection.hub;
+    fn answer_one(&mut self, request: Request) {
+        let hub = &Arc::clone(&self.connection.hub);
         #[cfg(test)]
         assert!(request.url() != "/panic", "while answering");
         if !matches!(request.method(), Method::Get | Method::Head) {
@@ -307,8 +302,9 @@ impl Handler {
         }
     }
 
-    fn stream(&self, request: Request, client: IpAddr, name: &str, wanted: Wanted) {
-        let hub = &*self.connection.hub;
+    /// Begins a stream.
+    fn stream(&mut self, request: Request, client: IpAddr, name: &str, wanted: Wanted) {
+        let hub = &self.connection.hub;
         let Some(input) = hub.input(name) else {
             return answer::text(request, 404, &not_found(hub));
         };
@@ -333,7 +329,7 @@ impl Handler {
                 Err(BadRequest(why)) => answer::text(request, 400, &why),
             };
         }
-        let plan = match wanted.span {
+        let mut plan = match wanted.span {
             Some(span) => {
                 let (range, if_range) = (header(&request, "Range"), header(&request, "If-Range"));
                 match past::plan(&past::Ask { name, span, utc: wanted.utc, range, if_range }, &ring) {
@@ -370,24 +366,22 @@ impl Handler {
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
-        let mut head = plan.head.clone();
+        let mut head = std::mem::take(&mut plan.head);
         let mut writer = request.into_writer();
         stream::log_start(&listener);
-        let mut streaming = Stream::new(hub, &input, &ring, &listener, plan, wanted.low_latency);
+        let stream = Stream::new(hub, input, &ring, listener, plan, wanted.low_latency);
         if wanted.low_latency {
             // By this the page knows when what it plays was captured.
             head.truncate(head.len() - "\r\n".len());
-            let _ = write!(head, "Wavecast-Frame: {}/{}\r\n\r\n", ring.id(), streaming.frame());
+            let _ = write!(head, "Wavecast-Frame: {}/{}\r\n\r\n", ring.id(), stream.frame());
         }
-        let end = match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
-            Ok(()) => streaming.run(),
-            Err(_) => stream::End::Left,
-        };
-        drop(streaming);
-        stream::log_end(&listener, &end);
-        // What is with the kernel still goes out. Without this tiny_http would wait for another request.
-        let _ = listener.socket().shutdown(Shutdown::Both);
-        drop(writer);
+        match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
+            Ok(()) => self.begun = Some((stream, writer)),
+            Err(_) => {
+                stream::log_end(stream.listener(), &stream::End::Left);
+                self.hang_up();
+            }
+        }
     }
 
     fn asking<'a>(&self, request: &'a Request) -> Asking<'a> {
@@ -456,6 +450,48 @@ impl Handler {
         if let Some(socket) = self.socket() {
             let _ = socket.shutdown(how);
         }
+    }
+}
+
+/// A stream, with the handler that goes on when it has ended.
+struct Playing {
+    handler: Handler,
+    stream: Stream,
+    writer: Box<dyn io::Write + Send>,
+}
+
+impl Playing {
+    fn play(mut self) {
+        let next = self.stream.run();
+        self.go_on(next);
+    }
+
+    fn go_on(self, next: Next) {
+        match next {
+            Next::KeepsUp => {
+                let hub = Arc::clone(&self.handler.connection.hub);
+                let (convoy, seat) = self.stream.seat();
+                convoy.board(&hub, seat(self));
+            }
+            Next::Ended(end) => self.end(&end),
+        }
+    }
+
+    fn end(self, end: &stream::End) {
+        let Playing { handler, stream, writer } = self;
+        stream::log_end(stream.listener(), end);
+        // What is with the kernel still goes out. Without this tiny_http would wait for another request.
+        let _ = stream.listener().socket().shutdown(Shutdown::Both);
+        drop((writer, stream));
+        let next = handler.connection.guard.next(&handler.connection.door, handler.peer);
+        handler.answer_all(next);
+    }
+}
+
+impl Passenger for Playing {
+    fn get_off(mut self: Box<Self>, ride: Ride) {
+        let next = self.stream.go_on(ride);
+        self.go_on(next);
     }
 }
 

@@ -1,9 +1,9 @@
 //! One listener: ring → socket.
 //!
 //! A listener's thread sends what it begins with (a burst, or sound from some time ago) until it has caught up
-//! with the live edge. Then it gets into the [convoy](super::convoy) of those who keep up, where one thread
-//! sends for all, and sleeps until it gets off: because the player takes sound too slowly, or went away, or
-//! the input ended. What it does costs nobody else anything.
+//! with the live edge. Then it gets on the [convoy](super::convoy) of those who keep up, where one thread
+//! sends for all, and its own ends. It gets another one when it gets off: because the player takes sound too
+//! slowly, or went away, or the input ended. What it does costs nobody else anything.
 //!
 //! # How often
 //!
@@ -27,8 +27,8 @@ use log::{info, warn};
 use rustix::net::sockopt;
 
 use super::chunk::{self, Chunk};
-use super::convoy::Convoy;
-use super::listeners::Admitted;
+use super::convoy::{Convoy, Passenger, Ride, Seat};
+use super::listeners::{Admitted, Listener};
 use super::plan::{Begin, Plan};
 use crate::audio::format::StreamFormat;
 use crate::audio::input::LiveInput;
@@ -61,11 +61,20 @@ pub enum End {
     TooSlow,
 }
 
+/// What comes next for a stream.
+#[derive(Debug)]
+pub enum Next {
+    /// It has nothing left to send: it gets on the convoy.
+    KeepsUp,
+    /// It ended.
+    Ended(End),
+}
+
 /// One listener's stream.
-pub struct Stream<'a> {
-    hub: &'a Hub,
-    input: &'a LiveInput,
-    listener: &'a Admitted,
+pub struct Stream {
+    hub: Arc<Hub>,
+    input: Arc<LiveInput>,
+    listener: Admitted,
     reader: Reader,
     format: StreamFormat,
     block_frames: u32,
@@ -79,16 +88,16 @@ pub struct Stream<'a> {
     warned: bool,
 }
 
-impl<'a> Stream<'a> {
+impl Stream {
     /// Prepares the socket and the place in the ring.
     pub fn new(
-        hub: &'a Hub,
-        input: &'a Arc<LiveInput>,
+        hub: &Arc<Hub>,
+        input: Arc<LiveInput>,
         ring: &Ring,
-        listener: &'a Admitted,
+        listener: Admitted,
         mut plan: Plan,
         low_latency: bool,
-    ) -> Stream<'a> {
+    ) -> Stream {
         let format = ring.format();
         let settings = hub.settings();
         let reader = match plan.begin {
@@ -108,7 +117,7 @@ impl<'a> Stream<'a> {
             None => u64::MAX,
         };
         Stream {
-            hub,
+            hub: Arc::clone(hub),
             input,
             listener,
             format,
@@ -123,15 +132,45 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Sends until the end, whichever it is, and leaves the socket shut down or about to be by its caller.
-    pub fn run(&mut self) -> End {
-        match self.send_all() {
-            Ok(end) => end,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                End::Stalled
-            }
-            Err(_) => End::Left,
+    /// Sends from the beginning on, and leaves the socket shut down or about to be by its caller if it ended.
+    pub fn run(&mut self) -> Next {
+        if matches!(self.plan.begin, Begin::At(frame) if frame != self.reader.frame()) {
+            return Next::Ended(End::TooSlow);
         }
+        let sent = self.send_all();
+        self.next(sent)
+    }
+
+    /// Goes on from where the convoy has brought it.
+    pub fn go_on(&mut self, ride: Ride) -> Next {
+        self.reader = ride.reader;
+        if ride.failed {
+            return Next::Ended(End::Left);
+        }
+        let sent = self.listener.socket().write_all(&ride.unsent).and_then(|()| self.send_all());
+        self.next(sent)
+    }
+
+    fn next(&self, sent: io::Result<Next>) -> Next {
+        sent.unwrap_or_else(|error| {
+            Next::Ended(match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => End::Stalled,
+                _ => End::Left,
+            })
+        })
+    }
+
+    /// The convoy that it gets on, and its seat there.
+    pub fn seat<P: Passenger + 'static>(&self) -> (Arc<Convoy>, impl FnOnce(P) -> Seat + use<P>) {
+        let (listener, ride) = (self.listener.shared(), Ride::from(self.reader.clone()));
+        let chunked = self.plan.chunked;
+        let seat = move |passenger| Seat { listener, chunked, ride, passenger: Box::new(passenger) };
+        (Arc::clone(&self.convoy), seat)
+    }
+
+    /// Who listens.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
     }
 
     /// Index in the ring of the frame that comes next.
@@ -139,17 +178,14 @@ impl<'a> Stream<'a> {
         self.reader.frame()
     }
 
-    fn send_all(&mut self) -> io::Result<End> {
-        if matches!(self.plan.begin, Begin::At(frame) if frame != self.reader.frame()) {
-            return Ok(End::TooSlow);
-        }
+    fn send_all(&mut self) -> io::Result<Next> {
         let mut chunk = Chunk::new(self.capacity);
         chunk.push(&std::mem::take(&mut self.plan.prefix));
         let (began, mut captured_at) = (monotonic_ns(), None);
         let frame_bytes = self.format.frame_bytes();
         loop {
             if self.listener.has_ended() {
-                return Ok(End::Left);
+                return Ok(Next::Ended(End::Left));
             }
             let room = self.allowed(chunk.room());
             let read = if room.len() < frame_bytes { Read::Nothing } else { self.reader.read(room) };
@@ -163,10 +199,10 @@ impl<'a> Stream<'a> {
                     self.skipped(lost);
                     if let Begin::At(_) = self.plan.begin {
                         // A file with a hole would look whole; one that was cut is fetched again.
-                        return Ok(End::TooSlow);
+                        return Ok(Next::Ended(End::TooSlow));
                     }
                     if let Some(end) = self.keep_up() {
-                        return Ok(end);
+                        return Ok(Next::Ended(end));
                     }
                 }
                 Read::Nothing if chunk.len() > 0 => {
@@ -176,18 +212,13 @@ impl<'a> Stream<'a> {
                         self.listener.latency.note(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
                     }
                     if let Some(end) = self.keep_up() {
-                        return Ok(end);
+                        return Ok(Next::Ended(end));
                     }
                 }
                 Read::Nothing if self.plan.length == Some(0) => return self.finish(),
                 // A recording goes its own way to its end, and so does a frame that has to be cut.
                 Read::Nothing if self.plan.length.is_some() || self.plan.skip > 0 => self.sleep(),
-                Read::Nothing => {
-                    // It may be hours until this one needs a buffer of its own again.
-                    drop(chunk);
-                    self.ride()?;
-                    chunk = Chunk::new(self.capacity);
-                }
+                Read::Nothing => return Ok(Next::KeepsUp),
                 Read::End => {
                     self.send(&mut chunk)?;
                     if !self.move_on() {
@@ -231,23 +262,11 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Lets the convoy send for this listener as long as it keeps up.
-    fn ride(&mut self) -> io::Result<()> {
-        let listener = self.listener.shared();
-        let reader = self.reader.clone();
-        let ride = self.convoy.ride(self.hub, listener, reader, self.plan.chunked);
-        self.reader = ride.reader;
-        if ride.failed {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        self.listener.socket().write_all(&ride.unsent)
-    }
-
-    fn finish(&mut self) -> io::Result<End> {
+    fn finish(&mut self) -> io::Result<Next> {
         if self.plan.chunked {
             self.listener.socket().write_all(chunk::LAST)?;
         }
-        Ok(End::Complete)
+        Ok(Next::Ended(End::Complete))
     }
 
     /// Looks how far it is behind, and does what is configured for one that is too far.
@@ -281,7 +300,7 @@ impl<'a> Stream<'a> {
 
     /// Sleeps until there is as much as an interval brings.
     fn sleep(&mut self) {
-        let interval = if self.low_latency { Duration::ZERO } else { interval(self.hub) };
+        let interval = if self.low_latency { Duration::ZERO } else { interval(&self.hub) };
         self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
         let blocks = blocks_in(interval, self.format, self.block_frames);
         self.reader.wait(self.reader.place().block + blocks - 1, NAP);
@@ -336,12 +355,12 @@ pub fn shown(address: std::net::SocketAddr) -> std::net::IpAddr {
 }
 
 /// Says that a listener came.
-pub fn log_start(listener: &Admitted) {
+pub fn log_start(listener: &Listener) {
     info!("{}: {} ({}) listens", listener.input, shown(listener.address), listener.player);
 }
 
 /// Says that a listener left, and why.
-pub fn log_end(listener: &Admitted, end: &End) {
+pub fn log_end(listener: &Listener, end: &End) {
     let how = match end {
         End::Complete => "heard it to the end",
         End::Left => "left",

@@ -279,3 +279,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_writer_knows_how_long_nobody_has_waited() {
+    let (mut writer, ring) = new(STEREO, 4, Duration::ZERO);
+    let block = [0; 4 * STEREO.frame_bytes()];
+    (0..10).for_each(|_| writer.publish(&block, 0));
+    assert_eq!(writer.unawaited(), 10);
+    // One who is served seldom waits for a block to come.
+    ring.reader(0).wait(15, Duration::from_millis(1));
+    assert_eq!(writer.unawaited(), 0);
+    (0..10).for_each(|_| writer.publish(&block, 0));
+    assert_eq!(writer.unawaited(), 5);
+}

@@ -89,8 +89,8 @@ fn hears(stream: &mut TcpStream, bytes: usize) -> bool {
 #[test]
 fn a_panic_ends_the_thread_it_happens_in_is_logged_once_and_gives_its_place_back() {
     let room = Room::new();
-    // The first one leads the convoy of the others, until it panics.
-    let mut first = room.ask("/live.wav", "panics-while-leading/1");
+    // It is on board with the others when something goes wrong with it.
+    let mut first = room.ask("/live.wav", "panics-on-board/1");
     assert!(hears(&mut first, 300));
     let mut others: Vec<TcpStream> = (0..5).map(|_| room.ask("/live.wav", "fine/1")).collect();
     assert!(others.iter_mut().all(|one| hears(one, 2000)));
@@ -113,7 +113,7 @@ fn a_panic_ends_the_thread_it_happens_in_is_logged_once_and_gives_its_place_back
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     let bugs: Vec<&String> = log.iter().filter(|line| line.contains("a bug in wavecast")).collect();
     assert_eq!(bugs.len(), 2, "{bugs:?}");
-    for (bug, what) in bugs.iter().zip(["while leading", "while answering"]) {
+    for (bug, what) in bugs.iter().zip(["on board", "while answering"]) {
         assert!(bug.starts_with("ERROR ") && bug.contains(what) && bug.contains("\"listener\""), "{bug}");
     }
 }

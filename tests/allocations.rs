@@ -1,0 +1,128 @@
+//! From card to socket nothing is allocated, however many listen: counted by an allocator.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use wavecast::audio::capture::Capture;
+use wavecast::audio::input::LiveInput;
+use wavecast::config;
+use wavecast::http::access::Access;
+use wavecast::http::guard::Guard;
+use wavecast::http::server::{self, Server};
+use wavecast::hub::Hub;
+
+struct Counting;
+
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static COUNTED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the guard's thread runs this: it looks at all connections every few seconds, not at each block.
+fn is_guard() -> bool {
+    let mut name = [0u8; 16];
+    // SAFETY: the kernel writes at most 16 bytes to `name`, which has so many.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name.starts_with(b"guard\0")
+}
+
+fn count() {
+    if COUNTS.load(Ordering::Relaxed) && !is_guard() {
+        COUNTED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is passed on to the system's allocator as it is. Counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const RATE: u32 = 44_100;
+const LISTENERS: usize = 20;
+/// The last so many of them are low-latency ones.
+const AT_ONCE: usize = 5;
+
+#[test]
+fn nothing_is_allocated_per_block() {
+    let access = Access::new(&config::Access::default()).expect("no file to be read");
+    let hub = Arc::new(Hub::new(config::Listeners::default(), config::Limits::default(), access));
+    let input = config::Input {
+        // A card as libasound sees it, and with a conversion.
+        device: "null".parse().expect("a device"),
+        rate: RATE,
+        channels: 2,
+        gain_db: -3.0,
+        ..config::Input::default()
+    };
+    let live = Arc::new(LiveInput::new("live", "null"));
+    hub.set_inputs(vec![Arc::clone(&live)]);
+    let (sender, _events) = crossbeam_channel::unbounded();
+    let _capture =
+        Capture::start(input, Duration::from_secs(1), Arc::clone(&live), sender, None).expect("a thread");
+    let guard = Guard::start(Arc::clone(&hub)).expect("a thread");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    server::prepare(&listener).expect("it listens");
+    while live.ring().is_none() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let server = Server::start(listener, Arc::clone(&hub), &guard).expect("threads");
+    let mut players: Vec<TcpStream> = (0..LISTENERS)
+        .map(|number| {
+            let mut player = TcpStream::connect(server.address()).expect("it listens");
+            let target = if number < LISTENERS - AT_ONCE { "/live.wav" } else { "/live.wav?latency=low" };
+            let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            player.write_all(text.as_bytes()).expect("sent");
+            player
+        })
+        .collect();
+    let mut heard = vec![0; 64 * 1024];
+    let mut hear = |blocks: u64| {
+        let before = live.counters.frames.load(Ordering::Relaxed);
+        let mut bytes = 0;
+        while live.counters.frames.load(Ordering::Relaxed) < before + blocks * u64::from(RATE) / 100 {
+            for player in &mut players {
+                bytes += player.read(&mut heard).expect("sound");
+            }
+        }
+        bytes
+    };
+    // Bursts are sent, everybody is on board, buffers are as large as they get.
+    hear(300);
+    COUNTS.store(true, Ordering::Relaxed);
+    let bytes = hear(300);
+    COUNTS.store(false, Ordering::Relaxed);
+    assert!(bytes > LISTENERS * RATE as usize * 4 * 2, "{bytes} bytes were heard");
+    assert_eq!(COUNTED.load(Ordering::Relaxed), 0, "allocations while 300 blocks were heard");
+    // It counts what there is.
+    COUNTS.store(true, Ordering::Relaxed);
+    drop(std::hint::black_box(vec![0u8; 100]));
+    COUNTS.store(false, Ordering::Relaxed);
+    assert_eq!(COUNTED.load(Ordering::Relaxed), 1);
+}
