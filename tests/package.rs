@@ -129,6 +129,7 @@ fn lintian_has_nothing_to_say() {
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn piuparts_finds_nothing_that_a_purge_leaves_behind() {
+    let deb = package(native());
     for (suite, alsa) in [("bookworm", "libasound2"), ("trixie", "libasound2t64")] {
         let archive = fresh_debian(suite, native(), &[alsa, "avahi-daemon"]);
         let root = machine::unpack(&archive, &format!("piuparts-{suite}"));
@@ -137,7 +138,7 @@ fn piuparts_finds_nothing_that_a_purge_leaves_behind() {
         let install = ["chroot", text(&root), "apt-get", "install", "--yes", "--no-install-recommends", alsa];
         run("unshare", &[&apart[..], &install].concat());
         let piuparts = ["piuparts", "--distribution", suite, "--keep-sources-list", "--no-eatmydata"];
-        let of_ours = ["--existing-chroot", text(&root), text(&package(native()))];
+        let of_ours = ["--existing-chroot", text(&root), text(&deb)];
         let (success, said) = machine::try_run("unshare", &[&apart[..], &piuparts, &of_ours].concat());
         machine::remove(&root);
         // Of each command that it runs it tells all.
