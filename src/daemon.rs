@@ -69,8 +69,13 @@ pub fn run(
     let guard = Guard::start(Arc::clone(&hub)).map_err(|e| StartError(format!("no guard: {e}")))?;
     let service = Service::find();
     let mut daemon = Daemon { hub, guard, room, sender, servers: Vec::new(), inputs: Vec::new(), service };
-    daemon.listen_at_first(&config.http)?;
+    // A port that is taken is known before a card is opened; but nobody is let in before there is something to hear:
+    // players that come back to a daemon that was started again must not be told that it is not there.
+    let sockets = daemon.bind_at_first(&config.http)?;
     daemon.set_inputs(&config.inputs, &config.listeners);
+    for (origin, listener) in sockets {
+        daemon.serve(origin, listener)?;
+    }
     daemon.say_where(&config, 0);
     say_who(&config);
     daemon.report(&config);
@@ -91,6 +96,18 @@ fn signals() -> io::Result<Receiver<i32>> {
         }
     })?;
     Ok(receiver)
+}
+
+fn bind(address: ListenAddr) -> Result<TcpListener, StartError> {
+    server::bind(address).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => ": another program listens there (is wavecast running already?)",
+            io::ErrorKind::AddrNotAvailable => ": this machine does not have that address",
+            io::ErrorKind::PermissionDenied => ": ports below 1024 are for root",
+            _ => "",
+        };
+        StartError(format!("cannot listen on {address}: {error}{hint}"))
+    })
 }
 
 /// Says so if a microphone is open to the world.
@@ -200,37 +217,25 @@ impl Daemon {
         }
     }
 
-    /// Listens where systemd says, or else where the configuration does.
-    fn listen_at_first(&mut self, http: &config::Http) -> Result<(), StartError> {
+    /// Sockets where systemd says, or else where the configuration does.
+    fn bind_at_first(&self, http: &config::Http) -> Result<Vec<(Origin, TcpListener)>, StartError> {
         let mut handed = Handed::take().map_err(StartError)?;
-        for listener in std::mem::take(&mut handed.given) {
-            self.serve(Origin::Given, listener)?;
-        }
-        if self.servers.is_empty() {
+        let given = std::mem::take(&mut handed.given);
+        let mut sockets: Vec<_> = given.into_iter().map(|listener| (Origin::Given, listener)).collect();
+        if sockets.is_empty() {
             for address in &http.listen {
-                match handed.reclaim(*address) {
-                    Some(listener) => self.serve(Origin::Configured(*address), listener)?,
-                    None => self.listen(*address)?,
-                }
+                let listener = handed.reclaim(*address).map_or_else(|| bind(*address), Ok)?;
+                sockets.push((Origin::Configured(*address), listener));
             }
         } else {
             info!("listening on the sockets of systemd, in place of [http] listen");
         }
         handed.drop_the_rest(&self.service);
-        Ok(())
+        Ok(sockets)
     }
 
     fn listen(&mut self, address: ListenAddr) -> Result<(), StartError> {
-        let listener = server::bind(address).map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => ": another program listens there (is wavecast running already?)",
-                io::ErrorKind::AddrNotAvailable => ": this machine does not have that address",
-                io::ErrorKind::PermissionDenied => ": ports below 1024 are for root",
-                _ => "",
-            };
-            StartError(format!("cannot listen on {address}: {error}{hint}"))
-        })?;
-        self.serve(Origin::Configured(address), listener)
+        self.serve(Origin::Configured(address), bind(address)?)
     }
 
     fn serve(&mut self, origin: Origin, listener: TcpListener) -> Result<(), StartError> {

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::daemon::Daemon;
 use support::http::{self, Response};
@@ -81,6 +81,28 @@ fn read_to_the_end(response: &mut Response) -> (Vec<u8>, bool) {
 }
 
 // The end.
+
+#[test]
+fn who_connects_in_the_first_moment_hears_something_at_once() {
+    // A player that comes back to a daemon that was started again must not be told that there is no such stream.
+    let mut first_sound = Vec::new();
+    for _ in 0..20 {
+        let address = free_address();
+        let config = format!("[http]\nlisten = \"{address}\"\n[input.live]\ndevice = \"synth:ramp\"\n");
+        let began = Instant::now();
+        let daemon = Daemon::launch(&config, &[], &[], Stdio::piped());
+        while TcpStream::connect(address).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it does not listen");
+        }
+        let mut response = listen(address, "/live.wav");
+        response.bytes(441 * 4);
+        first_sound.push(began.elapsed());
+        drop(daemon);
+    }
+    first_sound.sort();
+    println!("first sound {:?} after the start, at the median", first_sound[10]);
+    assert!(first_sound[10] < Duration::from_millis(100), "{first_sound:?}");
+}
 
 #[test]
 fn a_signal_ends_it_within_two_seconds_and_every_listener_with_its_last_byte() {

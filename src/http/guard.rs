@@ -39,7 +39,7 @@
 //! whenever somebody does.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -99,6 +99,8 @@ pub(super) fn party(ip: IpAddr) -> IpAddr {
 pub struct Guard {
     hub: Arc<Hub>,
     epoll: OwnedFd,
+    /// Has the guard look, as the kernel's signal does.
+    call: UnixStream,
     /// The kernel does not signal who connects.
     deaf: AtomicBool,
     /// Given up where a connection must be ended and there is no descriptor to do it with.
@@ -249,11 +251,13 @@ impl Guard {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let (told, tell) = UnixStream::pair()?;
         told.set_nonblocking(true)?;
+        let call = tell.try_clone()?;
         signal_hook::low_level::pipe::register(SIGIO, tell)?;
         epoll::add(&epoll, &told, EventData::new_u64(CAME), EventFlags::IN | EventFlags::ET)?;
         let guard = Arc::new(Guard {
             hub,
             epoll,
+            call,
             deaf: AtomicBool::new(false),
             spare: Mutex::new(spare()),
             table: Mutex::default(),
@@ -319,6 +323,8 @@ impl Guard {
         }
         door.accepting().acceptor = Some(Acceptor::start(&door.listener, Arc::clone(&door.take))?);
         self.doors().push(Arc::clone(&door));
+        // For those who came before.
+        let _ = (&self.call).write(&[0]);
         Ok(door)
     }
 
