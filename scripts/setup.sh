@@ -7,7 +7,14 @@ rust_needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 
 as_root() {
+    need_root "to run ${1##*/}"
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Ends with what to do where as_root could do nothing.
+need_root() { # need_root WHAT-FOR
+    [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+        { say "This needs root $1: run it as root, or install sudo and let $(id -un) use it" && exit 1; }
 }
 
 # Installs those Debian packages that are not there yet.
@@ -17,6 +24,7 @@ need_packages() {
         dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
     done
     [ ${#missing[@]} = 0 ] && return
+    need_root "to install ${missing[*]}"
     say "Installing ${missing[*]}"
     # One at a time: scripts may do this side by side.
     as_root flock /var/cache/apt apt-get update -qq
@@ -33,6 +41,7 @@ need_rust() {
     local version
     version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || version=
     if [ -z "$version" ] || ! at_least "$version" "$rust_needed" || ! command -v cargo >/dev/null; then
+        need_root "to install Rust"
         as_root flock /var/cache/apt apt-get update -qq
         version=$(apt-cache policy rustc | sed -n 's/ *Candidate: //p')
         if at_least "${version:-0}" "$rust_needed"; then

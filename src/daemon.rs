@@ -464,6 +464,11 @@ impl Daemon {
                 });
                 (input.lost, input.refused) = (String::new(), String::new());
             }
+            // That it was lost says it all: listeners, log and page wait for it to come back.
+            What::OpenFailed(refusal) if refusal.absent && !input.lost.is_empty() => {
+                input.refused = String::new();
+                input.live.change(|state| state.problem = input.lost.clone());
+            }
             What::OpenFailed(refusal) => {
                 if input.refused != refusal.advice {
                     warn!("{name}: {}", refusal.advice);
@@ -478,7 +483,7 @@ impl Daemon {
             What::Lost(loss) => {
                 let why = loss.to_string();
                 if input.lost != why {
-                    warn!("{name}: {why}; listeners hear silence until it is back");
+                    warn!("{name}: {why}; listeners hear silence, waiting for it to come back");
                 }
                 input.lost = why;
                 input.live.change(|state| {

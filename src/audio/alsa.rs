@@ -49,7 +49,7 @@ impl AlsaSource {
         let (device, card) = devices::resolve(&input.device, &roots)?;
         // Without blocking: a busy device must say so, and must not keep us here until it is free.
         let pcm = PCM::new(&device, Direction::Capture, true)
-            .map_err(|error| OpenError { advice: devices::advice(&device, error.errno(), &roots) })?;
+            .map_err(|error| devices::refusal(&device, error.errno(), &roots))?;
         let info = negotiate(&pcm, input, device, card)?;
         start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
         let pace = Pace::new(info.rate, info.buffer_frames);
@@ -148,7 +148,7 @@ fn start(pcm: &PCM) -> alsa::Result<()> {
 
 fn cannot(device: &str, what: &str, error: &alsa::Error) -> OpenError {
     let why = std::io::Error::from_raw_os_error(error.errno());
-    OpenError { advice: format!("{device}: could not {what}: {why}") }
+    OpenError { advice: format!("{device}: could not {what}: {why}"), absent: false }
 }
 
 /// Agrees on a format with the device, as near to what is wanted as it can.
@@ -164,6 +164,7 @@ fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> 
                 "{device} offers none of S16_LE, S24_3LE, S24_LE, S32_LE and FLOAT_LE; \
                  ALSA converts what it has under the name plug{device}"
             ),
+            absent: false,
         })?;
     hw.set_format(alsa_format(sample)).map_err(|e| cannot(&device, "set the sample format", &e))?;
     let channels = nearest_channels(&hw, input.channels.into())
@@ -174,7 +175,8 @@ fn negotiate(pcm: &PCM, input: &Input, device: String, card: Option<String>) -> 
         .map_err(|e| cannot(&device, "set the rate", &e))?;
     let channels =
         u16::try_from(channels).ok().filter(|channels| *channels <= MOST_CHANNELS).ok_or_else(|| {
-            OpenError { advice: format!("{device} wants {channels} channels, more than {MOST_CHANNELS}") }
+            let advice = format!("{device} wants {channels} channels, more than {MOST_CHANNELS}");
+            OpenError { advice, absent: false }
         })?;
 
     let frames = |time: Duration| (time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000).max(1) as i64;

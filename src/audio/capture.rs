@@ -165,7 +165,8 @@ impl CaptureThread {
         let name = format!("open {}", self.input.name);
         if let Err(error) = thread::Builder::new().name(name).spawn(move || opener.run(lost, &sender)) {
             // Its sender is gone with it: the wait below ends at once, after which it is tried again.
-            self.tell(What::OpenFailed(OpenError { advice: format!("no thread to open it: {error}") }));
+            let advice = format!("no thread to open it: {error}");
+            self.tell(What::OpenFailed(OpenError { advice, absent: false }));
         }
         loop {
             self.input.counters.turns.fetch_add(1, Ordering::Relaxed);

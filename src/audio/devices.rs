@@ -9,7 +9,7 @@
 //! does not see. The identity of USB cards comes from sysfs. Whoever reads `/proc`, `/sys`, `/dev` or `/etc` here
 //! takes them from [`Roots`], so that tests can hand in a tree of their own.
 //!
-//! Beside the list: what to do when a card would not open ([`advice()`]), the text of `wavecast devices`
+//! Beside the list: what to do when a card would not open ([`refusal`]), the text of `wavecast devices`
 //! ([`listing()`]), and a way to keep libasound's own messages off stderr ([`quietly`]).
 
 mod advice;
@@ -26,7 +26,7 @@ use alsa::device_name::HintIter;
 use super::source::OpenError;
 use crate::config::{Device, UsbId};
 
-pub use advice::{Holder, advice, holder, permission_problem};
+pub use advice::{Holder, holder, permission_problem, refusal};
 pub use listing::listing;
 pub use quiet::{alsa_said, quiet_alsa, quietly};
 
@@ -192,7 +192,7 @@ pub fn resolve(device: &Device, roots: &Roots) -> Result<(String, Option<String>
     };
     match found {
         Some(card) => Ok((card.stable_name, Some(card.card_name))),
-        None => Err(OpenError { advice: advice(&device.to_string(), libc::ENODEV, roots) }),
+        None => Err(refusal(&device.to_string(), libc::ENODEV, roots)),
     }
 }
 

@@ -104,6 +104,8 @@ impl fmt::Display for Loss {
 pub struct OpenError {
     /// What is wrong and what the user can do about it, in a sentence or two.
     pub advice: String,
+    /// Whether there is just nothing of that name. Of a card that was there before, all that helps is to wait.
+    pub absent: bool,
 }
 
 impl fmt::Display for OpenError {

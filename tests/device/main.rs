@@ -21,10 +21,14 @@ use support::card::{CardFormat, ramp_bytes};
 use support::listening::{Ending, Listener, number};
 use support::ramp::RampReader;
 use support::server::Server;
+use wavecast::config::Input;
 use wavecast::wav::HEADER_BYTES;
 
 /// The board's address in its own network.
 const ADDRESS: &str = "10.0.2.15";
+
+/// The capture thread's priority, as its owner changes it.
+const EDITED_PRIORITY: u8 = 17;
 
 /// The sound has to be back so soon after `multi-user.target`.
 const BACK_AFTER: f64 = 10.0;
@@ -45,6 +49,7 @@ fn from_apt_install_to_a_power_cut_and_back() {
     told("installed");
     everything_that_the_card_gave_is_heard(&machine);
     told("heard, and compared");
+    only_the_capture_thread_has_real_time_priority(&machine, Input::default().realtime_priority);
     a_card_that_is_unplugged_is_silence_and_comes_back(&machine);
     told("unplugged, and plugged in again");
     a_person_can_read_how_it_is(&machine);
@@ -57,6 +62,7 @@ fn from_apt_install_to_a_power_cut_and_back() {
     let machine = after_a_power_cut_it_comes_back(&board, machine);
     told("back after a power cut");
     the_configuration_is_as_it_was_edited(&machine);
+    only_the_capture_thread_has_real_time_priority(&machine, EDITED_PRIORITY);
     machine.power_off();
     told("off");
 }
@@ -93,6 +99,18 @@ fn everything_that_the_card_gave_is_heard(machine: &Machine) {
     let heard = listener.heard();
     println!("heard {} frames of the ramp, {} of silence", heard.ramp_frames(), heard.silence_frames());
     only_what_was_counted_is_missing(&server, &heard, &before, 0);
+}
+
+/// No sandbox of a test's and no container's limit is in between here: what the unit allows is what the kernel gives.
+fn only_the_capture_thread_has_real_time_priority(machine: &Machine, priority: u8) {
+    let threads = machine.run("ps -L -o cls=,rtprio=,comm= -p $(systemctl show -p MainPID --value wavecast)");
+    println!("--- the threads: class, priority, name\n{threads}\n---");
+    // FF is SCHED_FIFO, TS the ordinary SCHED_OTHER.
+    let (ordinary, others): (Vec<&str>, Vec<&str>) =
+        threads.lines().map(str::trim).partition(|line| line.starts_with("TS "));
+    let words: Vec<Vec<&str>> = others.iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words, [["FF", &priority.to_string(), "capture", "live"]]);
+    assert!(ordinary.iter().any(|line| line.ends_with(" wavecast")), "{threads}");
 }
 
 fn a_card_that_is_unplugged_is_silence_and_comes_back(machine: &Machine) {
@@ -185,9 +203,11 @@ fn how_much_it_takes(machine: &Machine) {
 
 fn the_configuration_is_edited(machine: &Machine) {
     // With a flush, as editors do it.
-    machine.run(
-        "sed -i 's/^# history_seconds = .*/history_seconds = 7/' /etc/wavecast.toml && sync /etc/wavecast.toml",
-    );
+    machine.run(&format!(
+        "sed -i 's/^# history_seconds = .*/history_seconds = 7/; \
+         s/^# realtime_priority = .*/realtime_priority = {EDITED_PRIORITY}/' /etc/wavecast.toml && \
+         sync /etc/wavecast.toml"
+    ));
     machine.run("wavecast check --config /etc/wavecast.toml");
 }
 

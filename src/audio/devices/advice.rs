@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use crate::audio::source::OpenError;
 use crate::config::Device;
 use crate::few::sort_few;
 
@@ -145,11 +146,13 @@ fn paths_in(directory: &Path) -> Vec<PathBuf> {
 /// `device_name` is the name from the configuration, `errno` the (positive) number that ALSA gave as the reason.
 /// For the log, the page and the state alike. It asks ALSA for the cards there are, so it takes a few
 /// milliseconds.
-pub fn advice(device_name: &str, errno: i32, roots: &Roots) -> String {
+pub fn refusal(device_name: &str, errno: i32, roots: &Roots) -> OpenError {
     let devices = capture_devices(roots);
     let holder = meant(device_name, &devices).and_then(|it| holder(it.card_index, it.device, roots));
     let permission = permission_problem(roots);
-    sentences(device_name, errno.abs(), &Circumstances { devices, holder, permission })
+    let now = Circumstances { devices, holder, permission };
+    let errno = errno.abs();
+    OpenError { advice: sentences(device_name, errno, &now), absent: is_absent(device_name, errno, &now) }
 }
 
 /// What is true while the open fails.
@@ -229,6 +232,12 @@ fn absent(name: &str, errno: i32, now: &Circumstances) -> String {
     } else {
         format!("ALSA knows no \"{name}\", or what it stands for is not there; {choice}")
     }
+}
+
+/// Whether it is just not there: nothing hides it, and nothing keeps it from being opened.
+fn is_absent(name: &str, errno: i32, now: &Circumstances) -> bool {
+    let says_so = matches!(errno, libc::ENOENT | libc::ENODEV | libc::ENXIO);
+    says_so && now.permission.is_none() && exactly_meant(name, &now.devices).is_none()
 }
 
 /// What else could be opened.
@@ -427,6 +436,23 @@ mod tests {
             sentences("auto", libc::ENOENT, &now(vec![])),
             "device = \"auto\" waits for a card: no capture card is plugged in (device = \"synth:tone\" plays without one)"
         );
+    }
+
+    #[test]
+    fn a_card_is_absent_only_if_nothing_hides_or_holds_it() {
+        let name = "hw:CARD=Device,DEV=0";
+        let permission = Some("run usermod".to_owned());
+        for errno in [libc::ENOENT, libc::ENODEV, libc::ENXIO] {
+            assert!(is_absent(name, errno, &now(vec![])));
+            assert!(is_absent("auto", errno, &now(vec![])));
+            assert!(is_absent("usb:1234:5678", errno, &now(vec![microphone()])));
+            assert!(!is_absent(name, errno, &now(vec![microphone()])));
+            let hidden = Circumstances { permission: permission.clone(), ..now(vec![]) };
+            assert!(!is_absent(name, errno, &hidden));
+        }
+        for errno in [libc::EBUSY, libc::EACCES, libc::ECONNREFUSED, libc::EINVAL] {
+            assert!(!is_absent(name, errno, &now(vec![])));
+        }
     }
 
     #[test]
