@@ -5,9 +5,9 @@
 //! # The map
 //!
 //! ```text
-//! card ── capture thread ──▶ ring ──▶ listener thread ──▶ socket     (one capture thread and one ring per
-//!               │                         ▲                           input, one listener thread per stream)
-//!               └─▶ state, counters ──────┴──▶ page, status
+//! card ── capture thread ──▶ ring ──▶ listener threads ──▶ sockets    (one capture thread and one ring per
+//!               │                            ▲                         input; one listener thread for all who
+//!               └─▶ state, counters ─────────┴──▶ page, status         keep up, and one for each who does not)
 //! ```
 //!
 //! | | |
