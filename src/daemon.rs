@@ -37,6 +37,8 @@ use words::{Opened, Sounding};
 
 /// Overruns that follow each other within this are one burst, and one line in the log.
 const BURST: Duration = Duration::from_secs(10);
+/// A card that comes back may be refused for so long without that being said.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long listeners have to take what is left when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(1200);
 /// It begins anew no more often.
@@ -161,10 +163,18 @@ struct Running {
     capture: Option<Capture>,
     /// How far the capture thread was when it was last looked at.
     turns: u64,
-    /// Why it was lost, and the last reason why it did not open: each is logged once.
+    /// Why it was lost; logged once.
     lost: String,
-    refused: String,
+    /// The last reason why it did not open.
+    refused: Option<Refused>,
     burst: Option<Burst>,
+}
+
+/// Why an input does not open.
+struct Refused {
+    why: String,
+    since: Instant,
+    said: bool,
 }
 
 /// A row of overruns.
@@ -433,7 +443,7 @@ impl Daemon {
                 capture: capture.ok(),
                 turns: u64::MAX,
                 lost: String::new(),
-                refused: String::new(),
+                refused: None,
                 burst: None,
             });
         }
@@ -462,23 +472,33 @@ impl Daemon {
                     state.source = Some(source);
                     state.problem = String::new();
                 });
-                (input.lost, input.refused) = (String::new(), String::new());
+                (input.lost, input.refused) = (String::new(), None);
             }
             // That it was lost says it all: listeners, log and page wait for it to come back.
             What::OpenFailed(refusal) if refusal.absent && !input.lost.is_empty() => {
-                input.refused = String::new();
+                input.refused = None;
                 input.live.change(|state| state.problem = input.lost.clone());
             }
             What::OpenFailed(refusal) => {
-                if input.refused != refusal.advice {
-                    warn!("{name}: {}", refusal.advice);
-                }
-                let problem = match input.lost.is_empty() {
-                    true => refusal.advice.clone(),
-                    false => format!("{}; {}", input.lost, refusal.advice),
+                let refused = match &mut input.refused {
+                    Some(refused) if refused.why == refusal.advice => refused,
+                    other => other.insert(Refused {
+                        why: refusal.advice,
+                        since: Instant::now(),
+                        said: false,
+                    }),
                 };
-                input.refused = refusal.advice;
-                input.live.change(|state| state.problem = problem);
+                // A card that has come back belongs to nobody until udev has seen it: what is in the way for a
+                // moment only is no news.
+                let lasts = input.lost.is_empty() || refused.since.elapsed() >= MOMENT;
+                if lasts && !std::mem::replace(&mut refused.said, true) {
+                    warn!("{name}: {}", refused.why);
+                    let problem = match input.lost.is_empty() {
+                        true => refused.why.clone(),
+                        false => format!("{}; {}", input.lost, refused.why),
+                    };
+                    input.live.change(|state| state.problem = problem);
+                }
             }
             What::Lost(loss) => {
                 let why = loss.to_string();

@@ -32,7 +32,7 @@ use crate::ring::{Place, Read, Reader, Ring};
 const BUFFER: usize = 64 * 1024;
 /// So many are due at the same block before another block is used too: a wake-up costs as much as some sends,
 /// but the last one of a thousand would hear of a block too late.
-const GROUP: usize = 16;
+const GROUP: usize = 64;
 /// The driver looks this often whether something is wrong with the ring.
 const NAP: Duration = Duration::from_secs(1);
 /// Where there was no thread for those who got off, it is tried again after this.
