@@ -482,11 +482,9 @@ impl Daemon {
             What::OpenFailed(refusal) => {
                 let refused = match &mut input.refused {
                     Some(refused) if refused.why == refusal.advice => refused,
-                    other => other.insert(Refused {
-                        why: refusal.advice,
-                        since: Instant::now(),
-                        said: false,
-                    }),
+                    other => {
+                        other.insert(Refused { why: refusal.advice, since: Instant::now(), said: false })
+                    }
                 };
                 // A card that has come back belongs to nobody until udev has seen it: what is in the way for a
                 // moment only is no news.

@@ -539,6 +539,15 @@ fn stuck(daemon: &Daemon) -> u64 {
     daemon.status()["stuck_requests"].as_u64().unwrap_or(0)
 }
 
+/// The same when no more come: those that were let in may still be on their way.
+fn all_stuck(daemon: &Daemon) -> u64 {
+    wait_for("the last one to be stuck", || {
+        let before = stuck(daemon);
+        thread::sleep(Duration::from_secs(1));
+        (stuck(daemon) == before).then_some(before)
+    })
+}
+
 #[test]
 fn who_announces_more_than_the_memory_is_not_let_in_again() {
     let siege = Siege::new();
@@ -546,8 +555,8 @@ fn who_announces_more_than_the_memory_is_not_let_in_again() {
     let times = if is_full() { 2000 } else { 400 };
     let from = |n| attacker((n % 4) as u8);
     let let_in = stick_often(siege.daemon.address(), times, 4, from, &Arc::default());
-    let stuck = stuck(&siege.daemon);
     siege.daemon.wait_for_log("127.66.6.3 is not let in for an hour");
+    let stuck = all_stuck(&siege.daemon);
     for number in 0..4 {
         assert!(connect_soon(attacker(number), siege.daemon.address(), Duration::from_millis(300)).is_none());
     }

@@ -723,8 +723,9 @@ impl Door {
         self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that somebody accepts; when to look again if that is not sure.
-    fn keep_open(&self, now: Instant) -> Option<Instant> {
+    /// Sees to it that somebody accepts; when to look again if that is not sure. Says so if there is too little left
+    /// for that.
+    fn keep_open(&self, now: Instant, starved: &mut bool) -> Option<Instant> {
         let mut accepting = self.accepting();
         let Accepting { acceptor, died, again } = &mut *accepting;
         let acceptor = acceptor.as_ref().filter(|_| self.phase() == OPEN)?;
@@ -758,6 +759,7 @@ impl Door {
         // With too little of everything it would only die again.
         if let Err(error) = enough_descriptors().and_then(|()| acceptor.again(&self.listener)) {
             debug!("{}: no acceptor: {error}", self.address);
+            *starved = true;
         }
         *again = Some(now + RETRY);
         *again
@@ -836,8 +838,9 @@ impl Watch {
         let doors = guard.doors().clone();
         let mut next = now + LONGEST;
         let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
+        let mut starved = false;
         for door in &doors {
-            sooner(door.keep_open(now));
+            sooner(door.keep_open(now, &mut starved));
             // Who is not let in yet has no descriptor to be found by, and will not be heard of again.
             if door.phase() == OPEN && os::waiting_connections(&door.listener) > 0 {
                 sooner(Some(now + PAUSE));
@@ -875,7 +878,9 @@ impl Watch {
             }
         }
         self.dirty.clear();
-        self.make_room(&mut table, &limits);
+        // What tiny_http has forgotten keeps its descriptors even if it was ended, until the thread of another
+        // connection that ends looks for it. That one has to be made to end, as nobody new can be let in for it.
+        self.make_room(&mut table, &limits, usize::from(starved));
         let closed_and_empty = |door: &Arc<Door>| {
             door.phase() == CLOSED && !table.connections.keys().any(|(id, _)| *id == door.id)
         };
@@ -980,8 +985,8 @@ impl Watch {
         }
     }
 
-    /// Ends those that have asked for nothing for the longest time, where there are too many.
-    fn make_room(&self, table: &mut Table, limits: &Limits) {
+    /// Ends those that have asked for nothing for the longest time, where there are too many, and so many in any case.
+    fn make_room(&self, table: &mut Table, limits: &Limits, at_least: usize) {
         let guard = &self.guard;
         let mut of_party: HashMap<IpAddr, usize> = HashMap::new();
         let mut all = 0;
@@ -993,7 +998,7 @@ impl Watch {
         }
         let connections = limits.connections.min(guard.hub.stuck.room()) as usize;
         of_party.retain(|party, count| *count > limits.connections_per_address.of(*party));
-        if all <= connections && of_party.is_empty() {
+        if all <= connections && of_party.is_empty() && at_least == 0 {
             return;
         }
         let mut quiet: Vec<(&Key, &mut Connection)> = table
@@ -1012,7 +1017,7 @@ impl Watch {
                 guard.end(one, *peer, Why::Crowded);
             }
         }
-        let excess = all.saturating_sub(connections);
+        let excess = all.saturating_sub(connections).max(at_least);
         for ((_, peer), one) in quiet.iter_mut().filter(|(_, one)| !one.ended).take(excess) {
             guard.end(one, *peer, Why::Crowded);
         }
