@@ -25,7 +25,7 @@ use support::wait_for;
 
 /// What the package may take on a disk, in the kilobytes of dpkg's Installed-Size, on a board. It should be 1000; this
 /// keeps it from growing. Of the program's code an eighth is what the standard library prints a backtrace with.
-const MOST_KILOBYTES: u32 = 1340;
+const MOST_KILOBYTES: u32 = 1400;
 
 const PORT: u16 = 4410;
 

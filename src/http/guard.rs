@@ -80,7 +80,7 @@ const AFTERWARDS: Duration = Duration::from_millis(300);
 /// From one attempt to have an acceptor again to the next.
 const RETRY: Duration = Duration::from_millis(50);
 /// So many may wait for one that begins anew: each may be one of those for whom it has to.
-const FEW_WAITING: i32 = 128;
+const FEW_WAITING: i32 = 64;
 /// While there are connections, a look is at most so long ago.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Refusals that follow each other within this are one burst, and one or two lines in the log.
@@ -492,6 +492,12 @@ impl Guard {
     pub(super) fn let_wait(&self, door: &Door) {
         let _ = rustix::net::listen(&door.listener, FEW_WAITING);
         self.filter(door);
+        // The others that wait already have to come again. With so many there, this does not wait for one.
+        while os::waiting_connections(&door.listener) > FEW_WAITING as u32 {
+            if rustix::net::accept(&door.listener).is_err() {
+                break;
+            }
+        }
     }
 
     /// A socket that was there before may have an old filter.
