@@ -77,6 +77,8 @@ const LEISURE: u32 = 10;
 const PATIENCE: Duration = Duration::from_millis(10);
 /// An acceptor is looked after again this long after somebody came: it may take its time to die.
 const AFTERWARDS: Duration = Duration::from_millis(300);
+/// So many idle connections end at each attempt to have an acceptor again that fails for want of descriptors.
+const SACRIFICED: usize = 4;
 /// From one attempt to have an acceptor again to the next.
 const RETRY: Duration = Duration::from_millis(50);
 /// So many may wait for one that begins anew: each may be one of those for whom it has to.
@@ -742,7 +744,7 @@ impl Door {
                 // It may die at its first accept: it is as good as before only after a while.
                 let sure = again.map_or(now, |again| again + AFTERWARDS);
                 if now < sure {
-                    return Some(sure);
+                    return Some(sure.min(now + RETRY));
                 }
                 let seconds = (now - since).as_secs_f64();
                 info!("{}: connections are accepted again, after {seconds:.1} s", self.address);
@@ -885,8 +887,8 @@ impl Watch {
         }
         self.dirty.clear();
         // What tiny_http has forgotten keeps its descriptors even if it was ended, until the thread of another
-        // connection that ends looks for it. That one has to be made to end, as nobody new can be let in for it.
-        self.make_room(&mut table, &limits, usize::from(starved));
+        // connection that ends looks for it. Some have to be made to end, as nobody new can be let in for it.
+        self.make_room(&mut table, &limits, if starved { SACRIFICED } else { 0 });
         let closed_and_empty = |door: &Arc<Door>| {
             door.phase() == CLOSED && !table.connections.keys().any(|(id, _)| *id == door.id)
         };
