@@ -49,4 +49,5 @@ pub mod panics;
 pub mod password;
 pub mod ring;
 pub mod service;
+mod take;
 pub mod wav;

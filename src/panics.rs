@@ -57,9 +57,12 @@ fn note(info: &PanicHookInfo<'_>) {
             error!(
                 "a bug in wavecast ended its thread \"{name}\", and nothing else: {what}{place}. Please report it"
             );
-            let backtrace = Backtrace::capture();
-            if backtrace.status() == BacktraceStatus::Captured {
-                error!("{backtrace}");
+            // In a release build it would have no names, which are stripped, and what prints it takes 20 kB.
+            if cfg!(debug_assertions) {
+                let backtrace = Backtrace::capture();
+                if backtrace.status() == BacktraceStatus::Captured {
+                    error!("{backtrace}");
+                }
             }
         }
         None => {

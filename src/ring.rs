@@ -43,6 +43,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use crate::audio::format::StreamFormat;
+use crate::take::{take, take_mut};
 use sync::{Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Loom's atomics under `--cfg loom`, the standard library's otherwise.
@@ -251,17 +252,7 @@ impl Writer {
         slot.first_frame.store(self.frames, Ordering::Relaxed);
         slot.captured_at.store(captured_at, Ordering::Relaxed);
         slot.frames.store(frames, Ordering::Relaxed);
-        let (whole, rest) = payload.split_at(payload.len() / WORD * WORD);
-        for (word, bytes) in words.iter().zip(whole.chunks_exact(WORD)) {
-            let mut value = [0; WORD];
-            value.copy_from_slice(bytes);
-            word.store(usize::from_ne_bytes(value), Ordering::Relaxed);
-        }
-        if !rest.is_empty() {
-            let mut value = [0; WORD];
-            value[..rest.len()].copy_from_slice(rest);
-            words[whole.len() / WORD].store(usize::from_ne_bytes(value), Ordering::Relaxed);
-        }
+        copy_in(words, payload);
         slot.stamp.store(holds(self.blocks), Ordering::Release);
 
         let block = self.blocks;
@@ -590,9 +581,48 @@ impl fmt::Debug for Reader {
     }
 }
 
+/// Nearly every byte that comes or leaves is copied in turns of four words, each with no other condition than the
+/// loop's end.
+const TURN: usize = 4 * WORD;
+
+/// Stores the bytes in the words from the first one on.
+fn copy_in(words: &[AtomicUsize], bytes: &[u8]) {
+    #[inline(always)]
+    fn put(word: &AtomicUsize, bytes: &mut &[u8]) {
+        if let Some(value) = take(bytes) {
+            word.store(usize::from_ne_bytes(*value), Ordering::Relaxed);
+        }
+    }
+    let turns = bytes.len() / TURN;
+    let (mut fours, words) = words.split_at(4 * turns);
+    let (mut turns, mut bytes) = bytes.split_at(turns * TURN);
+    while let ([one, two, three, four, others @ ..], Some(turn)) = (fours, take::<TURN>(&mut turns)) {
+        let mut turn = &turn[..];
+        put(one, &mut turn);
+        put(two, &mut turn);
+        put(three, &mut turn);
+        put(four, &mut turn);
+        fours = others;
+    }
+    for word in &words[..bytes.len().div_ceil(WORD)] {
+        if bytes.len() >= WORD {
+            put(word, &mut bytes);
+        } else {
+            let mut value = [0; WORD];
+            value[..bytes.len()].copy_from_slice(bytes);
+            word.store(usize::from_ne_bytes(value), Ordering::Relaxed);
+        }
+    }
+}
+
 /// Fills `out` with the bytes that begin at byte `from` of the words.
 fn copy_out(words: &[AtomicUsize], from: usize, mut out: &mut [u8]) {
-    let bytes_of = |word: &AtomicUsize| word.load(Ordering::Relaxed).to_ne_bytes();
+    #[inline(always)]
+    fn get(word: &AtomicUsize, out: &mut &mut [u8]) {
+        if let Some(bytes) = take_mut(out) {
+            *bytes = bytes_of(word);
+        }
+    }
     let mut words = &words[from / WORD..];
     let inside = from % WORD;
     if inside != 0 && !out.is_empty() {
@@ -601,14 +631,29 @@ fn copy_out(words: &[AtomicUsize], from: usize, mut out: &mut [u8]) {
         head.copy_from_slice(&bytes_of(&words[0])[inside..][..head.len()]);
         words = &words[1..];
     }
-    // Nearly every byte that leaves comes through this loop: it has no other condition than its end.
-    let (whole, rest) = out.split_at_mut(out.len() / WORD * WORD);
-    for (bytes, word) in whole.chunks_exact_mut(WORD).zip(words) {
-        bytes.copy_from_slice(&bytes_of(word));
+    let turns = out.len() / TURN;
+    let (mut fours, words) = words.split_at(4 * turns);
+    let (mut turns, mut out) = out.split_at_mut(turns * TURN);
+    while let ([one, two, three, four, others @ ..], Some(turn)) = (fours, take_mut::<TURN>(&mut turns)) {
+        let mut turn = &mut turn[..];
+        get(one, &mut turn);
+        get(two, &mut turn);
+        get(three, &mut turn);
+        get(four, &mut turn);
+        fours = others;
     }
-    if !rest.is_empty() {
-        rest.copy_from_slice(&bytes_of(&words[whole.len() / WORD])[..rest.len()]);
+    for word in &words[..out.len().div_ceil(WORD)] {
+        if out.len() >= WORD {
+            get(word, &mut out);
+        } else {
+            out.copy_from_slice(&bytes_of(word)[..out.len()]);
+        }
     }
+}
+
+#[inline(always)]
+fn bytes_of(word: &AtomicUsize) -> [u8; WORD] {
+    word.load(Ordering::Relaxed).to_ne_bytes()
 }
 
 #[cfg(all(test, not(loom)))]

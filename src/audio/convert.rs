@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::format::SampleFormat;
+use crate::take::{take, take_mut};
 
 /// How a source stores one sample, little-endian. The names are ALSA's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,44 +102,72 @@ impl Converter {
         let samples = input.len() / self.from.bytes();
         let output = &mut output[..samples * self.to.bytes()];
         match self.from {
-            SourceSample::S16 => self.widen(input, output, |[a, b]| i32::from_le_bytes([0, 0, a, b])),
+            SourceSample::S16 => self.narrow(input, output, |[a, b]| i32::from_le_bytes([0, 0, a, b])),
             SourceSample::S24Packed => {
-                self.widen(input, output, |[a, b, c]| i32::from_le_bytes([0, a, b, c]));
+                self.narrow(input, output, |[a, b, c]| i32::from_le_bytes([0, a, b, c]))
             }
-            SourceSample::S24 => self.widen(input, output, |[a, b, c, _]| i32::from_le_bytes([0, a, b, c])),
-            SourceSample::S32 => self.widen(input, output, i32::from_le_bytes),
-            SourceSample::F32 => self.widen(input, output, |bytes| full_scale(f32::from_le_bytes(bytes))),
+            SourceSample::S24 => self.narrow(input, output, |[a, b, c, _]| i32::from_le_bytes([0, a, b, c])),
+            SourceSample::S32 => self.narrow(input, output, i32::from_le_bytes),
+            SourceSample::F32 => self.narrow(input, output, |bytes| full_scale(f32::from_le_bytes(bytes))),
         }
         output
     }
 
-    fn widen<const N: usize>(&self, input: &[u8], output: &mut [u8], read: impl Fn([u8; N]) -> i32) {
-        match self.gain {
-            None => self.narrow(input, output, read),
-            // The cast saturates.
-            Some(gain) => self.narrow(input, output, |bytes| (f64::from(read(bytes)) * gain) as i32),
+    /// `read` widens.
+    fn narrow<const N: usize>(&self, input: &[u8], output: &mut [u8], read: impl Fn([u8; N]) -> i32) {
+        match self.to {
+            SampleFormat::S16 => self.amplify(input, output, read, |[_, _, a, b]| [a, b]),
+            SampleFormat::S24 => self.amplify(input, output, read, |[_, a, b, c]| [a, b, c]),
+            SampleFormat::S32 => self.amplify(input, output, read, |bytes| bytes),
         }
     }
 
-    fn narrow<const N: usize>(&self, input: &[u8], output: &mut [u8], read: impl Fn([u8; N]) -> i32) {
-        match self.to {
-            SampleFormat::S16 => each::<N, 2>(input, output, read),
-            SampleFormat::S24 => each::<N, 3>(input, output, read),
-            SampleFormat::S32 => each::<N, 4>(input, output, read),
+    #[inline(always)]
+    fn amplify<const N: usize, const M: usize>(
+        &self,
+        input: &[u8],
+        output: &mut [u8],
+        read: impl Fn([u8; N]) -> i32,
+        cut: impl Fn([u8; 4]) -> [u8; M],
+    ) {
+        match self.gain {
+            None => each(input, output, |bytes| cut(read(bytes).to_le_bytes())),
+            // The cast saturates.
+            Some(gain) => {
+                each(input, output, |bytes| cut(((f64::from(read(bytes)) * gain) as i32).to_le_bytes()))
+            }
         }
     }
 }
 
+#[inline(always)]
 fn full_scale(sample: f32) -> i32 {
     // Twice saturated: by the cast, and by it too where the sample is not a number (0).
     (f64::from(sample) * 2_147_483_648.0).round() as i32
 }
 
-fn each<const N: usize, const M: usize>(input: &[u8], output: &mut [u8], read: impl Fn([u8; N]) -> i32) {
-    for (from, to) in input.chunks_exact(N).zip(output.chunks_exact_mut(M)) {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(from);
-        to.copy_from_slice(&read(bytes).to_le_bytes()[4 - M..]);
+#[inline(always)]
+fn each<const N: usize, const M: usize>(
+    mut input: &[u8],
+    mut output: &mut [u8],
+    convert: impl Fn([u8; N]) -> [u8; M],
+) {
+    // Two in each turn: half of the loop's own work.
+    while input.len() >= 2 * N && output.len() >= 2 * M {
+        one(&mut input, &mut output, &convert);
+        one(&mut input, &mut output, &convert);
+    }
+    one(&mut input, &mut output, &convert);
+}
+
+#[inline(always)]
+fn one<const N: usize, const M: usize>(
+    input: &mut &[u8],
+    output: &mut &mut [u8],
+    convert: &impl Fn([u8; N]) -> [u8; M],
+) {
+    if let (Some(from), Some(to)) = (take(input), take_mut(output)) {
+        *to = convert(*from);
     }
 }
 

@@ -12,12 +12,14 @@ pub(super) struct Chunk {
     /// Head, body, end.
     buffer: Vec<u8>,
     filled: usize,
+    /// Where the head begins, once it is written: the same chunk goes to many.
+    start: Option<usize>,
 }
 
 impl Chunk {
     /// A chunk that takes so many bytes.
     pub(super) fn new(capacity: usize) -> Chunk {
-        Chunk { buffer: vec![0; HEAD + capacity + END.len()], filled: 0 }
+        Chunk { buffer: vec![0; HEAD + capacity + END.len()], filled: 0, start: None }
     }
 
     /// How many bytes it takes in all.
@@ -40,6 +42,7 @@ impl Chunk {
     pub(super) fn add(&mut self, bytes: usize) {
         debug_assert!(self.filled + bytes <= self.capacity());
         self.filled += bytes;
+        self.start = None;
     }
 
     /// Puts these bytes at the end.
@@ -51,6 +54,7 @@ impl Chunk {
     /// Empties it.
     pub(super) fn clear(&mut self) {
         self.filled = 0;
+        self.start = None;
     }
 
     /// What goes out: the bytes alone, or as a chunk.
@@ -59,6 +63,13 @@ impl Chunk {
         if !chunked || self.filled == 0 {
             return &self.buffer[HEAD..end];
         }
+        let start = self.start.unwrap_or_else(|| self.frame());
+        &self.buffer[start..end + END.len()]
+    }
+
+    /// Writes head and end, and says where the head begins.
+    fn frame(&mut self) -> usize {
+        let end = HEAD + self.filled;
         self.buffer[end..end + END.len()].copy_from_slice(END);
         let mut start = HEAD - 2;
         self.buffer[start..HEAD].copy_from_slice(b"\r\n");
@@ -68,7 +79,8 @@ impl Chunk {
             self.buffer[start] = b"0123456789abcdef"[size % 16];
             size /= 16;
         }
-        &self.buffer[start..end + END.len()]
+        self.start = Some(start);
+        start
     }
 }
 

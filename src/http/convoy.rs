@@ -212,7 +212,7 @@ impl<'a> Driver<'a> {
         self.parcel.from = u64::MAX;
         // Who gets on before the next round is waited for no longer than it may be.
         let mut soonest = blocks.end + every - 1;
-        let groups = self.seats.len().div_ceil(GROUP) as u64;
+        let groups = (self.seats.len().div_ceil(GROUP) as u64).clamp(1, every);
         self.at = 0;
         while self.at < self.seats.len() {
             // Whatever goes wrong with one listener is not the others'.
@@ -245,9 +245,9 @@ impl<'a> Driver<'a> {
 }
 
 impl Seat {
-    /// The first block from `from` on at which this listener is due, if it is at one block in `every`.
+    /// The first block from `from` on at which this listener is due, if it is at one block in `every`, and there are
+    /// so many groups, at least one and at most `every`.
     fn due(&self, from: u64, every: u64, groups: u64) -> u64 {
-        let groups = groups.clamp(1, every);
         let at = self.listener.id % groups * every / groups;
         from + (at + every - from % every) % every
     }

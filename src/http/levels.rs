@@ -18,7 +18,6 @@
 //! not take an event whole is disconnected, and comes back by itself. With more than a hundred pages each gets
 //! fewer events. While nobody looks, there is no thread.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -153,7 +152,7 @@ impl Page {
 
 /// Sends to all pages until there are none.
 fn serve(hub: &Hub) {
-    let mut news: BTreeMap<String, News> = BTreeMap::new();
+    let mut news = Vec::new();
     let mut due = Instant::now();
     loop {
         let count = {
@@ -174,20 +173,20 @@ fn serve(hub: &Hub) {
     }
 }
 
-fn round(hub: &Hub, pages: &mut Vec<Page>, news: &mut BTreeMap<String, News>) {
-    news.retain(|name, _| pages.iter().any(|page| page.input == *name));
+fn round(hub: &Hub, pages: &mut Vec<Page>, news: &mut Vec<News>) {
+    news.retain(|news| pages.iter().any(|page| page.input == news.input));
     for page in pages.iter() {
-        if !news.contains_key(&page.input) {
-            news.insert(page.input.clone(), News::new());
+        if !news.iter().any(|news| news.input == page.input) {
+            news.push(News::of(&page.input));
         }
     }
-    for (name, news) in news.iter_mut() {
-        news.gather(hub, name);
+    for news in news.iter_mut() {
+        news.gather(hub);
     }
     let all = std::mem::take(pages);
     for mut page in all {
         // Every input that a page looks at was gathered above.
-        let Some(news) = news.get_mut(&page.input) else { continue };
+        let Some(news) = news.iter_mut().find(|news| news.input == page.input) else { continue };
         if news.over {
             page.end();
             continue;
@@ -205,6 +204,7 @@ fn round(hub: &Hub, pages: &mut Vec<Page>, news: &mut BTreeMap<String, News>) {
 
 /// What there is to say of one input, ready to go.
 struct News {
+    input: String,
     levels: Chunk,
     state: Chunk,
     /// Counts the states; and the one that is in `state`, without what changes all the time.
@@ -217,8 +217,9 @@ struct News {
 }
 
 impl News {
-    fn new() -> News {
+    fn of(input: &str) -> News {
         News {
+            input: input.to_owned(),
             levels: Chunk::new(LARGEST),
             state: Chunk::new(LARGEST),
             version: 0,
@@ -228,8 +229,8 @@ impl News {
         }
     }
 
-    fn gather(&mut self, hub: &Hub, name: &str) {
-        let Some(input) = hub.input(name) else {
+    fn gather(&mut self, hub: &Hub) {
+        let Some(input) = hub.input(&self.input) else {
             self.over = true;
             return;
         };

@@ -1,6 +1,5 @@
 //! All who listen now.
 
-use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -100,7 +99,8 @@ impl Histogram {
 pub struct Listeners {
     last_id: AtomicU64,
     count: AtomicUsize,
-    all: Mutex<BTreeMap<u64, Arc<Listener>>>,
+    /// The longest listening first, and so by their ids.
+    all: Mutex<Vec<Arc<Listener>>>,
 }
 
 impl Listeners {
@@ -111,7 +111,7 @@ impl Listeners {
 
     /// All of them, the longest listening first.
     pub fn all(&self) -> Vec<Arc<Listener>> {
-        self.lock().values().cloned().collect()
+        self.lock().clone()
     }
 
     /// Adds one, unless there are as many already as there may be: in all, and from one address. It is on the list
@@ -133,7 +133,7 @@ impl Listeners {
             return Err(Full::All(all.len()));
         }
         let party = guard::party(address.ip());
-        let others = all.values().filter(|other| guard::party(other.address.ip()) == party).count();
+        let others = all.iter().filter(|other| guard::party(other.address.ip()) == party).count();
         if others >= max_of_address {
             return Err(Full::Address(others));
         }
@@ -152,12 +152,12 @@ impl Listeners {
             socket,
             ended: AtomicBool::new(false),
         });
-        all.insert(id, Arc::clone(&listener));
+        all.push(Arc::clone(&listener));
         self.count.store(all.len(), Ordering::Relaxed);
         Ok(Admitted { listener, list: Arc::clone(self) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Listener>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -195,7 +195,9 @@ impl std::ops::Deref for Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut all = self.list.lock();
-        all.remove(&self.listener.id);
+        if let Ok(at) = all.binary_search_by_key(&self.listener.id, |listener| listener.id) {
+            all.remove(at);
+        }
         self.list.count.store(all.len(), Ordering::Relaxed);
     }
 }
