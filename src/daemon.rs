@@ -30,7 +30,7 @@ use crate::http::guard::Guard;
 use crate::http::server::{self, Server};
 use crate::hub::Hub;
 use crate::service::{self, Handed, Service};
-use crate::{os, panics};
+use crate::{os, panics, threads};
 pub use anew::Anew;
 use room::Room;
 use words::{Opened, Sounding};
@@ -97,7 +97,7 @@ pub fn run(
 fn signals() -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (sender, receiver) = bounded(16);
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+    threads::start("signals", None, move || {
         for signal in signals.forever() {
             if sender.send(signal).is_err() {
                 return;

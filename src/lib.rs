@@ -50,4 +50,5 @@ pub mod password;
 pub mod ring;
 pub mod service;
 mod take;
+mod threads;
 pub mod wav;

@@ -29,6 +29,7 @@ use super::source::{self, Got, Info, Loss, OpenError, Source};
 use crate::config;
 use crate::os::{self, monotonic_ns};
 use crate::ring::{self, Writer};
+use crate::threads;
 
 /// A source that is silent for this long is closed and opened again.
 const HUNG: Duration = Duration::from_secs(2);
@@ -163,7 +164,7 @@ impl CaptureThread {
             pause: self.pause,
         };
         let name = format!("open {}", self.input.name);
-        if let Err(error) = thread::Builder::new().name(name).spawn(move || opener.run(lost, &sender)) {
+        if let Err(error) = threads::start(&name, None, move || opener.run(lost, &sender)) {
             // Its sender is gone with it: the wait below ends at once, after which it is tried again.
             let advice = format!("no thread to open it: {error}");
             self.tell(What::OpenFailed(OpenError { advice, absent: false }));

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt;
 use tiny_http::Request;
 
-use crate::{os, panics};
+use crate::{os, panics, threads};
 
 /// Where requests go.
 pub(super) type Take = Arc<dyn Fn(Request) + Send + Sync>;
@@ -57,7 +57,7 @@ impl Acceptor {
         acceptor.again(listener)?;
         let servers = Arc::clone(&acceptor.0);
         // Without it nothing is taken, and the acceptor ends with its socket.
-        thread::Builder::new().name("http".to_owned()).spawn(move || servers.receive(&take))?;
+        threads::start("http", None, move || servers.receive(&take))?;
         Ok(acceptor)
     }
 

@@ -66,7 +66,7 @@ pub(super) fn asset(request: Request, cors: &Cors, asset: &Asset) {
     ];
     let known = request.headers().iter().find(|header| header.field.equiv("If-None-Match"));
     let known = known.is_some_and(|known| known.value.as_str().split(',').any(|known| known.trim() == tag));
-    let (status, body) = if known { (304, "") } else { (200, asset.text) };
+    let (status, body) = if known { (304, String::new()) } else { (200, asset.text()) };
     send(request, cors, status, asset.kind, body, &more);
 }
 

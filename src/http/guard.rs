@@ -61,7 +61,7 @@ use super::sockets::{self, Connected, Traffic};
 use super::stream::shown;
 use crate::config::Limits;
 use crate::hub::Hub;
-use crate::os;
+use crate::{os, threads};
 
 /// In epoll's events: somebody came. Connections have tokens from 1 on.
 const CAME: u64 = 0;
@@ -283,7 +283,7 @@ impl Guard {
             banned: Mutex::default(),
         });
         let same = Arc::clone(&guard);
-        thread::Builder::new().name("guard".to_owned()).spawn(move || {
+        threads::start("guard", None, move || {
             let mut watch = Watch {
                 guard: same,
                 told,

@@ -36,6 +36,7 @@ use crate::addresses;
 use crate::audio::input::LiveInput;
 use crate::hub::Hub;
 use crate::os::monotonic_ns;
+use crate::threads;
 
 /// How often a page hears of the level.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -112,9 +113,8 @@ impl Pages {
         open.pages.push(Page { input: input.to_owned(), socket, chunked, knows: None, _served: sender });
         if !open.served {
             let hub = Arc::clone(hub);
-            let thread = thread::Builder::new().name("levels".to_owned()).stack_size(128 * 1024);
-            match thread.spawn(move || serve(&hub)) {
-                Ok(_) => open.served = true,
+            match threads::start("levels", Some(128 * 1024), move || serve(&hub)) {
+                Ok(()) => open.served = true,
                 // They come back, and it is tried again.
                 Err(_) => open.pages.clear(),
             }

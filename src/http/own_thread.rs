@@ -1,9 +1,10 @@
 //! Threads of handlers and listeners, which the operating system may have none left of.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use log::debug;
+
+use crate::threads;
 
 /// Their stack. It holds no buffer; the deepest it goes is formatting a status.
 const STACK: usize = 128 * 1024;
@@ -18,14 +19,14 @@ pub(super) fn start<T: Send + 'static>(what: T, run: impl FnOnce(T) + Send + 'st
     let take = |slot: &Mutex<Option<T>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     // Left here if there is no thread to take it.
     let same = Arc::clone(&slot);
-    let spawned = thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(move || {
+    let started = threads::start("listener", Some(STACK), move || {
         if let Some(what) = take(&same) {
             drop(same);
             run(what);
         }
     });
-    match spawned {
-        Ok(_) => Ok(()),
+    match started {
+        Ok(()) => Ok(()),
         Err(error) => {
             debug!("no thread: {error}");
             take(&slot).map_or(Ok(()), Err)
@@ -40,7 +41,7 @@ mod tests {
     #[test]
     fn what_is_given_to_a_thread_is_done_there() {
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        let name = || thread::current().name().map(str::to_owned);
+        let name = || std::thread::current().name().map(str::to_owned);
         start(sender, move |sender| sender.send(name()).expect("somebody waits")).expect("a thread");
         assert_eq!(receiver.recv().expect("it was sent").as_deref(), Some("listener"));
     }
