@@ -9,7 +9,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,6 +28,14 @@ pub(super) type Take = Arc<dyn Fn(Request) + Send + Sync>;
 const LAST_REQUEST: Duration = Duration::from_secs(120);
 /// As long as there are dead ones, requests are looked for this often.
 const ROUND: Duration = Duration::from_millis(20);
+
+/// What tiny_http takes for itself, and some to spare: the thread that accepts, four that wait for connections.
+const OWN_THREADS: usize = 6;
+const OWN_DESCRIPTORS: usize = 6;
+/// tiny_http holds a connection twice, and whoever answers it once more.
+const CONNECTION_DESCRIPTORS: usize = 3;
+/// Of a thread that only waits.
+const PROBE_STACK: usize = 16 * 1024;
 
 /// tiny_http on one listening socket.
 pub(super) struct Acceptor(Arc<Servers>);
@@ -98,6 +106,34 @@ impl Acceptor {
     pub(super) fn close(&self) {
         self.0.lock().retire();
     }
+}
+
+/// Whether there are descriptors and threads for an acceptor that lets so many in. Without them it would only die again,
+/// and leave four threads behind for five seconds each time.
+///
+/// # Errors
+///
+/// What there is too little of.
+pub(super) fn is_worth_it(connections: usize) -> io::Result<()> {
+    let descriptors: io::Result<Vec<OwnedFd>> = (0..OWN_DESCRIPTORS + CONNECTION_DESCRIPTORS * connections)
+        .map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).map_err(Into::into))
+        .collect();
+    drop(descriptors?);
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let threads: io::Result<Vec<_>> = (0..OWN_THREADS + connections)
+        .map(|_| {
+            let held = held.clone();
+            let wait = move || {
+                let _ = held.recv();
+            };
+            thread::Builder::new().name("probe".to_owned()).stack_size(PROBE_STACK).spawn(wait)
+        })
+        .collect();
+    drop(hold);
+    for thread in threads? {
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 impl State {

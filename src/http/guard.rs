@@ -55,7 +55,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use signal_hook::consts::SIGIO;
 use tiny_http::Request;
 
-use super::acceptor::{Acceptor, Take};
+use super::acceptor::{self, Acceptor, Take};
+use super::bans::{self, Bans, Often};
 use super::server::LARGEST_BODY;
 use super::sockets::{self, Connected, Traffic};
 use super::stream::shown;
@@ -77,20 +78,19 @@ const LEISURE: u32 = 10;
 const PATIENCE: Duration = Duration::from_millis(10);
 /// An acceptor is looked after again this long after somebody came: it may take its time to die.
 const AFTERWARDS: Duration = Duration::from_millis(300);
-/// So many idle connections end at each attempt to have an acceptor again that fails for want of descriptors.
+/// So many idle connections, at the least, end at each attempt to have an acceptor again that fails for want of
+/// descriptors or threads.
 const SACRIFICED: usize = 4;
+/// So many of those who wait, at the most, are thought of at such an attempt.
+const MOST_THOUGHT_OF: usize = 16;
 /// From one attempt to have an acceptor again to the next.
-const RETRY: Duration = Duration::from_millis(50);
+const RETRY: Duration = Duration::from_millis(20);
 /// So many may wait for one that begins anew: each may be one of those for whom it has to.
 const FEW_WAITING: i32 = 64;
 /// While there are connections, a look is at most so long ago.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Refusals that follow each other within this are one burst, and one or two lines in the log.
 const BURST: Duration = Duration::from_secs(10);
-/// Who announced a body that keeps its request for ever is not let in for so long.
-const BANNED_FOR: Duration = Duration::from_secs(3600);
-/// And so many at once are not.
-const MOST_BANNED: usize = 64;
 /// Of the listeners of one address the log tells of so many
 const MOST_TOLD: usize = 20;
 /// within this.
@@ -120,10 +120,10 @@ pub struct Guard {
     table: Mutex<Table>,
     doors: Mutex<Vec<Arc<Door>>>,
     bursts: Mutex<Vec<Burst>>,
-    /// When listeners were told of in the log, by party.
-    told: Mutex<HashMap<IpAddr, VecDeque<Instant>>>,
-    /// Whose packets the kernel drops, and since when.
-    banned: Mutex<Vec<(IpAddr, Instant)>>,
+    /// Of whose listeners the log has told, by party.
+    told: Mutex<Often>,
+    /// Whose packets the kernel drops.
+    bans: Mutex<Bans>,
 }
 
 #[derive(Default)]
@@ -279,8 +279,8 @@ impl Guard {
             table: Mutex::default(),
             doors: Mutex::default(),
             bursts: Mutex::default(),
-            told: Mutex::default(),
-            banned: Mutex::default(),
+            told: Mutex::new(Often::new(MOST_TOLD, TOLD_WITHIN)),
+            bans: Mutex::default(),
         });
         let same = Arc::clone(&guard);
         threads::start("guard", None, move || {
@@ -367,13 +367,18 @@ impl Guard {
             waiting.push_back(request);
             return Asked::Later;
         }
-        if !connection.ended && connection.waiting.is_some() {
+        let is_pipelined = !connection.ended && connection.waiting.is_some();
+        if is_pipelined {
             self.end(connection, peer, Why::Pipelined);
         } else if !connection.ended && is_full {
             // Not through tiny_http: that would wait for one who does not read, and everybody with it.
             self.end(connection, peer, Why::Full);
         }
         if connection.ended {
+            drop(table);
+            if is_pipelined {
+                self.strike(peer);
+            }
             return Asked::Gone(request);
         }
         connection.waiting = Some(VecDeque::new());
@@ -448,21 +453,32 @@ impl Guard {
 
     /// Has the kernel drop what comes from whoever that is, for an hour, unless it may have any number of connections.
     pub(super) fn ban(&self, peer: SocketAddr) {
-        let limited = self.hub.limits().connections_per_address.of(peer.ip()) < usize::MAX;
-        let Some(party) = self.party(peer).filter(|_| limited) else { return };
-        {
-            let mut banned = self.banned.lock().unwrap_or_else(PoisonError::into_inner);
-            if banned.iter().any(|(known, _)| *known == party) {
-                return;
-            }
-            banned.push((party, Instant::now()));
-            if banned.len() > MOST_BANNED {
-                banned.remove(0);
+        if let Some(party) = self.party_to_ban(peer) {
+            if self.lock_bans().add(party, bans::LONGEST, Instant::now()) {
+                self.keep_out(party, bans::LONGEST);
             }
         }
+    }
+
+    /// Notes that a connection was ended because it sent too much. Who comes again and again is kept out for a while.
+    fn strike(&self, peer: SocketAddr) {
+        if let Some(party) = self.party_to_ban(peer) {
+            let time = self.lock_bans().strike(party, Instant::now());
+            if let Some(time) = time {
+                self.keep_out(party, time);
+            }
+        }
+    }
+
+    fn party_to_ban(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let is_limited = self.hub.limits().connections_per_address.of(peer.ip()) < usize::MAX;
+        self.party(peer).filter(|_| is_limited)
+    }
+
+    fn keep_out(&self, party: IpAddr, time: Duration) {
         self.drop_packets();
-        info!("{party} is not let in for an hour");
-        // What it has open may hold the same.
+        self.say(party, &format!("is not let in for {} s", time.as_secs()));
+        // What it has open may hold more of the same.
         for ((_, peer), one) in &mut self.lock().connections {
             if one.waiting.is_none() && !one.ended && self.party(*peer) == Some(party) {
                 self.end(one, *peer, Why::Closed);
@@ -472,15 +488,15 @@ impl Guard {
 
     /// Those who are not let in for now.
     pub(crate) fn banned(&self) -> Vec<IpAddr> {
-        let banned = self.banned.lock().unwrap_or_else(PoisonError::into_inner);
-        banned.iter().map(|(party, _)| *party).collect()
+        self.lock_bans().current(Instant::now())
     }
 
     /// The same, from one that ran before.
     pub(crate) fn set_banned(&self, parties: impl Iterator<Item = IpAddr>) {
         let now = Instant::now();
-        *self.banned.lock().unwrap_or_else(PoisonError::into_inner) =
-            parties.map(|party| (party, now)).collect();
+        for party in parties {
+            self.lock_bans().add(party, bans::LONGEST, now);
+        }
         self.drop_packets();
     }
 
@@ -509,14 +525,11 @@ impl Guard {
         }
     }
 
-    /// Lets those in again whose hour is over; when to look again.
+    /// Lets those in again whose time is over; when to look again.
     fn forgive(&self, now: Instant) -> Option<Instant> {
-        let mut banned = self.banned.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = banned.len();
-        banned.retain(|(_, since)| now < *since + BANNED_FOR);
-        let (changed, next) =
-            (banned.len() < before, banned.iter().map(|(_, since)| *since + BANNED_FOR).min());
-        drop(banned);
+        let mut bans = self.lock_bans();
+        let (changed, next) = (bans.forgive(now), bans.next(now));
+        drop(bans);
         if changed {
             self.drop_packets();
         }
@@ -552,27 +565,36 @@ impl Guard {
         }
         if let Some(socket) = socket {
             // tiny_http has nothing to say between one request's answer and the next request.
-            if let Some((status, line)) = why.answer().filter(|_| connection.waiting.is_none()) {
-                let text = format!(
-                    "HTTP/1.1 {status}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-                     Content-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{line}\n",
-                    super::SERVER,
-                    line.len() + 1
-                );
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                let _ = rustix::net::send(&socket, text.as_bytes(), flags);
-            }
-            let _ = socket.shutdown(Shutdown::Both);
-            drain(&socket);
+            dismiss(&socket, why.answer().filter(|_| connection.waiting.is_none()));
         }
-        let mut kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_none() {
-            *kept = spare();
-        }
-        drop(kept);
+        self.have_spare();
         match why.said() {
             Some(what) => self.say(shown(peer), what),
             None => debug!("{peer}: {why:?}"),
+        }
+    }
+
+    /// Refuses so many of those who have waited for the longest time at a socket of which nobody accepts, so that the
+    /// others have somebody who does.
+    fn turn_away(&self, door: &Door, count: usize) {
+        drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for _ in 0..count {
+            // Where one waits this does not.
+            if os::waiting_connections(&door.listener) == 0 {
+                break;
+            }
+            let Ok((socket, peer)) = door.listener.accept() else { break };
+            dismiss(&socket, Why::Crowded.answer());
+            self.say(shown(peer), "is refused: there are too many connections");
+        }
+        self.have_spare();
+    }
+
+    /// Takes a descriptor to give up the next time.
+    fn have_spare(&self) {
+        let mut kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            *kept = spare();
         }
     }
 
@@ -592,20 +614,9 @@ impl Guard {
     /// Whether the log has a line for one more listener of that address. There is one for each; but who comes and
     /// goes without end does not fill the journal with it.
     pub(super) fn tells_of(&self, who: IpAddr) -> bool {
-        let now = Instant::now();
-        let tells = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.retain(|_, times| {
-                times.retain(|time| now < *time + TOLD_WITHIN);
-                !times.is_empty()
-            });
-            let times = told.entry(party(who)).or_default();
-            let tells = times.len() < MOST_TOLD;
-            if tells {
-                times.push_back(now);
-            }
-            tells
-        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let tells = !told.again(party(who), Instant::now());
+        drop(told);
         if !tells {
             self.say(who, "begins to listen again and again; the log does not have each time");
         }
@@ -632,6 +643,10 @@ impl Guard {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_bans(&self) -> MutexGuard<'_, Bans> {
+        self.bans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn doors(&self) -> MutexGuard<'_, Vec<Arc<Door>>> {
@@ -731,25 +746,26 @@ impl Door {
         self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that somebody accepts; when to look again if that is not sure. Says so if there is too little left
-    /// for that.
-    fn keep_open(&self, now: Instant, starved: &mut bool) -> Option<Instant> {
+    /// Sees to it that somebody accepts, where there is room for so many; when to look again if that is not sure.
+    fn keep_open(&self, now: Instant, room: usize) -> Opening {
         let mut accepting = self.accepting();
         let Accepting { acceptor, died, again } = &mut *accepting;
-        let acceptor = acceptor.as_ref().filter(|_| self.phase() == OPEN)?;
+        let Some(acceptor) = acceptor.as_ref().filter(|_| self.phase() == OPEN) else {
+            return Opening::Sure;
+        };
         let lives = acceptor.lives();
         match (lives, *died) {
-            (true, None) => return None,
+            (true, None) => return Opening::Sure,
             (true, Some(since)) => {
                 // It may die at its first accept: it is as good as before only after a while.
                 let sure = again.map_or(now, |again| again + AFTERWARDS);
                 if now < sure {
-                    return Some(sure.min(now + RETRY));
+                    return Opening::Tried(sure.min(now + RETRY));
                 }
                 let seconds = (now - since).as_secs_f64();
                 info!("{}: connections are accepted again, after {seconds:.1} s", self.address);
                 (*died, *again) = (None, None);
-                return None;
+                return Opening::Sure;
             }
             (false, None) => {
                 *died = Some(now);
@@ -762,16 +778,53 @@ impl Door {
             (false, Some(_)) => {}
         }
         if let Some(again) = again.filter(|again| *again > now) {
-            return Some(again);
-        }
-        // With too little of everything it would only die again.
-        if let Err(error) = enough_descriptors().and_then(|()| acceptor.again(&self.listener)) {
-            debug!("{}: no acceptor: {error}", self.address);
-            *starved = true;
+            return Opening::Tried(again);
         }
         *again = Some(now + RETRY);
-        *again
+        let waiting = os::waiting_connections(&self.listener) as usize;
+        let thought_of = waiting.min(room).min(MOST_THOUGHT_OF);
+        // With too little of everything it would only die again.
+        match acceptor::is_worth_it(thought_of + 1).and_then(|()| acceptor.again(&self.listener)) {
+            Ok(()) => Opening::Tried(now + RETRY),
+            Err(error) => {
+                debug!("{}: no acceptor for {waiting}: {error}", self.address);
+                Opening::Starved {
+                    again: now + RETRY,
+                    wanted: thought_of,
+                    excess: waiting.saturating_sub(room),
+                }
+            }
+        }
     }
+}
+
+/// Whether somebody accepts.
+enum Opening {
+    Sure,
+    /// It is seen then whether it lives.
+    Tried(Instant),
+    /// It is tried again then, and there has to be room for so many; so many others wait for whom there is none.
+    Starved {
+        again: Instant,
+        wanted: usize,
+        excess: usize,
+    },
+}
+
+/// Ends a connection, with an answer or without one.
+fn dismiss(socket: &TcpStream, answer: Option<(&str, &str)>) {
+    if let Some((status, line)) = answer {
+        let text = format!(
+            "HTTP/1.1 {status}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{line}\n",
+            super::SERVER,
+            line.len() + 1
+        );
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(socket, text.as_bytes(), flags);
+    }
+    let _ = socket.shutdown(Shutdown::Both);
+    drain(socket);
 }
 
 /// Takes away what came over a connection that was shut down and that nobody has read: tiny_http would make requests of
@@ -779,14 +832,6 @@ impl Door {
 fn drain(socket: &TcpStream) {
     let mut bytes = [0; 4096];
     while rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count > 0) {}
-}
-
-/// Whether an acceptor would get far enough to be of use.
-fn enough_descriptors() -> io::Result<()> {
-    let some: io::Result<Vec<OwnedFd>> = (0..8)
-        .map(|_| rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).map_err(Into::into))
-        .collect();
-    some.map(drop)
 }
 
 /// A descriptor to have one to give up.
@@ -846,9 +891,19 @@ impl Watch {
         let doors = guard.doors().clone();
         let mut next = now + LONGEST;
         let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
-        let mut starved = false;
+        let room =
+            (limits.connections.min(guard.hub.stuck.room()) as usize).saturating_sub(guard.lock().answered);
+        let mut sacrificed = 0;
         for door in &doors {
-            sooner(door.keep_open(now, &mut starved));
+            match door.keep_open(now, room) {
+                Opening::Sure => {}
+                Opening::Tried(again) => sooner(Some(again)),
+                Opening::Starved { again, wanted, excess } => {
+                    sooner(Some(again));
+                    guard.turn_away(door, excess);
+                    sacrificed = sacrificed.max(wanted).max(SACRIFICED);
+                }
+            }
             // Who is not let in yet has no descriptor to be found by, and will not be heard of again.
             if door.phase() == OPEN && os::waiting_connections(&door.listener) > 0 {
                 sooner(Some(now + PAUSE));
@@ -861,6 +916,7 @@ impl Watch {
             table.look
         };
         let connected = self.connected.look();
+        let banned = guard.banned();
         let mut table = guard.lock();
         self.meet(&mut table, &doors, connected, look);
         // Those who are gone. One that came meanwhile is of this look, and one that is being answered is known by
@@ -871,10 +927,12 @@ impl Watch {
             }
             one.look >= look || one.waiting.is_some()
         });
-        let mut nudges = Vec::new();
+        let (mut nudges, mut struck) = (Vec::new(), Vec::new());
         for ((id, peer), one) in &mut table.connections {
             let door = doors.iter().find(|door| door.id == *id);
-            let closed = door.is_none_or(|door| door.phase() == CLOSED);
+            // Who is banned now may have been let in before, with much more to say.
+            let closed = door.is_none_or(|door| door.phase() == CLOSED)
+                || guard.party(*peer).is_some_and(|party| banned.contains(&party));
             match self.judge(one, *peer, closed, &limits, now) {
                 Verdict::Fine(again) => sooner(again),
                 Verdict::Forgotten => {
@@ -882,13 +940,18 @@ impl Watch {
                     nudges.extend(door.map(|door| door.address));
                     sooner(Some(now + PATIENCE));
                 }
-                Verdict::Ends(why) => guard.end(one, *peer, why),
+                Verdict::Ends(why) => {
+                    guard.end(one, *peer, why);
+                    if why == Why::Large {
+                        struck.push(*peer);
+                    }
+                }
             }
         }
         self.dirty.clear();
         // What tiny_http has forgotten keeps its descriptors even if it was ended, until the thread of another
         // connection that ends looks for it. Some have to be made to end, as nobody new can be let in for it.
-        self.make_room(&mut table, &limits, if starved { SACRIFICED } else { 0 });
+        self.make_room(&mut table, &limits, sacrificed);
         let closed_and_empty = |door: &Arc<Door>| {
             door.phase() == CLOSED && !table.connections.keys().any(|(id, _)| *id == door.id)
         };
@@ -899,6 +962,9 @@ impl Watch {
         }
         for address in nudges {
             nudge(address);
+        }
+        for peer in struck {
+            guard.strike(peer);
         }
         sooner(guard.forgive(now));
         sooner(guard.end_bursts(now));
@@ -949,6 +1015,9 @@ impl Watch {
     ) -> Verdict {
         let Some(number) = one.number.filter(|_| !one.ended) else { return Verdict::Fine(None) };
         let is_answered = one.waiting.is_some();
+        if closed && !is_answered {
+            return Verdict::Ends(Why::Closed);
+        }
         if is_answered && one.requests == one.requests_seen && !self.dirty.contains(&one.token) {
             return Verdict::Fine(None);
         }
@@ -966,9 +1035,6 @@ impl Watch {
         }
         if is_answered {
             return Verdict::Fine(None);
-        }
-        if closed {
-            return Verdict::Ends(Why::Closed);
         }
         if one.requests == 0 {
             one.asking.get_or_insert(one.came);

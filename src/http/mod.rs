@@ -8,6 +8,7 @@
 mod acceptor;
 pub mod access;
 mod answer;
+mod bans;
 mod chunk;
 pub mod convoy;
 mod cors;

@@ -31,6 +31,7 @@ const QUIET = [
 export function chromium(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'chrome',
+    protocolTimeout: PATIENCE_MS,
     executablePath: find(CHROMIUM),
     env: { ...process.env, ...speaker.env, ...(zone && { TZ: zone }) },
     ...(saves && { downloadBehavior: { policy: 'allow', downloadPath: saves } }),
@@ -48,6 +49,7 @@ export function chromium(speaker, { saves, zone } = {}) {
 export function firefox(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'firefox',
+    protocolTimeout: PATIENCE_MS,
     executablePath: find(FIREFOX),
     env: { ...process.env, ...speaker.env, ...(zone && { TZ: zone }) },
     extraPrefsFirefox: {
@@ -68,6 +70,7 @@ export class Tab {
   static async open(browser, url) {
     const tab = new Tab();
     tab.page = await browser.newPage();
+    tab.page.setDefaultTimeout(PATIENCE_MS);
     tab.page.on('console', (message) => {
       if (['error', 'warn'].includes(message.type())) tab.complaints.push(message.text());
     });

@@ -28,12 +28,16 @@ export function scenario(name, { needs = [], seconds = 90 }, run) {
       used.push(await thing);
       return used.at(-1);
     };
+    const tell = () => used.forEach(({ log }) => log?.forEach((line) => t.diagnostic(line)));
+    // Its time is over: what it waits for may not end by itself.
+    t.signal.addEventListener('abort', tell);
     try {
       await run(t, use);
     } catch (error) {
-      for (const { log } of used) for (const line of log ?? []) t.diagnostic(line);
+      tell();
       throw error;
     } finally {
+      t.signal.removeEventListener('abort', tell);
       for (const thing of used.reverse()) await thing.close();
     }
   });
