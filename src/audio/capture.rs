@@ -10,7 +10,6 @@
 //! lost is replaced by as much silence. So players stay connected with their buffers as full as they were,
 //! and a recording of an hour is an hour long.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -75,7 +74,7 @@ pub enum What {
 /// A running capture thread. Dropping it lets the thread end by itself.
 pub struct Capture {
     /// Nothing is ever sent: its end is the signal.
-    stop: Sender<Infallible>,
+    stop: Sender<()>,
     thread: JoinHandle<Option<Feed>>,
 }
 
@@ -114,7 +113,7 @@ struct CaptureThread {
     keep: Duration,
     input: Arc<LiveInput>,
     events: Sender<Event>,
-    stopped: Receiver<Infallible>,
+    stopped: Receiver<()>,
     feed: Option<Feed>,
     /// Before the source is opened again.
     pause: Duration,
@@ -220,10 +219,8 @@ impl CaptureThread {
         // Opening is not yet sound: some devices open as if all were well and then fail at each read.
         let mut opened = Some(info);
         loop {
-            match self.stopped.try_recv() {
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => {}
-                Ok(never) => match never {},
+            if self.stopped.try_recv() != Err(TryRecvError::Empty) {
+                return None;
             }
             counters.turns.fetch_add(1, Ordering::Relaxed);
             match source.read(&mut raw) {
@@ -313,7 +310,7 @@ struct Opener {
     config: config::Input,
     input: Arc<LiveInput>,
     events: Sender<Event>,
-    stopped: Receiver<Infallible>,
+    stopped: Receiver<()>,
     pause: Duration,
 }
 

@@ -126,7 +126,7 @@ pub(super) fn is_worth_it(connections: usize) -> io::Result<()> {
             let wait = move || {
                 let _ = held.recv();
             };
-            thread::Builder::new().name("probe".to_owned()).stack_size(PROBE_STACK).spawn(wait)
+            threads::start("probe", Some(PROBE_STACK), wait)
         })
         .collect();
     drop(hold);

@@ -18,7 +18,6 @@
 //! not take an event whole is disconnected, and comes back by itself. With more than a hundred pages each gets
 //! fewer events. While nobody looks, there is no thread.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +69,7 @@ struct Page {
     /// Which state it knows.
     knows: Option<u64>,
     /// Its end is the signal that this page is served no more.
-    _served: Sender<Infallible>,
+    _served: Sender<()>,
 }
 
 /// A page's place among those that may be open.
@@ -96,13 +95,7 @@ impl Pages {
 
     /// Sends events of that input to a socket, to which the head of the answer was sent already. They end when
     /// the receiver does.
-    pub fn join(
-        &self,
-        hub: &Arc<Hub>,
-        input: &str,
-        socket: TcpStream,
-        chunked: bool,
-    ) -> Receiver<Infallible> {
+    pub fn join(&self, hub: &Arc<Hub>, input: &str, socket: TcpStream, chunked: bool) -> Receiver<()> {
         // Errors can only come from a socket that is gone, which the first event finds out.
         let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         let (sender, served) = bounded(0);
@@ -114,7 +107,7 @@ impl Pages {
         if !open.served {
             let hub = Arc::clone(hub);
             match threads::start("levels", Some(128 * 1024), move || serve(&hub)) {
-                Ok(()) => open.served = true,
+                Ok(_) => open.served = true,
                 // They come back, and it is tried again.
                 Err(_) => open.pages.clear(),
             }

@@ -26,7 +26,7 @@ pub(super) fn start<T: Send + 'static>(what: T, run: impl FnOnce(T) + Send + 'st
         }
     });
     match started {
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
         Err(error) => {
             debug!("no thread: {error}");
             take(&slot).map_or(Ok(()), Err)
