@@ -1,9 +1,9 @@
 //! Who is not let in for a while, and why.
 //!
 //! Whoever reads what others send cannot be quicker than they are: tiny_http makes requests of whatever comes, and
-//! a connection is ended only when there are too many. One that comes again at once has more of them made. So an
-//! address of which that is so again and again is kept out by the kernel (a filter on the listening socket), where
-//! it costs next to nothing: for seconds at first, as others may share the address, and for longer each time.
+//! a connection is ended only when there are too many. One that comes again at once has more of them made. So the
+//! address of each that is ended for this is kept out by the kernel (a filter on the listening socket), where it
+//! costs next to nothing: for ten seconds at first, as others may share the address, and for longer each time.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,12 +15,10 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 const FIRST: Duration = Duration::from_secs(10);
 /// And so many times as long each time that they go on with it.
 const FACTOR: u32 = 6;
-/// Of one address, so many connections may be ended because they sent too much
-const MOST_STRIKES: usize = 10;
-/// within this.
-const STRIKES_WITHIN: Duration = Duration::from_secs(10);
+/// What was so long ago, and as long as it lasted, was not lately.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// So many at once are kept out: the kernel goes through all of them for each packet.
-const MOST: usize = 64;
+const MOST: usize = 256;
 
 /// How often each of many did something lately.
 pub(super) struct Often {
@@ -54,72 +52,66 @@ struct Ban {
     who: IpAddr,
     until: Instant,
     time: Duration,
-    /// It is known to be over.
-    is_over: bool,
+    /// Whether it was in force when that was asked last.
+    was_on: bool,
 }
 
 impl Ban {
-    /// It is remembered for as long again.
     fn forgotten(&self) -> Instant {
-        self.until + self.time
+        self.until + self.time.max(REMEMBERED)
     }
 }
 
 /// All of them.
-pub(super) struct Bans {
-    bans: Vec<Ban>,
-    strikes: Often,
-}
-
-impl Default for Bans {
-    fn default() -> Bans {
-        Bans { bans: Vec::new(), strikes: Often::new(MOST_STRIKES, STRIKES_WITHIN) }
-    }
-}
+#[derive(Default)]
+pub(super) struct Bans(Vec<Ban>);
 
 impl Bans {
     /// Keeps somebody out for so long; whether that is news.
     pub(super) fn add(&mut self, who: IpAddr, time: Duration, now: Instant) -> bool {
-        if self.bans.iter().any(|ban| ban.who == who && now < ban.until) {
+        if self.has(who, now) {
             return false;
         }
-        self.bans.retain(|ban| ban.who != who);
-        if self.bans.len() == MOST {
-            self.bans.remove(0);
+        self.0.retain(|ban| ban.who != who);
+        if self.0.len() == MOST {
+            self.0.remove(0);
         }
-        self.bans.push(Ban { who, until: now + time, time, is_over: false });
+        self.0.push(Ban { who, until: now + time, time, was_on: false });
         true
     }
 
-    /// Notes that a connection of somebody was ended because it sent too much; for how long he is kept out from now
-    /// on, if he is.
+    /// Keeps somebody out of whom a connection was ended because it sent too much, unless he is; for how long.
     pub(super) fn strike(&mut self, who: IpAddr, now: Instant) -> Option<Duration> {
-        if !self.strikes.again(who, now) {
-            return None;
-        }
-        let before = self.bans.iter().find(|ban| ban.who == who).map(|ban| ban.time);
+        let before = self.0.iter().find(|ban| ban.who == who).map(|ban| ban.time);
         let time = before.map_or(FIRST, |time| (time * FACTOR).min(LONGEST));
         self.add(who, time, now).then_some(time)
     }
 
+    /// Whether somebody is kept out.
+    pub(super) fn has(&self, who: IpAddr, now: Instant) -> bool {
+        self.0.iter().any(|ban| ban.who == who && now < ban.until)
+    }
+
     /// Those who are kept out.
     pub(super) fn current(&self, now: Instant) -> Vec<IpAddr> {
-        self.bans.iter().filter(|ban| now < ban.until).map(|ban| ban.who).collect()
+        self.0.iter().filter(|ban| now < ban.until).map(|ban| ban.who).collect()
     }
 
     /// When one of those who are kept out may come again.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        self.bans.iter().map(|ban| ban.until).filter(|until| now < *until).min()
+        self.0.iter().map(|ban| ban.until).filter(|until| now < *until).min()
     }
 
-    /// Lets those in again whose time is over, and forgets what was long ago; whether there are any.
-    pub(super) fn forgive(&mut self, now: Instant) -> bool {
-        let mut are_any = false;
-        for ban in self.bans.iter_mut().filter(|ban| !ban.is_over && now >= ban.until) {
-            (ban.is_over, are_any) = (true, true);
+    /// Whether others are kept out than when this was asked last. Forgets what was long ago.
+    pub(super) fn have_changed(&mut self, now: Instant) -> bool {
+        let mut changed = false;
+        for ban in &mut self.0 {
+            let is_on = now < ban.until;
+            changed |= is_on != ban.was_on;
+            ban.was_on = is_on;
         }
-        self.bans.retain(|ban| now < ban.forgotten());
-        are_any
+        self.0.retain(|ban| now < ban.forgotten());
+        changed
     }
 }
 
@@ -135,53 +127,49 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, number).into()
     }
 
-    /// As many strikes as it takes, at that moment.
-    fn strike_out(bans: &mut Bans, now: Instant) -> Duration {
-        assert!((0..MOST_STRIKES).all(|_| bans.strike(someone(1), now).is_none()));
-        bans.strike(someone(1), now).expect("one too many")
-    }
-
     #[test]
     fn who_sends_too_much_again_and_again_is_kept_out_for_longer_each_time() {
         let (mut bans, mut now) = (Bans::default(), Instant::now());
         for seconds in [10, 60, 360, 2160, 3600, 3600] {
-            let time = strike_out(&mut bans, now);
-            assert_eq!(time, seconds * SECOND);
+            let time = seconds * SECOND;
+            assert_eq!(bans.strike(someone(1), now), Some(time));
+            assert!(bans.have_changed(now) && !bans.have_changed(now), "once");
             assert_eq!(bans.current(now), [someone(1)]);
             assert_eq!(bans.next(now), Some(now + time));
             // What still comes in meanwhile does not count twice.
-            assert_eq!(bans.strike(someone(1), now + SECOND), None);
+            assert_eq!(bans.strike(someone(1), now + SECOND / 2), None);
             now += time;
-            assert!(bans.forgive(now) && !bans.forgive(now), "once");
+            assert!(bans.have_changed(now) && !bans.have_changed(now), "once");
             assert_eq!((bans.current(now), bans.next(now)), (vec![], None));
             now += 10 * SECOND;
         }
     }
 
     #[test]
-    fn who_keeps_away_for_as_long_again_begins_anew() {
+    fn who_has_kept_away_begins_anew() {
         let (mut bans, now) = (Bans::default(), Instant::now());
-        strike_out(&mut bans, now);
-        let later = now + 2 * FIRST;
-        bans.forgive(later);
-        assert_eq!(strike_out(&mut bans, later), FIRST);
-    }
-
-    #[test]
-    fn a_few_now_and_then_are_an_accident() {
-        let (mut bans, now) = (Bans::default(), Instant::now());
-        assert!((0..1000).all(|n| bans.strike(someone(1), now + n * SECOND * 11 / 10).is_none()));
-        assert!((2..200).all(|n| bans.strike(someone(n), now).is_none()), "of others");
+        bans.strike(someone(1), now);
+        let later = now + FIRST + REMEMBERED;
+        bans.have_changed(later);
+        assert_eq!(bans.strike(someone(1), later), Some(FIRST));
+        assert_eq!(bans.strike(someone(2), later), Some(FIRST), "and so does everybody else");
     }
 
     #[test]
     fn of_too_many_the_first_one_is_let_in_again() {
         let (mut bans, now) = (Bans::default(), Instant::now());
-        for number in 0..=MOST as u8 {
-            assert!(bans.add(someone(number), LONGEST, now));
-        }
-        let current = bans.current(now);
-        assert_eq!((current.len(), current.contains(&someone(0))), (MOST, false));
-        assert!(!bans.add(someone(1), LONGEST, now), "no news");
+        let number = |n: usize| IpAddr::from(Ipv4Addr::from_bits(n as u32));
+        assert!((0..=MOST).all(|n| bans.add(number(n), LONGEST, now)));
+        assert_eq!((bans.current(now).len(), bans.has(number(0), now)), (MOST, false));
+        assert!(!bans.add(number(1), LONGEST, now), "no news");
+    }
+
+    #[test]
+    fn too_often_is_more_than_so_often_within_that_time() {
+        let (mut often, now) = (Often::new(3, 10 * SECOND), Instant::now());
+        assert!((0..3).all(|n| !often.again(someone(1), now + n * SECOND)));
+        assert!(often.again(someone(1), now + 9 * SECOND));
+        assert!(!often.again(someone(2), now + 9 * SECOND));
+        assert!(!often.again(someone(1), now + 10 * SECOND));
     }
 }

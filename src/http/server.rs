@@ -62,7 +62,7 @@ const SILENT_CONNECT_SECONDS: i32 = 10;
 /// be in here when a connection is ended.
 const RECEIVE_BUFFER: usize = 8 * 1024;
 /// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 128;
 /// So long a request for sound waits for a card that is being opened.
 const OPENING: Duration = Duration::from_secs(3);
 /// How long the acceptor may take to end.
