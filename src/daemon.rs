@@ -75,7 +75,7 @@ pub fn run(
     let hub = Arc::new(Hub::new(listeners, limits, access));
     hub.stuck.set_room(room.connections());
     let guard = Guard::start(Arc::clone(&hub)).map_err(|e| StartError(format!("no guard: {e}")))?;
-    guard.set_banned(anew::banned().into_iter());
+    guard.set_banned_for_long(anew::banned().into_iter());
     let service = Service::find();
     let mut daemon = Daemon { hub, guard, room, sender, servers: Vec::new(), inputs: Vec::new(), service };
     // A port that is taken is known before a card is opened; but nobody is let in before there is something to hear:
@@ -546,7 +546,7 @@ impl Daemon {
             // One that cannot be had is bound again.
             Some((name, listening.server.listener().try_clone().ok()?))
         });
-        Anew { sockets: listeners.collect(), banned: self.guard.banned() }
+        Anew { sockets: listeners.collect(), banned: self.guard.banned_for_long() }
     }
 
     /// Ends every stream with its last byte, as far as listeners take it in time.

@@ -644,10 +644,12 @@ fn listen_to_the_end(address: SocketAddr) -> JoinHandle<SynthRamp> {
 #[test]
 fn too_many_of_them_make_it_begin_anew_but_not_again_and_again() {
     let alone = alone();
-    // From this machine itself there may be any number of connections, so that nobody is kept out.
-    let daemon = Daemon::ramp_with("", "synth:ramp", SLOW_RAMP);
+    // This machine itself is never kept out, its other addresses are.
+    let daemon = Daemon::ramp_with("[limits]\nconnections_per_address = 5000\n", "synth:ramp", SLOW_RAMP);
     daemon.wait_for_edge(8000);
     let address = daemon.address();
+    assert!(stick(attacker(9), address));
+    wait_to_be_kept_out(attacker(9), address);
     let (pid, name) = (daemon.pid(), fs::read_to_string(format!("/proc/{}/comm", daemon.pid())));
     let honest: Vec<_> = (0..HONEST).map(|_| listen_to_the_end(address)).collect();
     let count_log = |text: &str| daemon.log().iter().filter(|line| line.contains(text)).count();
@@ -671,6 +673,7 @@ fn too_many_of_them_make_it_begin_anew_but_not_again_and_again() {
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).ok(), name.ok(), "the same process");
     wait_for("the sound to be back", || (daemon.get("/healthz").status == 200).then_some(()));
     assert!(count(pid, "task") < 100 && stuck(&daemon) < 100, "the new one has none of the old one's");
+    wait_to_be_kept_out(attacker(9), address);
 
     // Within the next minutes it does not do that again: who listens goes on, and nobody else is let in.
     let over: Arc<AtomicBool> = Arc::default();

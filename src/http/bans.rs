@@ -97,6 +97,11 @@ impl Bans {
         self.0.iter().filter(|ban| now < ban.until).map(|ban| ban.who).collect()
     }
 
+    /// Those who are kept out for the longest time.
+    pub(super) fn long(&self, now: Instant) -> Vec<IpAddr> {
+        self.0.iter().filter(|ban| now < ban.until && ban.time == LONGEST).map(|ban| ban.who).collect()
+    }
+
     /// When one of those who are kept out may come again.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         self.0.iter().map(|ban| ban.until).filter(|until| now < *until).min()
@@ -162,6 +167,8 @@ mod tests {
         assert!((0..=MOST).all(|n| bans.add(number(n), LONGEST, now)));
         assert_eq!((bans.current(now).len(), bans.has(number(0), now)), (MOST, false));
         assert!(!bans.add(number(1), LONGEST, now), "no news");
+        bans.strike(number(MOST + 1), now);
+        assert_eq!((bans.current(now).len(), bans.long(now).len()), (MOST, MOST - 1));
     }
 
     #[test]

@@ -506,12 +506,17 @@ impl Guard {
     }
 
     /// Those who are not let in for now.
-    pub(crate) fn banned(&self) -> Vec<IpAddr> {
+    fn banned(&self) -> Vec<IpAddr> {
         self.lock_bans().current(Instant::now())
     }
 
+    /// Those of them who did what cannot be an accident.
+    pub(crate) fn banned_for_long(&self) -> Vec<IpAddr> {
+        self.lock_bans().long(Instant::now())
+    }
+
     /// The same, from one that ran before.
-    pub(crate) fn set_banned(&self, parties: impl Iterator<Item = IpAddr>) {
+    pub(crate) fn set_banned_for_long(&self, parties: impl Iterator<Item = IpAddr>) {
         let now = Instant::now();
         for party in parties {
             self.lock_bans().add(party, bans::LONGEST, now);

@@ -50,10 +50,16 @@ for (const { name, programs, launch } of BROWSERS) {
         const gaps = await tab.gaps();
 
         const delays = [];
-        const end = performance.now() + SECONDS * 1000;
-        while (performance.now() < end) {
+        const [began, end] = [performance.now(), performance.now() + SECONDS * 1000];
+        for (let known = gaps; performance.now() < end;) {
           await pause(1000);
           delays.push((await tab.figures()).delay);
+          const now = await tab.gaps();
+          if (now === known) continue;
+          // At once: of ten minutes somebody may want to know before they are over.
+          const seconds = Math.round((performance.now() - began) / 1000);
+          console.log(`${name}, ${way}: ${now - known} gaps more, ${seconds} s after the first ${SETTLE}`);
+          known = now;
         }
         const measured = [];
         for (let i = 0; i < 12; i++) {
