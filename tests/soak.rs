@@ -222,7 +222,8 @@ impl Size {
 fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks_nothing() {
     let seconds =
         std::env::var("WAVECAST_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let began = Instant::now();
+    let end = began + Duration::from_secs(seconds);
     let options = || CardOptions { rates: vec![44_100], speed: SPEED, ..CardOptions::default() };
     let mut cards = Cards::with([("fake", options())]);
     let daemon = Daemon::start(Some(&cards), CONFIG);
@@ -284,7 +285,12 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
             pause.store(true, Ordering::Relaxed);
             look(&daemon, &cards, &witness);
             let size = wait_for_quiet(&daemon, alone);
-            let first = *first.get_or_insert(size);
+            // Within the first tenth it becomes as large as it is going to be: each thread's heap is used once.
+            let settles = began.elapsed().as_secs() < seconds / 10;
+            let first = first.get_or_insert(size);
+            if settles {
+                first.kilobytes = first.kilobytes.max(size.kilobytes);
+            }
             assert!(size.kilobytes <= first.kilobytes + GROWTH, "{first:?} at first, {size:?} now");
             let input = daemon.input("live");
             println!(

@@ -3,7 +3,7 @@
 import { channelName, texts } from './texts.js';
 
 const FLOOR = -60;
-// How fast what is shown falls, in dB for each event, of which there are 20 a second.
+// In dB for each event, of which there are 20 a second.
 const FALL = 1.2;
 const HOLD_MS = 1500;
 const TICKS = [-48, -36, -24, -12, -6];
@@ -31,7 +31,10 @@ export class Meters {
 
 	// Shows `[[peak, rms, clipped], …]` in dBFS.
 	show(levels, draw) {
-		if (levels.length !== this.#rows.length) this.#build(levels.length);
+		if (levels.length !== this.#rows.length) {
+			this.#build(levels.length);
+			draw = true;
+		}
 		const now = performance.now();
 		levels.forEach(([peak, rms, clipped], c) => {
 			const row = this.#rows[c];
@@ -76,7 +79,7 @@ export class Meters {
 	#draw(row) {
 		const { canvas, peak, rms, hold } = row;
 		const { width, height } = canvas;
-		// To a pixel: what looks the same needs not be drawn.
+		// What looks the same needs not be drawn.
 		const look = [peak, rms, hold].map((db) => Math.round(share(db) * width)).join();
 		if (look === row.look) return;
 		row.look = look;

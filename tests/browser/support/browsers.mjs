@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { launch as puppeteer } from 'puppeteer-core';
 
-import { PATIENCE_MS, find, until } from './scenario.mjs';
+import { PATIENCE_MS, answerTo, find, until } from './scenario.mjs';
 
 /** What each is called on Debian, Raspberry Pi OS and elsewhere. */
 export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome'];
@@ -133,11 +133,11 @@ export class Tab {
 
   /** The text of an element, and of all of a kind. */
   text(selector) {
-    return this.page.$eval(selector, (element) => element.textContent);
+    return answerTo(() => this.page.$eval(selector, (element) => element.textContent));
   }
 
   listed(selector) {
-    return this.page.$$eval(selector, (elements) => elements.map((element) => element.textContent));
+    return answerTo(() => this.page.$$eval(selector, (elements) => elements.map((element) => element.textContent)));
   }
 
   /** One of the figures in the table. */
@@ -223,13 +223,13 @@ export class Tab {
 
   /** Where the player is: its clock and the wall's in seconds, and the events it has sent. */
   now() {
-    return this.page.$eval(this.selector, (audio) => ({
+    return answerTo(() => this.page.$eval(this.selector, (audio) => ({
       clock: audio.currentTime,
       wall: performance.now() / 1000,
       buffered: audio.buffered.length > 0 ? audio.buffered.end(audio.buffered.length - 1) : 0,
       error: audio.error?.message ?? null,
       events: window.seen.events,
-    }));
+    })));
   }
 
   /**

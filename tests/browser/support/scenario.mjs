@@ -57,11 +57,32 @@ export function find(program) {
   });
 }
 
-/** Waits until `look` returns something true, and returns that. */
+/** What a browser is asked, which takes milliseconds, it was not heard or its answer was lost after so long. */
+const LOST_MS = 5000;
+
+/**
+ * What `look` returns, which changes nothing. Asked again where no answer comes: Firefox, asked some thousand times, loses
+ * one now and then, while its page goes on.
+ */
+export async function answerTo(look) {
+  for (let tries = 4; ; tries--) {
+    let timer;
+    const lost = new Promise((resolve) => {
+      timer = setTimeout(() => resolve({ lost: true }), LOST_MS);
+    });
+    const { lost: isLost, answer } = await Promise.race([look().then((answer) => ({ answer })), lost]);
+    clearTimeout(timer);
+    if (!isLost) return answer;
+    console.log(`no answer from the browser within ${LOST_MS} ms`);
+    if (tries === 1) throw new Error('the browser does not answer');
+  }
+}
+
+/** Waits until `look`, which changes nothing, returns something true, and returns that. */
 export async function until(what, look, patience = PATIENCE_MS) {
   const end = performance.now() + patience;
   for (;;) {
-    const found = await look();
+    const found = await answerTo(async () => look());
     if (found) return found;
     if (performance.now() > end) throw new Error(`waited ${patience} ms in vain for ${what}`);
     await pause(10);
