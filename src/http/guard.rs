@@ -10,6 +10,7 @@
 //! | a request's line and headers | `header_bytes` | 431 |
 //! | time to send a request | `request_seconds` | 408 |
 //! | time without a request | `idle_seconds` | closed |
+//! | requests ahead of the answers; or much too long a request | 8; 4 × `header_bytes` | closed, and its address kept out (`bans.rs`) |
 //!
 //! The first answer is written here, on the socket itself, when tiny_http has not begun to answer anything. Who
 //! asks in full gets an answer within milliseconds, and so is never the one that has waited for the longest: a
