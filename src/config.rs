@@ -368,7 +368,7 @@ impl PerAddress {
 /// How often a listener is sent what has come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// All share a budget of sends: few get each block as it comes, many some blocks at a time. See
+    /// All share a budget of sends: the more there are, the longer it is. See
     /// [`http::stream`](crate::http::stream).
     Auto,
     /// At this interval, whatever it is.

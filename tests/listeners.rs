@@ -345,7 +345,7 @@ fn the_kernel_holds_no_more_than_was_configured() {
 }
 
 #[test]
-fn a_few_get_every_block_and_many_get_larger_pieces() {
+fn a_few_get_small_pieces_and_many_get_larger_ones() {
     const BLOCK: usize = 441 * 4;
     let daemon = Daemon::ramp("");
     let sizes = |response: &mut Response| {
@@ -369,8 +369,8 @@ fn a_few_get_every_block_and_many_get_larger_pieces() {
         response
     };
     let mut first = open("/live.wav");
-    assert_eq!(sizes(&mut first).1, 1, "alone, it gets each block");
-    assert_eq!(daemon.listeners()[0]["interval_ms"], 0.5);
+    assert_eq!(sizes(&mut first).1, 4, "alone, it gets 40 ms of blocks of 10 ms");
+    assert_eq!(daemon.listeners()[0]["interval_ms"], 40.0);
 
     let mut low = open("/live.wav?latency=low");
     let others: Vec<Response> = (0..98).map(|_| open("/live.wav")).collect();
@@ -397,7 +397,7 @@ fn a_few_get_every_block_and_many_get_larger_pieces() {
     drop(others);
     wait_for("the others to leave", || (daemon.listeners().len() == 1).then_some(()));
     let mut last = open("/live.wav");
-    assert_eq!(sizes(&mut last).1, 1, "almost alone again");
+    assert_eq!(sizes(&mut last).1, 4, "almost alone again");
 }
 
 #[test]

@@ -7,9 +7,9 @@
 //!
 //! # How often
 //!
-//! What listeners cost is sends, not bytes. So all ordinary ones share a budget of [`SENDS_PER_SECOND`]: few
-//! of them get every block as it comes, many get some blocks at a time, up to [`LONGEST_INTERVAL`]. A
-//! low-latency listener gets every block at once, always.
+//! What listeners cost is sends, not bytes. So all ordinary ones share a budget of [`SENDS_PER_SECOND`], in
+//! steps from [`SHORTEST_INTERVAL`] to [`LONGEST_INTERVAL`]. A low-latency listener gets every block at once,
+//! always.
 //!
 //! # Who is too slow
 //!
@@ -40,6 +40,9 @@ use crate::ring::{Read, Reader, Ring};
 /// How many sends all ordinary listeners together make in a second, as long as that leaves none waiting for
 /// longer than [`LONGEST_INTERVAL`].
 pub const SENDS_PER_SECOND: u32 = 2000;
+/// Even a single ordinary listener gets sound in steps of this length. It began with a burst of half a second, so its
+/// buffer does not notice; a wake-up for every block of 10 ms would cost a small board four times as much.
+pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(40);
 /// The longest that an ordinary listener waits for sound.
 pub const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -327,7 +330,7 @@ pub(super) fn interval(hub: &Hub) -> Duration {
         Interval::Every(interval) => interval,
         Interval::Auto => {
             let share = Duration::from_secs(1) / SENDS_PER_SECOND;
-            (share * hub.listeners.count() as u32).min(LONGEST_INTERVAL)
+            (share * hub.listeners.count() as u32).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
         }
     }
 }
