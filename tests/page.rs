@@ -253,6 +253,36 @@ fn many_pages_cost_one_thread_that_sends_and_one_that_sleeps_each() {
 }
 
 #[test]
+fn who_draws_less_often_gets_fewer_events_and_misses_no_peak() {
+    let daemon = Daemon::synth("synth:tone");
+    daemon.wait_for_state("live", "capturing");
+    let mut often = Events::of(&daemon, "/live/levels");
+    let mut seldom = Events::of(&daemon, "/live/levels?interval=400");
+    let mut more = Events::of(&daemon, "/live/levels?interval=400");
+    for events in [&mut often, &mut seldom, &mut more] {
+        assert_eq!(events.next().0, "hello");
+        assert_eq!(events.next().0, "state", "at once, however seldom the levels come");
+    }
+    // By the frames of the sound, so that a stalled machine changes nothing.
+    let count_until = |frame: u64, events: &mut Events| {
+        let mut count = 0;
+        while events.named("")["frame"].as_u64().expect("a number") < frame {
+            count += 1;
+        }
+        count
+    };
+    let now = seldom.named("")["frame"].as_u64().expect("a number");
+    let (few, many) = (count_until(now + 2 * RATE, &mut seldom), count_until(now + 2 * RATE, &mut often));
+    assert!((2..=5).contains(&few), "{few} events in two seconds");
+    assert!(many >= 4 * few, "{many} events in the same time");
+    // Each speaks of all the time since the one before, so a tone is as loud in all of them.
+    let levels = more.named("");
+    assert!((levels["levels"][0][0].as_f64().expect("a level") + 18.06).abs() < 0.2, "{levels}");
+    let refused = daemon.get("/live/levels?interval=10");
+    assert_eq!((refused.status, refused.text().as_str()), (400, "interval is milliseconds, 50 to 1000.\n"));
+}
+
+#[test]
 fn pages_are_counted_and_end_with_the_program() {
     let mut daemon = Daemon::start(None, "[listeners]\nmax = 2\n[input.live]\ndevice = \"synth:tone\"\n");
     daemon.wait_for_state("live", "capturing");

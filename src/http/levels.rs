@@ -14,6 +14,9 @@
 //! when that was and `now` when this was sent, in ms of the server's clock: by these the page knows how far it is
 //! behind the room. `state` comes first, and whenever something in it changes.
 //!
+//! They come 20 times a second, or as `interval=MS` says: each event wakes a browser, so who draws less often asks
+//! for fewer. Whoever asks for the same gets the same events.
+//!
 //! However many pages there are, one thread sends to all of them, without ever waiting for one: a page that does
 //! not take an event whole is disconnected, and comes back by itself. With more than a hundred pages each gets
 //! fewer events. While nobody looks, there is no thread.
@@ -21,8 +24,7 @@
 use std::fmt::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -37,8 +39,6 @@ use crate::hub::Hub;
 use crate::os::monotonic_ns;
 use crate::threads;
 
-/// How often a page hears of the level.
-const INTERVAL: Duration = Duration::from_millis(50);
 /// So many events for all pages together.
 const EVENTS_PER_SECOND: u32 = 2000;
 /// What the kernel holds for a page: a second or two of events.
@@ -51,6 +51,8 @@ const LARGEST: usize = 16 * 1024;
 pub struct Pages {
     count: AtomicUsize,
     open: Mutex<Open>,
+    /// Told of every page that joins: it is not to wait for the others' next event.
+    joined: Condvar,
 }
 
 #[derive(Default)]
@@ -63,13 +65,20 @@ struct Open {
 }
 
 struct Page {
-    input: String,
+    topic: Topic,
     socket: TcpStream,
     chunked: bool,
     /// Which state it knows.
     knows: Option<u64>,
     /// Its end is the signal that this page is served no more.
     _served: Sender<()>,
+}
+
+/// What a page wants to hear, and how often.
+#[derive(Clone, PartialEq)]
+struct Topic {
+    input: String,
+    interval: Duration,
 }
 
 /// A page's place among those that may be open.
@@ -93,9 +102,16 @@ impl Pages {
         self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Admitted(self))
     }
 
-    /// Sends events of that input to a socket, to which the head of the answer was sent already. They end when
-    /// the receiver does.
-    pub fn join(&self, hub: &Arc<Hub>, input: &str, socket: TcpStream, chunked: bool) -> Receiver<()> {
+    /// Sends events of that input to a socket, to which the head of the answer was sent already, at that interval.
+    /// They end when the receiver does.
+    pub fn join(
+        &self,
+        hub: &Arc<Hub>,
+        input: &str,
+        interval: Duration,
+        socket: TcpStream,
+        chunked: bool,
+    ) -> Receiver<()> {
         // Errors can only come from a socket that is gone, which the first event finds out.
         let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         let (sender, served) = bounded(0);
@@ -103,7 +119,9 @@ impl Pages {
         if open.ended {
             return served;
         }
-        open.pages.push(Page { input: input.to_owned(), socket, chunked, knows: None, _served: sender });
+        let topic = Topic { input: input.to_owned(), interval };
+        open.pages.push(Page { topic, socket, chunked, knows: None, _served: sender });
+        self.joined.notify_one();
         if !open.served {
             let hub = Arc::clone(hub);
             match threads::start("levels", Some(128 * 1024), move || serve(&hub)) {
@@ -145,59 +163,76 @@ impl Page {
 
 /// Sends to all pages until there are none.
 fn serve(hub: &Hub) {
-    let mut news = Vec::new();
-    let mut due = Instant::now();
+    let mut news: Vec<News> = Vec::new();
+    let mut open = hub.pages.lock();
     loop {
-        let count = {
-            let mut open = hub.pages.lock();
-            round(hub, &mut open.pages, &mut news);
-            if open.pages.is_empty() {
-                open.served = false;
-                return;
-            }
-            open.pages.len() as u32
+        let now = Instant::now();
+        round(hub, now, &mut open.pages, &mut news);
+        let Some(due) = news.iter().map(|news| news.due).min() else {
+            open.served = false;
+            return;
         };
-        due += INTERVAL.max(Duration::from_secs(1) / EVENTS_PER_SECOND * count);
-        match due.checked_duration_since(Instant::now()) {
-            Some(early) => thread::sleep(early),
-            // It was late by more than an event: what was missed is not made up for.
-            None => due = Instant::now(),
+        let early = due.saturating_duration_since(Instant::now());
+        if early.is_zero() {
+            // So many pages that there is no pause; but somebody may want to join or to end them.
+            drop(open);
+            open = hub.pages.lock();
+        } else {
+            let waited = hub.pages.joined.wait_timeout(open, early);
+            open = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-fn round(hub: &Hub, pages: &mut Vec<Page>, news: &mut Vec<News>) {
-    news.retain(|news| pages.iter().any(|page| page.input == news.input));
+/// Sends to all pages that are due.
+fn round(hub: &Hub, now: Instant, pages: &mut Vec<Page>, news: &mut Vec<News>) {
     for page in pages.iter() {
-        if !news.iter().any(|news| news.input == page.input) {
-            news.push(News::of(&page.input));
+        if !news.iter().any(|news| news.topic == page.topic) {
+            news.push(News::of(&page.topic, now));
         }
     }
+    let fewest = Duration::from_secs(1) / EVENTS_PER_SECOND * pages.len() as u32;
     for news in news.iter_mut() {
-        news.gather(hub);
+        news.is_due = news.due <= now;
+        // Who has just come hears of the state at once.
+        if news.is_due || pages.iter().any(|page| page.knows.is_none() && page.topic == news.topic) {
+            news.gather_state(hub);
+        }
+        if news.is_due {
+            news.gather_levels(hub);
+            // What was missed is not made up for.
+            news.due = (news.due + news.topic.interval.max(fewest)).max(now);
+        }
     }
-    let all = std::mem::take(pages);
-    for mut page in all {
-        // Every input that a page looks at was gathered above.
-        let Some(news) = news.iter_mut().find(|news| news.input == page.input) else { continue };
+    for mut page in std::mem::take(pages) {
+        // Everything that a page wants to hear was gathered above.
+        let Some(news) = news.iter_mut().find(|news| news.topic == page.topic) else { continue };
         if news.over {
             page.end();
             continue;
         }
+        if !news.is_due && page.knows.is_some() {
+            pages.push(page);
+            continue;
+        }
         let knew = page.knows.replace(news.version);
         let told = (knew == Some(news.version) || page.send(news.state.bytes(page.chunked)))
-            && page.send(news.levels.bytes(page.chunked));
+            && (!news.is_due || page.send(news.levels.bytes(page.chunked)));
         match told {
             true => pages.push(page),
             // Framing that was cut cannot be mended; and it may be gone.
             false => drop(page.socket.shutdown(Shutdown::Both)),
         }
     }
+    news.retain(|news| pages.iter().any(|page| page.topic == news.topic));
 }
 
 /// What there is to say of one input, ready to go.
 struct News {
-    input: String,
+    topic: Topic,
+    /// When the next event is; and whether it is now.
+    due: Instant,
+    is_due: bool,
     levels: Chunk,
     state: Chunk,
     /// Counts the states; and the one that is in `state`, without what changes all the time.
@@ -210,9 +245,11 @@ struct News {
 }
 
 impl News {
-    fn of(input: &str) -> News {
+    fn of(topic: &Topic, now: Instant) -> News {
         News {
-            input: input.to_owned(),
+            topic: topic.clone(),
+            due: now,
+            is_due: false,
             levels: Chunk::new(LARGEST),
             state: Chunk::new(LARGEST),
             version: 0,
@@ -222,8 +259,8 @@ impl News {
         }
     }
 
-    fn gather(&mut self, hub: &Hub) {
-        let Some(input) = hub.input(&self.input) else {
+    fn gather_state(&mut self, hub: &Hub) {
+        let Some(input) = hub.input(&self.topic.input) else {
             self.over = true;
             return;
         };
@@ -234,8 +271,13 @@ impl News {
             self.known = known;
             fill(&mut self.state, &format!("event: state\ndata: {}\n\n", json(&state)));
         }
-        let text = self.levels_of(&input);
-        fill(&mut self.levels, &text);
+    }
+
+    fn gather_levels(&mut self, hub: &Hub) {
+        if let Some(input) = hub.input(&self.topic.input) {
+            let text = self.levels_of(&input);
+            fill(&mut self.levels, &text);
+        }
     }
 
     fn levels_of(&mut self, input: &LiveInput) -> String {

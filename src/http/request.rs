@@ -9,8 +9,8 @@ pub enum Target {
     Page,
     /// `/@page/FILE`: what the page is made of. No input's name has an @.
     Asset(String),
-    /// `/NAME/levels`; `/levels` is the default input's.
-    Levels(Option<String>),
+    /// `/NAME/levels`; `/levels` is the default input's. With `interval=MS`: how often an event at the most.
+    Levels(Option<String>, Duration),
     /// `/NAME.wav`
     Wav(String, Wanted),
     /// `/NAME.m3u`
@@ -63,7 +63,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// When `back`, `for` or `latency` make no sense.
+    /// When the value of a key that means something makes no sense.
     pub fn parse(target: &str) -> Result<Target, BadRequest> {
         // A proxy's absolute form (RFC 9112 §3.2.2) names the host first.
         let target = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
@@ -79,9 +79,10 @@ impl Target {
             "status.json" => Target::Status,
             "healthz" => Target::Health,
             _ if name.starts_with("@page/") => Target::Asset(name["@page/".len()..].to_owned()),
-            "levels" => Target::Levels(None),
+            "levels" => Target::Levels(None, levels_interval(query)?),
             _ if name.ends_with("/levels") => {
-                Target::Levels(Some(name[..name.len() - "/levels".len()].to_owned()))
+                let name = &name[..name.len() - "/levels".len()];
+                Target::Levels(Some(name.to_owned()), levels_interval(query)?)
             }
             _ => match name.rsplit_once('.') {
                 Some((name, "wav")) => Target::Wav(name.to_owned(), Wanted::parse(query)?),
@@ -135,6 +136,20 @@ impl Wanted {
         };
         Ok(wanted)
     }
+}
+
+/// How often who follows the levels gets an event, if nothing else is said.
+pub const LEVELS_INTERVAL: Duration = Duration::from_millis(50);
+
+fn levels_interval(query: &str) -> Result<Duration, BadRequest> {
+    let mut interval = LEVELS_INTERVAL;
+    for value in query.split('&').filter_map(|pair| pair.strip_prefix("interval=")) {
+        match whole("interval", value)? {
+            ms @ 50..=1000 => interval = Duration::from_millis(ms),
+            _ => return Err(BadRequest("interval is milliseconds, 50 to 1000.".to_owned())),
+        }
+    }
+    Ok(interval)
 }
 
 /// A year: more than any history or file holds, and far from where arithmetic ends.
@@ -239,9 +254,10 @@ mod tests {
             ("/@page/app.js", Target::Asset("app.js".to_owned())),
             ("/@page/app.js?x", Target::Asset("app.js".to_owned())),
             ("/@page/levels", Target::Asset("levels".to_owned())),
-            ("/live/levels", Target::Levels(Some("live".to_owned()))),
-            ("/a/b/levels", Target::Levels(Some("a/b".to_owned()))),
-            ("/levels", Target::Levels(None)),
+            ("/live/levels", Target::Levels(Some("live".to_owned()), LEVELS_INTERVAL)),
+            ("/a/b/levels", Target::Levels(Some("a/b".to_owned()), LEVELS_INTERVAL)),
+            ("/levels", Target::Levels(None, LEVELS_INTERVAL)),
+            ("/levels?interval=100", Target::Levels(None, 2 * LEVELS_INTERVAL)),
             ("/live", Target::Unknown),
             ("/live.mp3", Target::Unknown),
             ("/%zz", Target::Unknown),
@@ -259,6 +275,18 @@ mod tests {
         assert_eq!(wanted.back, Some(Duration::from_millis(2500)));
         assert_eq!(wanted.length, Some(Duration::from_secs(10)));
         assert!(wav("?latency=low").expect("it makes sense").low_latency);
+    }
+
+    #[test]
+    fn levels_come_as_often_as_is_asked_but_not_at_any_rate() {
+        for (query, ms) in [("interval=50", 50), ("t=1&interval=1000", 1000), ("t=1", 50), ("", 50)] {
+            let target = Target::parse(&format!("/levels?{query}"));
+            assert_eq!(target, Ok(Target::Levels(None, Duration::from_millis(ms))), "{query}");
+        }
+        for wrong in ["", "49", "1001", "-50", "5e1", "x", "18446744073709551616"] {
+            let bad = Target::parse(&format!("/live/levels?interval={wrong}")).expect_err(wrong);
+            assert!(bad.0.contains("50 to 1000") || bad.0.contains("whole number"), "{bad:?}");
+        }
     }
 
     #[test]

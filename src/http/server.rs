@@ -333,10 +333,10 @@ impl Handler {
                 Some(asset) => answer::asset(request, cors, asset),
                 None => answer::text(request, cors, 404, &not_found(hub)),
             },
-            Ok(Target::Levels(name)) => {
+            Ok(Target::Levels(name, interval)) => {
                 let name = name.or_else(|| hub.inputs().first().map(|input| input.name.clone()));
                 match name.filter(|name| hub.input(name).is_some()) {
-                    Some(name) => self.levels(request, cors, &name),
+                    Some(name) => self.levels(request, cors, &name, interval),
                     None => answer::text(request, cors, 404, &not_found(hub)),
                 }
             }
@@ -376,10 +376,10 @@ impl Handler {
         match Target::parse(url) {
             Ok(Target::Page | Target::Status | Target::Health) => true,
             Ok(Target::Asset(name)) => page::asset(&name).is_some(),
-            Ok(Target::Levels(None)) => !hub.inputs().is_empty(),
-            Ok(Target::Levels(Some(name)) | Target::M3u(name) | Target::Pls(name) | Target::Wav(name, _)) => {
-                hub.input(&name).is_some()
-            }
+            Ok(Target::Levels(None, _)) => !hub.inputs().is_empty(),
+            Ok(
+                Target::Levels(Some(name), _) | Target::M3u(name) | Target::Pls(name) | Target::Wav(name, _),
+            ) => hub.input(&name).is_some(),
             Ok(Target::Unknown) | Err(BadRequest(_)) => false,
         }
     }
@@ -484,7 +484,7 @@ impl Handler {
     }
 
     /// Answers with events, which another thread sends.
-    fn levels(&self, request: Request, cors: &Cors, name: &str) {
+    fn levels(&self, request: Request, cors: &Cors, name: &str, interval: Duration) {
         let hub = &self.connection.hub;
         let chunked = *request.http_version() >= (1, 1);
         let head = format!(
@@ -510,7 +510,7 @@ impl Handler {
         let mut writer = request.into_writer();
         let first = [head.as_bytes(), chunk.bytes(chunked)].concat();
         if writer.write_all(&first).and_then(|()| writer.flush()).is_ok() {
-            let served = hub.pages.join(hub, name, socket, chunked);
+            let served = hub.pages.join(hub, name, interval, socket, chunked);
             let _ = served.recv();
         }
         self.hang_up();

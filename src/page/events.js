@@ -29,7 +29,7 @@ export class Events {
 
 	// Listens to what is said of that input, `null` for the first one.
 	watch(input) {
-		if (input !== this.#input) [this.state, this.levels] = [null, null];
+		if (input !== this.#input) this.state = this.levels = null;
 		this.#input = input;
 		this.#pause = 0;
 		this.#open();
@@ -56,7 +56,8 @@ export class Events {
 
 	#open() {
 		this.rest();
-		const source = this.#source = new EventSource(this.#input ? `${this.#input}/levels` : 'levels');
+		// No more often than it is drawn.
+		const source = this.#source = new EventSource(`${this.#input ? `${this.#input}/` : ''}levels?interval=100`);
 		this.#last = performance.now();
 		const on = (kind, take) => source.addEventListener(kind, ({ data }) => {
 			if (source !== this.#source) return;

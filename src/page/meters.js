@@ -3,8 +3,8 @@
 import { channelName, texts } from './texts.js';
 
 const FLOOR = -60;
-// In dB for each event, of which there are 20 a second.
-const FALL = 1.2;
+// In dB for each event.
+const FALL = 2.4;
 const HOLD_MS = 1500;
 const TICKS = [-48, -36, -24, -12, -6];
 
