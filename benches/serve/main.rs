@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200] [--peers vlc,mpd]
-//!                              [--markdown]
+//!                              [--endurance] [--markdown]
 //! ```
 //!
 //! - **Levels**: what it takes the capture thread to measure how loud a block is, for the page's meters.
@@ -12,6 +12,8 @@
 //!   interval with nothing but one `send` each; the ratio of the two is what survives another machine.
 //!
 //! - **The others**: the same work done by those [peers] that are installed.
+//!
+//! `--endurance` does one thing only: 1000 listeners at the default interval for ten minutes.
 //!
 //! The table is printed, and kept in `target/bench` with a picture of CPU against listeners.
 //!
@@ -81,12 +83,14 @@ fn main() {
     let mut others: Vec<report::PeerRow> = options.peer_rows();
     let mut starts = report::Starts::default();
     for round in 1..=options.rounds {
-        eprintln!("Round {round} of {}: starts", options.rounds);
-        measure_starts(options.starts, &mut starts);
+        if options.starts > 0 {
+            eprintln!("Round {round} of {}: starts", options.rounds);
+            measure_starts(options.starts, &mut starts);
+        }
         for row in &mut results {
             eprintln!("Round {round} of {}: {}", options.rounds, row.step);
             let served = row.step.serve(options.time);
-            if row.step.listeners > 0 {
+            if row.step.listeners > 0 && !options.endurance {
                 row.floor.push(row.step.floor(options.time, served.blocks));
             }
             row.served.push(served);
@@ -100,6 +104,9 @@ fn main() {
     let levels = measure_levels();
     let report = report::Report { machine, busy, options: &options, levels, starts, rows: results, others };
     print!("{}", if options.markdown { report.markdown() } else { report.text() });
+    if options.endurance {
+        return;
+    }
     if let Err(error) = keep(&report) {
         eprintln!("The table and the picture are not kept: {error}");
     }
@@ -142,11 +149,13 @@ struct Options {
     starts: usize,
     /// Whom to measure beside it.
     peers: Vec<Peer>,
+    /// Only whether so many can be served for long.
+    endurance: bool,
     markdown: bool,
 }
 
 const USAGE: &str = "Options: --quick  --seconds N  --rounds N  --listeners N,N,...  --markdown\n         \
-                     --peers icecast,mpd,vlc,flask or none";
+                     --peers icecast,mpd,vlc,flask or none  --endurance";
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Options, String> {
@@ -156,6 +165,7 @@ impl Options {
             rounds: 3,
             starts: 100,
             peers: Peer::ALL.into_iter().filter(|peer| peer.version().is_some()).collect(),
+            endurance: false,
             markdown: false,
         };
         let mut arguments = arguments.iter();
@@ -167,6 +177,17 @@ impl Options {
             match argument.as_str() {
                 "--bench" => {}
                 "--quick" => (options.time, options.rounds) = (Duration::from_secs(2), 1),
+                "--endurance" => {
+                    options = Options {
+                        listeners: vec![1000],
+                        time: Duration::from_secs(600),
+                        rounds: 1,
+                        starts: 0,
+                        peers: Vec::new(),
+                        endurance: true,
+                        ..options
+                    }
+                }
                 "--seconds" => options.time = Duration::from_secs(number(value()?)? as u64),
                 "--rounds" => options.rounds = number(value()?)?,
                 "--listeners" => {
@@ -193,6 +214,9 @@ impl Options {
 
     fn steps(&self) -> Vec<Step> {
         let default = |listeners| Step { listeners, low_latency: false, interval_ms: None };
+        if self.endurance {
+            return self.listeners.iter().copied().map(default).collect();
+        }
         let most = self.listeners.last().copied().unwrap_or(1);
         let mut steps = vec![default(0), Step { low_latency: true, ..default(1) }];
         steps.extend(self.listeners.iter().copied().map(default));
@@ -209,9 +233,10 @@ impl Options {
     }
 
     fn estimate(&self) -> Duration {
-        // Starts pause for 20 ms on average and there are two kinds of them; a step is served twice.
+        // Starts pause for 20 ms on average and there are two kinds of them; a step is served twice, by the floor too.
         let starts = Duration::from_millis(45) * self.starts as u32;
-        let steps = (self.time + SETTLE + Duration::from_millis(500)) * 2 * self.steps().len() as u32;
+        let twice = if self.endurance { 1 } else { 2 };
+        let steps = (self.time + SETTLE + Duration::from_millis(500)) * twice * self.steps().len() as u32;
         let peers = (self.time + SETTLE + Duration::from_secs(6)) * self.peer_rows().len() as u32;
         (starts + steps + peers) * self.rounds as u32
     }

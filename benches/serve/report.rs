@@ -123,6 +123,9 @@ impl Figure {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(0);
+        if self.median.is_nan() {
+            return Ok(());
+        }
         write!(f, "{:.digits$}", self.median)?;
         let shown = |value: f64| format!("{value:.digits$}");
         if shown(self.least) != shown(self.most) {
@@ -164,18 +167,17 @@ impl Report<'_> {
             self.options.time.as_secs(),
             self.busy
         );
-        let _ = writeln!(
-            out,
-            "Levels of a block: {:.2} µs, {:.4} of a core\n",
-            self.levels.as_secs_f64() * 1e6,
-            self.levels.as_secs_f64() / FORMAT.duration_of(PERIOD as u64).as_secs_f64()
-        );
-        out += &table(
-            style,
-            &["Start of a player, from before it connects", "median ms", "p99 ms"],
-            self.starts(),
-        );
-        out += "\n";
+        if !self.options.endurance {
+            let _ = writeln!(
+                out,
+                "Levels of a block: {:.2} µs, {:.4} of a core\n",
+                self.levels.as_secs_f64() * 1e6,
+                self.levels.as_secs_f64() / FORMAT.duration_of(PERIOD as u64).as_secs_f64()
+            );
+            let head = ["Start of a player, from before it connects", "median ms", "p99 ms"];
+            out += &table(style, &head, self.starts());
+            out += "\n";
+        }
         out += &table(style, &SERVING, self.serving());
         out += "\n";
         if !self.others.is_empty() {
@@ -242,10 +244,10 @@ impl Report<'_> {
                 }
                 cells.resize(SERVING.len() - 3, String::new());
                 cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1024.0));
-                cells.push(match row.step.listeners {
+                cells.push(match (row.step.listeners, nobody) {
                     // What a page or two more or less make of a few would say nothing.
-                    0..10 => String::new(),
-                    _ => format!("{:.1}", row.memory_of_one(nobody)),
+                    (10.., Some(nobody)) => format!("{:.1}", row.memory_of_one(nobody)),
+                    _ => String::new(),
                 });
                 cells.push(format!("{:.0}", row.served(|served| served.size.threads).median));
                 cells
@@ -328,17 +330,17 @@ impl Report<'_> {
         plot::svg("CPU of the server, % of one core", &lines)
     }
 
-    fn nobody(&self) -> &Row {
-        // The first step always.
-        &self.rows[0]
+    fn nobody(&self) -> Option<&Row> {
+        self.rows.iter().find(|row| row.step.listeners == 0)
     }
 
     /// The project's targets that these figures say something about, and whether they are met.
     fn targets(&self) -> Vec<(bool, String)> {
-        let nobody = self.nobody();
         let mut targets = Vec::new();
-        let first = quantile(&sorted(&self.starts.ordinary, |start| start.sound), 0.5);
-        targets.push((first < 5.0, format!("first sound under 5 ms at the median: {first:.2} ms")));
+        if !self.options.endurance {
+            let first = quantile(&sorted(&self.starts.ordinary, |start| start.sound), 0.5);
+            targets.push((first < 5.0, format!("first sound under 5 ms at the median: {first:.2} ms")));
+        }
         let default = |step: &Step| step.interval_ms.is_none();
         for row in self.rows.iter().filter(|row| row.step.listeners > 0 && default(&row.step)) {
             let p99 = row.latency().1.median;
@@ -348,28 +350,40 @@ impl Report<'_> {
             );
             targets.push((p99 <= 1.0, what));
         }
-        if let Some(row) = self.rows.iter().find(|row| row.step.listeners == 1 && !row.step.low_latency) {
-            let percent = row.served(|served| served.cpu.as_secs_f64() * 100.0).median;
-            targets.push((percent < 0.5, format!("one listener under 0.5 % of a core: {percent:.2} %")));
+        for (listeners, most) in [(0, 0.2), (1, 0.5)] {
+            if let Some(row) =
+                self.rows.iter().find(|row| row.step.listeners == listeners && row.is_default())
+            {
+                let percent = row.served(|served| served.cpu.as_secs_f64() * 100.0).median;
+                let what = format!("under {most} % of a core with {}: {percent:.2} %", row.step);
+                targets.push((percent < most, what));
+            }
         }
         let most = self.options.listeners.last().copied().unwrap_or_default();
         for row in self.rows.iter().filter(|row| row.step.listeners == most && !row.step.low_latency) {
             let (ratio, interval) = (row.ratio().median, row.interval());
+            if row.floor.is_empty() {
+                let gap = row.served(|served| ms(served.heard.largest_gap)).most;
+                targets.push((gap <= 200.0, format!("no gap over 200 ms, {}: {gap:.0} ms", row.step)));
+                continue;
+            }
             let what =
                 format!("at most 1.5 × the floor at {most} listeners, every {interval:.0} ms: {ratio:.2}");
             targets.push((ratio <= 1.5, what));
         }
-        let history = FORMAT.frames_in(HISTORY) as f64 * FORMAT.frame_bytes() as f64 / 1e6;
-        let megabytes = nobody.served(|served| served.size.rss).median * 1024.0 / 1e6;
-        targets.push((
-            megabytes <= 4.0 + history,
-            format!("at most 4 MB and the history's {history:.1} MB of memory: {megabytes:.1} MB"),
-        ));
-        if let Some(row) =
-            self.rows.iter().find(|row| most >= 10 && row.step.listeners == most && default(&row.step))
-        {
-            let one = row.memory_of_one(nobody);
-            targets.push((one <= 24.0, format!("at most 24 KB more per listener, {most}: {one:.1} KB")));
+        if let Some(nobody) = self.nobody() {
+            let history = FORMAT.frames_in(HISTORY) as f64 * FORMAT.frame_bytes() as f64 / 1e6;
+            let megabytes = nobody.served(|served| served.size.rss).median * 1024.0 / 1e6;
+            targets.push((
+                megabytes <= 4.0 + history,
+                format!("at most 4 MB and the history's {history:.1} MB of memory: {megabytes:.1} MB"),
+            ));
+            if let Some(row) =
+                self.rows.iter().find(|row| most >= 10 && row.step.listeners == most && default(&row.step))
+            {
+                let one = row.memory_of_one(nobody);
+                targets.push((one <= 24.0, format!("at most 24 KB more per listener, {most}: {one:.1} KB")));
+            }
         }
         for peer in self.others.iter().filter(|row| row.listeners == most) {
             let theirs =
