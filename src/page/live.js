@@ -27,11 +27,14 @@ export const supported = Boolean(Context && globalThis.ReadableStream && globalT
 let context;
 let worklet;
 
-// Makes the context, which sleeps until a click: to make it only then would take a tenth of a second.
-export function prepare() {
+// Made ahead, for it takes a tenth of a second; it sleeps until a click.
+export const prepare = () => context || make().suspend();
+
+function make() {
 	context ??= new Context({ latencyHint: 'interactive' });
 	// On secure origins only; the constructor of its nodes is there in either case.
 	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
+	return context;
 }
 
 export class Live {
@@ -61,7 +64,7 @@ export class Live {
 	// Plays an input, from `back` seconds ago. Within a click: elsewhere iOS gives silence.
 	start(name, back = 0) {
 		this.stop(true);
-		prepare();
+		make();
 		context.onstatechange = () => this.#gain && context.state !== 'running' && this.#tell('interrupted');
 		// A phone's silent switch leaves alone what is played on purpose.
 		if (navigator.audioSession) navigator.audioSession.type = 'playback';
