@@ -54,6 +54,9 @@ impl AlsaSource {
         start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
         let pace = Pace::new(info.rate, info.buffer_frames);
         let descriptors = pcm.get().map_err(|error| cannot(&info.device, "wait for it", &error))?;
+        // The tree of all that ALSA's configuration says, which the library keeps for the next time. It only counts one
+        // reference less: whoever opens something at this moment goes on to have it.
+        let _ = alsa::config::update_free_global();
         Ok(AlsaSource { pcm, info, descriptors, waiting: 0, overruns_in_a_row: 0, pace })
     }
 

@@ -329,6 +329,8 @@ impl Opener {
             match devices::quietly(|| source::open(&self.config)) {
                 Ok(source) => {
                     let _ = opened.send((source, self.pause));
+                    // Opening took more than all that comes after it.
+                    os::trim_heap();
                     return;
                 }
                 Err(error) => {
