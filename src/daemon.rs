@@ -43,8 +43,9 @@ const MOMENT: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_millis(1200);
 /// It begins anew no more often.
 const BETWEEN_BEGINNINGS: Duration = Duration::from_secs(180);
-/// A ring keeps this much more than is promised, for listeners at its very end.
-const MARGIN: Duration = Duration::from_secs(1);
+/// A ring keeps this much more than is promised, for listeners at its very end. A machine that stalls for longer loses
+/// sound of the card too.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// Why the daemon could not start.
 #[derive(Debug)]
