@@ -52,6 +52,8 @@ fn from_apt_install_to_a_power_cut_and_back() {
     only_the_capture_thread_has_real_time_priority(&machine, Input::default().realtime_priority);
     a_card_that_is_unplugged_is_silence_and_comes_back(&machine);
     told("unplugged, and plugged in again");
+    a_board_that_slept_goes_on_where_the_sound_is(&machine);
+    told("suspended, and resumed");
     a_person_can_read_how_it_is(&machine);
     it_is_announced_on_the_network(&machine);
     how_much_it_takes(&machine);
@@ -133,6 +135,48 @@ fn a_card_that_is_unplugged_is_silence_and_comes_back(machine: &Machine) {
     let heard = listener.heard();
     println!("plugged in again: {}", heard.shown());
     only_what_was_counted_is_missing(&server, &heard, &before, 1);
+}
+
+/// The kernel freezes everything, the card too, until an alarm wakes it. Whether the monotonic clock stands still
+/// meanwhile depends on the processor: the sound's time is that clock's in either case.
+fn a_board_that_slept_goes_on_where_the_sound_is(machine: &Machine) {
+    let server = Server::at(machine.http());
+    let listener = Listener::from_afar(&server, "/live.wav", ramp_reader());
+    listener.hear_more(Duration::from_secs(2));
+    let clock = || -> f64 {
+        let ns = machine.run("awk '/^now at/ { print $3 }' /proc/timer_list");
+        ns.trim().parse::<f64>().expect("a number") / 1e9
+    };
+    let (before, began) = (server.input("live"), clock());
+
+    let asleep = machine.run(
+        "wake=/sys/class/rtc/rtc0/wakealarm; slept=/sys/power/suspend_stats/success; echo 0 > $wake; \
+         before=\"$(cat $slept) $(date +%s)\"; echo +12 > $wake; echo freeze > /sys/power/state; \
+         echo $before $(cat $slept) $(date +%s)",
+    );
+    let times: Vec<u64> = asleep.split_whitespace().filter_map(|time| time.parse().ok()).collect();
+    assert!(times[2] == times[0] + 1 && times[3] > times[1] + 5, "it did not sleep: {asleep}");
+
+    listener.hear_more(Duration::from_secs(5));
+    assert_eq!(listener.ending(), None, "it is still connected");
+    let (after, ended) = (server.input("live"), clock());
+    let grew = |key: &str| number(&after, key) - number(&before, key);
+    let rate = number(&after["format"], "rate") as f64;
+    let (sound, passed) = ((grew("frames") + grew("silence_frames")) as f64 / rate, ended - began);
+    let heard = listener.heard();
+    let skipped: u64 = server.listeners().iter().map(|listener| number(listener, "frames_skipped")).sum();
+    println!(
+        "asleep for {} s; {sound:.1} s of sound in {passed:.1} s, {:.1} s of it silence; {skipped} frames skipped: {}",
+        times[3] - times[1],
+        grew("silence_frames") as f64 / rate,
+        heard.shown()
+    );
+    // The two looks are not at the same moment as the two readings of the clock.
+    assert!((sound - passed).abs() < 3.0, "the stream is not as long as the time");
+    assert_eq!(grew("losses"), 0, "{after:#}");
+    // One for each overrun, and one for the jump to the live edge.
+    assert!(heard.holes().len() as u64 <= grew("overruns") + 1, "{}", heard.shown());
+    assert_eq!(server.get("/healthz").status, 200);
 }
 
 /// Compares the holes with the status. An emulated machine that has to wait for its processor may overrun even
