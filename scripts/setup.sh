@@ -26,9 +26,10 @@ need_packages() {
     [ ${#missing[@]} = 0 ] && return
     need_root "to install ${missing[*]}"
     say "Installing ${missing[*]}"
-    # One at a time: scripts may do this side by side.
+    # One at a time: scripts may do this side by side. And whatever was here before stays.
     as_root flock /var/cache/apt apt-get update -qq
-    as_root flock /var/cache/apt env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    as_root flock /var/cache/apt env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/dev/null
 }
 
 at_least() { # at_least VERSION WANTED
