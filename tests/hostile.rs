@@ -154,7 +154,9 @@ impl Siege {
         let log = self.daemon.log();
         assert!(!log.iter().any(|line| line.contains("bug in wavecast")), "{log:?}");
         let warnings = log.iter().filter(|line| line.contains("WARN")).count();
-        assert!(warnings < 12, "one line for a burst: {log:?}");
+        // Who was kept out for ten seconds comes again within a full run's minute, which is another burst.
+        let most = if is_full() { 24 } else { 12 };
+        assert!(warnings < most, "one line for the first and one for the rest of a burst: {log:?}");
         seen.threads
     }
 }
