@@ -264,8 +264,10 @@ impl std::fmt::Display for Step {
 
 /// What the daemon did in a step.
 struct Served {
-    /// CPU time in a second of serving.
+    /// CPU time in a second of serving; how much of it the kernel's; and that of the capture thread.
     cpu: Duration,
+    system: f64,
+    capture: Duration,
     size: process::Size,
     heard: crowd::Heard,
     /// Periods in one send, as the listeners saw it.
@@ -330,13 +332,19 @@ impl Step {
         let daemon = daemon(self.interval_ms);
         let target = if self.low_latency { "/live.wav?latency=low" } else { "/live.wav" };
         let mut crowd = Crowd::new(daemon.address(), target, self.listeners);
-        let (cpu, heard) = measure(daemon.pid(), &mut crowd, time);
+        crowd.listen(SETTLE);
+        let of_capture = || process::threads_time(daemon.pid(), "capture");
+        let (before, (system, all)) = (of_capture(), process::system_ticks(daemon.pid()));
+        let (cpu, heard) = measure_settled(daemon.pid(), &mut crowd, time);
+        let capture = (of_capture() - before).div_f64(time.as_secs_f64());
+        let (system_now, all_now) = process::system_ticks(daemon.pid());
+        let system = (system_now - system) as f64 / (all_now - all) as f64;
         let size = process::size(daemon.pid());
         let status = Status::of(&daemon);
         let sends = heard.chunks as f64 / self.listeners.max(1) as f64 / time.as_secs_f64();
         let period = FORMAT.duration_of(PERIOD as u64).as_secs_f64();
         let blocks = (1.0 / sends / period).round().clamp(1.0, 1000.0) as usize;
-        Served { cpu, size, heard, blocks, status }
+        Served { cpu, system, capture, size, heard, blocks, status }
     }
 
     fn floor(self, time: Duration, blocks: usize) -> FloorServed {
@@ -350,6 +358,10 @@ impl Step {
 /// CPU time of that process in a second, while the crowd listens for so long, and what it hears.
 fn measure(pid: u32, crowd: &mut Crowd, time: Duration) -> (Duration, crowd::Heard) {
     crowd.listen(SETTLE);
+    measure_settled(pid, crowd, time)
+}
+
+fn measure_settled(pid: u32, crowd: &mut Crowd, time: Duration) -> (Duration, crowd::Heard) {
     let (began, before) = (Instant::now(), process::cpu_time(pid));
     let heard = crowd.listen(time);
     let used = process::cpu_time(pid) - before;

@@ -216,7 +216,9 @@ impl Running {
 
     fn wait(&mut self) {
         let began = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
+        // Where nobody listens yet a connection to a port of this machine may be one with itself.
+        let serves = |socket: TcpStream| socket.local_addr().is_ok_and(|own| own != self.address);
+        while !TcpStream::connect(self.address).is_ok_and(serves) {
             let ended = self.processes[0].try_wait().expect("our child").is_some();
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(!ended && began.elapsed() < PATIENCE, "it does not serve:\n{}", log());

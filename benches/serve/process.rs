@@ -21,6 +21,30 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// How much of its CPU time a process has spent in the kernel and how much in all, in the scheduler's ticks.
+pub(crate) fn system_ticks(pid: u32) -> (u64, u64) {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which ends with the last parenthesis: utime and stime (proc(5)).
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: Vec<u64> = rest.split_whitespace().skip(11).take(2).filter_map(|n| n.parse().ok()).collect();
+    match ticks[..] {
+        [user, system] => (system, user + system),
+        _ => (0, 0),
+    }
+}
+
+/// The CPU time that those of its threads have used until now whose names begin so; nothing where there is none. To the
+/// last tick of the scheduler, or the last time that it slept.
+pub(crate) fn threads_time(pid: u32, name: &str) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let times = tasks.filter_map(|task| {
+        let read = |file| fs::read_to_string(task.path().join(file)).ok();
+        let ns = read("comm")?.starts_with(name).then(|| read("schedstat"))??;
+        ns.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    });
+    times.sum()
+}
+
 /// A process's memory and threads.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
