@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,9 +61,16 @@ impl Drop for ConfigFile {
     }
 }
 
-/// A port that nobody has now.
+/// A port that nobody has now, below those that the kernel gives to whoever connects meanwhile (ip_local_port_range).
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let addresses = (0..1000).map(|_| {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        SocketAddr::from(([127, 0, 0, 1], port))
+    });
+    let is_free = |address: &SocketAddr| TcpListener::bind(("0.0.0.0", address.port())).is_ok();
+    addresses.into_iter().find(is_free).expect("a port")
 }
 
 /// A listener of the default format, past its WAV header.

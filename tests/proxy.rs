@@ -113,13 +113,18 @@ impl Proxied {
     /// To one on the same machine who claims to be `198.51.100.7`.
     fn tells_who_asks(&self, expected: &str) {
         assert_eq!(self.status_of(&[]), "200");
+        let listeners = || {
+            let output = self.curl("/status.json", &[]).output().expect("curl runs");
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            status["listeners"].as_array().cloned()
+        };
+        // Who listened before may be about to be noticed to have gone.
+        wait_for("nobody to listen", || listeners()?.is_empty().then_some(()));
         // The status names listeners by the address that the proxy tells.
         let mut curl = self.curl("/live.wav", &["--header", "X-Forwarded-For: 198.51.100.7"]);
         let mut curl = curl.stdout(Stdio::null()).spawn().expect("curl runs");
         wait_for("the listener", || {
-            let output = self.curl("/status.json", &[]).output().expect("curl runs");
-            let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-            let address = status["listeners"][0]["address"].as_str()?.to_owned();
+            let address = listeners()?.first()?["address"].as_str()?.to_owned();
             assert!(address.starts_with(expected), "{address}");
             Some(())
         });
