@@ -257,8 +257,8 @@ fn who_draws_less_often_gets_fewer_events_and_misses_no_peak() {
     let daemon = Daemon::synth("synth:tone");
     daemon.wait_for_state("live", "capturing");
     let mut often = Events::of(&daemon, "/live/levels");
-    let mut seldom = Events::of(&daemon, "/live/levels?interval=400");
-    let mut more = Events::of(&daemon, "/live/levels?interval=400");
+    let mut seldom = Events::of(&daemon, "/live/levels?interval=500");
+    let mut more = Events::of(&daemon, "/live/levels?interval=500");
     for events in [&mut often, &mut seldom, &mut more] {
         assert_eq!(events.next().0, "hello");
         assert_eq!(events.next().0, "state", "at once, however seldom the levels come");

@@ -141,11 +141,18 @@ impl Wanted {
 /// How often who follows the levels gets an event, if nothing else is said.
 pub const LEVELS_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What else it may be. Only a few, since everybody who asks for another one costs work of its own.
+const LEVELS_INTERVALS: [u64; 5] = [1000, 500, 200, 100, 50];
+
 fn levels_interval(query: &str) -> Result<Duration, BadRequest> {
     let mut interval = LEVELS_INTERVAL;
     for value in query.split('&').filter_map(|pair| pair.strip_prefix("interval=")) {
         match whole("interval", value)? {
-            ms @ 50..=1000 => interval = Duration::from_millis(ms),
+            // The next one below, which misses nothing.
+            ms @ 50..=1000 => {
+                let served = LEVELS_INTERVALS.into_iter().find(|served| *served <= ms);
+                interval = served.map_or(LEVELS_INTERVAL, Duration::from_millis);
+            }
             _ => return Err(BadRequest("interval is milliseconds, 50 to 1000.".to_owned())),
         }
     }
@@ -279,7 +286,14 @@ mod tests {
 
     #[test]
     fn levels_come_as_often_as_is_asked_but_not_at_any_rate() {
-        for (query, ms) in [("interval=50", 50), ("t=1&interval=1000", 1000), ("t=1", 50), ("", 50)] {
+        for (query, ms) in [
+            ("interval=50", 50),
+            ("interval=199", 100),
+            ("interval=999", 500),
+            ("t=1&interval=1000", 1000),
+            ("t=1", 50),
+            ("", 50),
+        ] {
             let target = Target::parse(&format!("/levels?{query}"));
             assert_eq!(target, Ok(Target::Levels(None, Duration::from_millis(ms))), "{query}");
         }

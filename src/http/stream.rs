@@ -41,7 +41,7 @@ use crate::ring::{Read, Reader, Ring};
 /// longer than [`LONGEST_INTERVAL`].
 pub const SENDS_PER_SECOND: u32 = 2000;
 /// Even a single ordinary listener gets sound in steps of this length. It began with a burst of half a second, so its
-/// buffer does not notice; a wake-up for every block of 10 ms would cost a small board four times as much.
+/// buffer does not notice; a small board is woken a quarter as often as for every block of 10 ms.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(40);
 /// The longest that an ordinary listener waits for sound.
 pub const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
