@@ -41,7 +41,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,12 +52,14 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use signal_hook::consts::SIGIO;
 use tiny_http::Request;
 
 use super::acceptor::{self, Acceptor, Take};
 use super::bans::{self, Bans, Often};
+use super::dismiss::{Dismisser, Refusal};
+use super::own_thread;
 use super::server::LARGEST_BODY;
 use super::sockets::{self, Connected, Traffic};
 use super::stream::shown;
@@ -85,8 +87,8 @@ const LEISURE: u32 = 10;
 const PATIENCE: Duration = Duration::from_millis(10);
 /// An acceptor is looked after again this long after somebody came: it may take its time to die.
 const AFTERWARDS: Duration = Duration::from_millis(300);
-/// So many idle connections, at the least, end at each attempt to have an acceptor again that fails for want of
-/// descriptors or threads.
+/// So many idle connections, at the least, end where a request, or an attempt to have an acceptor again, fails for want
+/// of descriptors or threads.
 const SACRIFICED: usize = 4;
 /// So many of those who wait, at the most, are thought of at such an attempt.
 const MOST_THOUGHT_OF: usize = 16;
@@ -122,8 +124,9 @@ pub struct Guard {
     call: UnixStream,
     /// The kernel does not signal who connects.
     deaf: AtomicBool,
-    /// Given up where a connection must be ended and there is no descriptor to do it with.
-    spare: Mutex<Option<OwnedFd>>,
+    dismisser: Dismisser,
+    /// There was no thread or descriptor for a request: idle connections have to make room.
+    starved: AtomicBool,
     table: Mutex<Table>,
     doors: Mutex<Vec<Arc<Door>>>,
     bursts: Mutex<Vec<Burst>>,
@@ -218,6 +221,8 @@ pub(super) enum Asked {
     Gone(Request),
 }
 
+const CROWDED: Refusal = ("503 Service Unavailable", "Too many connections.");
+
 /// Why a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
@@ -246,9 +251,9 @@ impl Why {
     }
 
     /// Status line, and what follows Retry-After.
-    fn answer(self) -> Option<(&'static str, &'static str)> {
+    fn answer(self) -> Option<Refusal> {
         match self {
-            Why::Crowded => Some(("503 Service Unavailable", "Too many connections.")),
+            Why::Crowded => Some(CROWDED),
             Why::Full => Some(("503 Service Unavailable", "Too many connections are being answered.")),
             Why::NoThread => Some(("503 Service Unavailable", "There is no thread to answer this.")),
             Why::Large => Some(("431 Request Header Fields Too Large", "The request is too large.")),
@@ -273,6 +278,7 @@ impl Guard {
     ///
     /// When the operating system has no thread or no descriptor for it.
     pub fn start(hub: Arc<Hub>) -> io::Result<Arc<Guard>> {
+        own_thread::have_reserve();
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let (told, tell) = UnixStream::pair()?;
         told.set_nonblocking(true)?;
@@ -284,7 +290,8 @@ impl Guard {
             epoll,
             call,
             deaf: AtomicBool::new(false),
-            spare: Mutex::new(spare()),
+            dismisser: Dismisser::new()?,
+            starved: AtomicBool::new(false),
             table: Mutex::default(),
             doors: Mutex::default(),
             bursts: Mutex::default(),
@@ -440,10 +447,34 @@ impl Guard {
         if let Some(connection) = self.lock().connections.get_mut(&(door.id, peer)) {
             self.end(connection, peer, Why::NoThread);
         }
+        self.starve();
     }
 
-    /// A duplicate of that connection's socket.
+    /// Has room made for the next one, where there was none for a request.
+    fn starve(&self) {
+        self.starved.store(true, Ordering::Relaxed);
+        let _ = (&self.call).write(&[0]);
+    }
+
+    /// A duplicate of that connection's socket; `None` where it has ended, or where there is no descriptor left.
     pub(super) fn socket(&self, door: &Door, peer: SocketAddr) -> Option<TcpStream> {
+        let number = self.number(door, peer)?;
+        let socket = sockets::duplicate(number, peer);
+        if socket.is_none() && sockets::traffic(number, peer).is_some() {
+            self.starve();
+        }
+        socket
+    }
+
+    /// Shuts down a connection that was not ended yet, or one half of it.
+    pub(super) fn shut_down(&self, door: &Door, peer: SocketAddr, how: Shutdown) {
+        if let Some(number) = self.number(door, peer) {
+            let _ = self.dismisser.with(number, peer, |socket| rustix::net::shutdown(socket, how));
+        }
+    }
+
+    /// A descriptor of a connection that was not ended.
+    fn number(&self, door: &Door, peer: SocketAddr) -> Option<RawFd> {
         let number = {
             let table = self.lock();
             let connection = table.connections.get(&(door.id, peer));
@@ -453,7 +484,7 @@ impl Guard {
             connection.and_then(|connection| connection.number)
         };
         // It may not have been looked for yet, or tiny_http has closed the one of its descriptors that was found.
-        number.and_then(|number| sockets::duplicate(number, peer)).or_else(|| sockets::find(peer))
+        number.filter(|number| sockets::is(*number, peer)).or_else(|| sockets::find(peer))
     }
 
     /// Whether nobody waits for answers on that connection any more.
@@ -582,17 +613,9 @@ impl Guard {
             connection.to_end = Some(why);
             return;
         };
-        let mut socket = sockets::duplicate(number, peer);
-        if socket.is_none() {
-            // Either it is gone or there are no descriptors left.
-            drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
-            socket = sockets::duplicate(number, peer);
-        }
-        if let Some(socket) = socket {
-            // tiny_http has nothing to say between one request's answer and the next request.
-            dismiss(&socket, why.answer().filter(|_| connection.waiting.is_none()));
-        }
-        self.have_spare();
+        // tiny_http has nothing to say between one request's answer and the next request. Where it is not found it is
+        // gone.
+        self.dismisser.end(number, peer, why.answer().filter(|_| connection.waiting.is_none()));
         match why.said() {
             Some(what) => self.say(shown(peer), what),
             None => debug!("{peer}: {why:?}"),
@@ -602,24 +625,8 @@ impl Guard {
     /// Refuses so many of those who have waited for the longest time at a socket of which nobody accepts, so that the
     /// others have somebody who does.
     fn turn_away(&self, door: &Door, count: usize) {
-        drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
-        for _ in 0..count {
-            // Where one waits this does not.
-            if os::waiting_connections(&door.listener) == 0 {
-                break;
-            }
-            let Ok((socket, peer)) = door.listener.accept() else { break };
-            dismiss(&socket, Why::Crowded.answer());
+        for peer in self.dismisser.turn_away(&door.listener, count, CROWDED) {
             self.say(shown(peer), "is refused: there are too many connections");
-        }
-        self.have_spare();
-    }
-
-    /// Takes a descriptor to give up the next time.
-    fn have_spare(&self) {
-        let mut kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_none() {
-            *kept = spare();
         }
     }
 
@@ -836,34 +843,6 @@ enum Opening {
     },
 }
 
-/// Ends a connection, with an answer or without one.
-fn dismiss(socket: &TcpStream, answer: Option<(&str, &str)>) {
-    if let Some((status, line)) = answer {
-        let text = format!(
-            "HTTP/1.1 {status}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{line}\n",
-            super::SERVER,
-            line.len() + 1
-        );
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = rustix::net::send(socket, text.as_bytes(), flags);
-    }
-    let _ = socket.shutdown(Shutdown::Both);
-    drain(socket);
-}
-
-/// Takes away what came over a connection that was shut down and that nobody has read: tiny_http would make requests of
-/// it, hundreds of some kilobytes.
-fn drain(socket: &TcpStream) {
-    let mut bytes = [0; 4096];
-    while rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count > 0) {}
-}
-
-/// A descriptor to have one to give up.
-fn spare() -> Option<OwnedFd> {
-    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
-}
-
 /// The guard's thread.
 struct Watch {
     guard: Arc<Guard>,
@@ -921,7 +900,7 @@ impl Watch {
         let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
         let room =
             (limits.connections.min(guard.hub.stuck.room()) as usize).saturating_sub(guard.lock().answered);
-        let mut sacrificed = 0;
+        let mut sacrificed = if guard.starved.swap(false, Ordering::Relaxed) { SACRIFICED } else { 0 };
         for door in &doors {
             match door.keep_open(now, room) {
                 Opening::Sure => {}

@@ -12,6 +12,7 @@ mod bans;
 mod chunk;
 pub mod convoy;
 mod cors;
+mod dismiss;
 pub mod guard;
 pub mod levels;
 pub mod listeners;

@@ -23,14 +23,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use rustix::net::sockopt;
+use rustix::net::{Shutdown, sockopt};
 use tiny_http::{Method, Request};
 
 use super::access::{self, Access, Asking};
@@ -67,6 +67,8 @@ const BACKLOG: i32 = 128;
 const OPENING: Duration = Duration::from_secs(3);
 /// How long the acceptor may take to end.
 const HANDING_OVER: Duration = Duration::from_millis(500);
+/// What is said to who needs one.
+const NO_DESCRIPTOR: &str = "There is no descriptor left for this.";
 
 /// Opens a listening socket.
 ///
@@ -265,8 +267,9 @@ impl Handler {
     /// Answers in a thread of its own.
     fn start(mut self, request: Request) {
         self.finished = false;
-        let started =
-            own_thread::start((self, request), |(handler, request)| handler.answer_all(Some(request)));
+        let started = own_thread::start_in_any_case((self, request), |(handler, request)| {
+            handler.answer_all(Some(request))
+        });
         if let Err((mut handler, request)) = started {
             handler.finished = true;
             handler.connection.guard.refuse(&handler.connection.door, handler.peer);
@@ -431,8 +434,7 @@ impl Handler {
         if *request.method() == Method::Head {
             return self.head_only(request, &cors.within(&plan.head));
         }
-        // Without a socket it is gone, and so is the answer.
-        let Some(socket) = self.socket() else { return };
+        let Some(socket) = self.socket() else { return answer::unavailable(request, cors, NO_DESCRIPTOR) };
         let most = (hub.settings().max, hub.limits().listeners_per_address.of(client));
         let client = SocketAddr::new(client, self.peer.port());
         let listener = match hub.listeners.admit(most, name, client, player::product(&user_agent), socket) {
@@ -498,8 +500,8 @@ impl Handler {
         if *request.method() == Method::Head {
             return self.head_only(request, &head);
         }
-        let (admitted, socket) = (hub.pages.admit(hub.settings().max), self.socket());
-        let (Some(_admitted), Some(socket)) = (admitted, socket) else {
+        let Some(socket) = self.socket() else { return answer::unavailable(request, cors, NO_DESCRIPTOR) };
+        let Some(_admitted) = hub.pages.admit(hub.settings().max) else {
             let why = format!("{} pages are open, no more can be.", hub.pages.count());
             return answer::unavailable(request, cors, &why);
         };
@@ -535,9 +537,7 @@ impl Handler {
     }
 
     fn shut_down(&self, how: Shutdown) {
-        if let Some(socket) = self.socket() {
-            let _ = socket.shutdown(how);
-        }
+        self.connection.guard.shut_down(&self.connection.door, self.peer, how);
     }
 }
 
@@ -571,7 +571,7 @@ impl Playing {
             stream::log_end(stream.listener(), end);
         }
         // What is with the kernel still goes out. Without this tiny_http would wait for another request.
-        let _ = stream.listener().socket().shutdown(Shutdown::Both);
+        let _ = rustix::net::shutdown(stream.listener().socket(), Shutdown::Both);
         drop((writer, stream));
         let next = handler.connection.guard.next(&handler.connection.door, handler.peer);
         handler.answer_all(next);

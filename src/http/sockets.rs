@@ -23,14 +23,17 @@ const LOOKS: u32 = 64;
 /// The highest number that was open when this was looked at last.
 static HIGHEST: AtomicI32 = AtomicI32::new(0);
 
-/// A duplicate of the socket that is connected to that peer.
+/// The number of a socket that is connected to that peer.
 ///
 /// Asking each number costs a third of reading `/proc/self/fd`.
-pub(super) fn find(peer: SocketAddr) -> Option<TcpStream> {
-    let is_it = |number: &RawFd| os::with_descriptor(*number, peer_of) == Ok(Some(peer));
+pub(super) fn find(peer: SocketAddr) -> Option<RawFd> {
     let beyond = HIGHEST.load(Ordering::Relaxed) + BEYOND;
-    let number = (0..beyond).find(is_it).or_else(|| open_numbers().find(is_it))?;
-    duplicate(number, peer)
+    (0..beyond).find(|number| is(*number, peer)).or_else(|| open_numbers().find(|number| is(*number, peer)))
+}
+
+/// Whether the socket under that number is connected to that peer.
+pub(super) fn is(number: RawFd, peer: SocketAddr) -> bool {
+    os::with_descriptor(number, peer_of) == Ok(Some(peer))
 }
 
 /// A duplicate of the socket under that number, if it is connected to that peer.
@@ -100,7 +103,8 @@ impl Connected {
     }
 }
 
-fn peer_of(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<SocketAddr>> {
+/// Whom a socket is connected to; an error for what is no socket, or none that is connected.
+pub(super) fn peer_of(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<SocketAddr>> {
     Ok(rustix::net::getpeername(socket)?.and_then(|peer| peer.try_into().ok()))
 }
 
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn the_socket_of_a_peer_is_found_and_is_the_same_one() {
         let (mut client, server, peer) = pair();
-        let mut found = find(peer).expect("it is open");
+        let mut found = duplicate(find(peer).expect("it is open"), peer).expect("it is still");
         found.write_all(b"same").expect("sent");
         assert!(duplicate(server.as_raw_fd(), peer).is_some());
         assert!(duplicate(client.as_raw_fd(), peer).is_none(), "that is the other end");
