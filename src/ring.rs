@@ -29,9 +29,10 @@
 //! too, is an atomic, so the race between a copy and an overwrite is not a data race by the language's rules
 //! but a wrong value, and the check after the copy discards it. There is no unsafe code here.
 //!
-//! Readers sleep on a futex. Each says for which block it waits, and the writer's one wake-up per block
-//! reaches only those that wait for this block (or one that differs from it by a multiple of 32): a listener
-//! that is served at every eighth block is not woken by the seven others.
+//! Readers sleep on a futex. Each says for which block it waits, and the writer's wake-up reaches only those that wait
+//! for this block (or one that differs from it by a multiple of 32): a listener that is served at every eighth block is
+//! not woken by the seven others. A block that nobody waits for wakes nobody, and takes no system call; the writer can
+//! ask which one is waited for next, and take its time until then.
 //!
 //! # What it does not do
 //!
@@ -91,6 +92,7 @@ fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> (Writer,
         frames: AtomicU64::new(0),
         closed: AtomicBool::new(false),
         wake: AtomicU32::new(0),
+        wanted: AtomicU32::new(0),
         awaited: AtomicU64::new(0),
     });
     (Writer { shared: Arc::clone(&shared), blocks: 0, frames: 0 }, Ring { shared })
@@ -111,6 +113,10 @@ struct Shared {
     closed: AtomicBool,
     /// What readers sleep on: changes with every block and when the ring closes.
     wake: AtomicU32,
+    /// The blocks that readers wait for, by their numbers modulo 32. A bit is set by a reader before it makes sure that
+    /// its block is not there yet, and taken back by the writer after it has published such a block: one of the two
+    /// sees what the other did, as both change this same word.
+    wanted: AtomicU32,
     /// The last block that a reader has ever waited for.
     awaited: AtomicU64,
 }
@@ -186,6 +192,23 @@ impl Shared {
         self.wake(NonZeroU32::MAX);
     }
 
+    /// Notes that somebody waits for a block, and tells whether that one or the end is there already: if not, its
+    /// publishing wakes who sleeps.
+    fn want(&self, block: u64) -> bool {
+        self.wanted.fetch_or(waiters_for(block).get(), Ordering::AcqRel);
+        self.is_there(block)
+    }
+
+    fn is_there(&self, block: u64) -> bool {
+        self.blocks.load(Ordering::Acquire) > block || self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody has to be woken for that block, which has just been published.
+    fn is_wanted(&self, block: u64) -> bool {
+        let those = waiters_for(block).get();
+        self.wanted.fetch_and(!those, Ordering::AcqRel) & those != 0
+    }
+
     #[cfg(not(any(loom, miri)))]
     fn wake(&self, blocks: NonZeroU32) {
         use rustix::thread::futex;
@@ -219,6 +242,13 @@ impl Writer {
     /// however seldom it is served.
     pub fn unawaited(&self) -> u64 {
         self.blocks.saturating_sub(self.shared.awaited.load(Ordering::Relaxed))
+    }
+
+    /// How many blocks come before the next one that a reader waits for, at most 31, as far as is known: a reader that
+    /// was woken a moment ago may not have said yet for which one it waits now. `None` if nobody waits.
+    pub fn unwanted(&self) -> Option<u32> {
+        let wanted = self.shared.wanted.load(Ordering::Relaxed).rotate_right((self.blocks % 32) as u32);
+        (wanted != 0).then(|| wanted.trailing_zeros())
     }
 
     /// A handle for readers.
@@ -261,7 +291,9 @@ impl Writer {
         shared.frames.store(self.frames, Ordering::Relaxed);
         shared.blocks.store(self.blocks, Ordering::Release);
         shared.wake.store(self.blocks as u32, Ordering::Release);
-        shared.wake(waiters_for(block));
+        if shared.is_wanted(block) {
+            shared.wake(waiters_for(block));
+        }
     }
 }
 
@@ -503,17 +535,21 @@ impl Reader {
         // A hint, whose order nothing depends on.
         #[cfg(not(loom))]
         self.shared.awaited.fetch_max(block, Ordering::Relaxed);
-        self.wait_until(block, timeout, || {
-            self.shared.blocks.load(Ordering::Acquire) > block || self.shared.closed.load(Ordering::Acquire)
-        })
+        self.wait_until(block, timeout)
+    }
+
+    /// Says that it is going to wait for that block, before it does: the writer may have to know earlier.
+    pub fn announce(&self, block: u64) {
+        self.shared.want(block);
     }
 
     #[cfg(not(any(loom, miri)))]
-    fn wait_until(&self, block: u64, timeout: Duration, done: impl Fn() -> bool) -> bool {
+    fn wait_until(&self, block: u64, timeout: Duration) -> bool {
         use rustix::thread::futex;
         use rustix::time::Timespec;
 
-        if done() {
+        let shared = &*self.shared;
+        if shared.is_there(block) {
             return true;
         }
         // The bitset wait takes an absolute time of CLOCK_MONOTONIC.
@@ -522,31 +558,31 @@ impl Reader {
         loop {
             // The value first, then the check: a publish after the check changes the value, and the kernel
             // refuses to sleep on a changed one.
-            let seen = self.shared.wake.load(Ordering::Acquire);
-            if done() {
+            let seen = shared.wake.load(Ordering::Acquire);
+            if shared.want(block) {
                 return true;
             }
             let waited = futex::wait_bitset(
-                &self.shared.wake,
+                &shared.wake,
                 futex::Flags::PRIVATE,
                 seen,
                 Some(&until),
                 waiters_for(block),
             );
             if waited == Err(rustix::io::Errno::TIMEDOUT) {
-                return done();
+                return shared.is_there(block);
             }
         }
     }
 
     /// Loom and Miri know no futex: there a wait is a yield.
     #[cfg(any(loom, miri))]
-    fn wait_until(&self, _: u64, _: Duration, done: impl Fn() -> bool) -> bool {
+    fn wait_until(&self, block: u64, _: Duration) -> bool {
         #[cfg(loom)]
         loom::thread::yield_now();
         #[cfg(not(loom))]
         std::thread::yield_now();
-        done()
+        self.shared.want(block)
     }
 
     /// Index of the first frame after so many blocks; `None` if it was overwritten before it could be read.

@@ -282,13 +282,12 @@ fn fifty_listeners_at_once_each_get_every_frame() {
     let began = Instant::now();
     // They begin with half a second of the past.
     let frames = seconds * 48_000 + 24_000;
-    let end = began + Duration::from_secs(seconds) + support::PATIENCE;
+    let patience = Duration::from_secs(seconds) + support::PATIENCE;
     for listener in &listeners {
-        while listener.look_at(RampReader::frames) < frames {
+        support::wait_within(patience, Duration::from_millis(20), &format!("{frames} frames"), || {
             assert_eq!(listener.ending(), None, "it is connected");
-            assert!(Instant::now() < end, "{} frames", listener.look_at(RampReader::frames));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            (listener.look_at(RampReader::frames) >= frames).then_some(())
+        });
     }
     let took = began.elapsed();
     // They were all there at the end, nothing was left out for any of them, and none heard a hole.
@@ -340,15 +339,8 @@ fn the_drift_of_the_cards_clock_is_found_within_some_parts_in_a_million() {
     }
 }
 
-fn wait_for_long<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(40);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+fn wait_for_long<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    support::wait_within(Duration::from_secs(40), Duration::from_millis(200), what, look)
 }
 
 #[test]

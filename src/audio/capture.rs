@@ -24,6 +24,7 @@ use super::drift::Drift;
 use super::format::StreamFormat;
 use super::input::LiveInput;
 use super::levels::Levels;
+use super::nap::Nap;
 use super::source::{self, Got, Info, Loss, OpenError, Source};
 use crate::config;
 use crate::os::{self, monotonic_ns};
@@ -38,8 +39,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A source that worked this long is opened again after the first pause when it is lost.
 const SOUND: Duration = Duration::from_secs(10);
 
-/// While nobody listens, sound is taken from the source in steps of this, or of a quarter of its buffer: what a
-/// block costs then is mostly the waking.
+/// While nobody waits for sound, it is taken from the source in steps of this, or of a quarter of its buffer, at the
+/// most: what a block costs is mostly the waking.
 const STEP: Duration = Duration::from_millis(50);
 /// Who has not waited for sound for so long does not listen any more. The longest interval at which a listener
 /// can be served is half of this.
@@ -208,6 +209,8 @@ impl CaptureThread {
         let counters = &self.input.counters;
         let rate = info.rate;
         let (mut drift, mut frames_in_a_row) = (Drift::new(rate), 0);
+        let block_frames = info.block_frames;
+        let mut nap = Nap::new(rate, block_frames);
         // It may be another card's clock now.
         counters.set_drift(None);
         // A card that is read in time cannot be quiet for longer than its buffer lasts.
@@ -235,12 +238,18 @@ impl CaptureThread {
                         self.tell(What::Opened(info));
                     }
                     last = monotonic_ns();
+                    frames_in_a_row += frames as u64;
                     // What has come in since is read before the next step.
                     let is_newest = last.saturating_sub(captured_at) < period.as_nanos() as u64;
-                    if is_newest && step > period && feed.writer.unawaited() > unheard {
-                        thread::sleep(step);
+                    if is_newest && step > period {
+                        if feed.writer.unawaited() > unheard {
+                            thread::sleep(step);
+                        } else if let Some(blocks) = feed.writer.unwanted().filter(|blocks| *blocks > 0) {
+                            // That which is wanted itself, too.
+                            let pause = nap.until(blocks + 1, frames_in_a_row, captured_at, last);
+                            thread::sleep(pause.min(step));
+                        }
                     }
-                    frames_in_a_row += frames as u64;
                     if drift.note(frames_in_a_row, captured_at) {
                         counters.set_drift(drift.ppm());
                     }
@@ -257,6 +266,7 @@ impl CaptureThread {
                 Ok(Got::Overrun) => {
                     feed.gap = true;
                     (drift, frames_in_a_row) = (Drift::new(rate), 0);
+                    nap = Nap::new(rate, block_frames);
                     counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.tell(What::Overrun);
                 }

@@ -11,5 +11,6 @@ pub mod drift;
 pub mod format;
 pub mod input;
 pub mod levels;
+mod nap;
 pub mod source;
 pub mod synth;

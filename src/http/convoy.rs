@@ -144,6 +144,9 @@ struct Driver<'a> {
     /// Those who got off where there was no thread for them.
     stranded: Vec<Seat>,
     parcel: Parcel,
+    /// At the last round, everybody was due at one block in so many, and there were so many groups.
+    every: u64,
+    groups: u64,
 }
 
 /// What is sent: what lies between two places of the ring, ready to go.
@@ -168,7 +171,7 @@ impl<'a> Driver<'a> {
             captured_at: 0,
             is_all: false,
         };
-        Driver { convoy, hub, seats: Vec::new(), at: 0, stranded: Vec::new(), parcel }
+        Driver { convoy, hub, seats: Vec::new(), at: 0, stranded: Vec::new(), parcel, every: 1, groups: 1 }
     }
 
     /// Makes a round whenever somebody is due, until nobody is on board.
@@ -178,6 +181,8 @@ impl<'a> Driver<'a> {
         // first round.
         let (mut next, mut due) = (0, 0);
         loop {
+            // By the time that it has served those who are due, the capture thread wants to know when it has to be back.
+            clock.announce(self.after(due));
             clock.wait(due, NAP);
             let (published, closed) = (clock.next_block(), self.convoy.ring.is_closed());
             if published <= due && !closed {
@@ -213,6 +218,7 @@ impl<'a> Driver<'a> {
         // Who gets on before the next round is waited for no longer than it may be.
         let mut soonest = blocks.end + every - 1;
         let groups = (self.seats.len().div_ceil(GROUP) as u64).clamp(1, every);
+        (self.every, self.groups) = (every, groups);
         self.at = 0;
         while self.at < self.seats.len() {
             // Whatever goes wrong with one listener is not the others'.
@@ -237,6 +243,12 @@ impl<'a> Driver<'a> {
         soonest
     }
 
+    /// The first block after that one at which some group is due.
+    fn after(&self, block: u64) -> u64 {
+        let due = |group| first_due(block + 1, group, self.every, self.groups);
+        (0..self.groups).map(due).min().unwrap_or(block + 1)
+    }
+
     fn let_off(&mut self, seat: Seat) {
         if let Err(seat) = own_thread::start(seat, |seat| seat.passenger.get_off(seat.ride)) {
             self.stranded.push(seat);
@@ -244,12 +256,17 @@ impl<'a> Driver<'a> {
     }
 }
 
+/// The first block from `from` on at which that group of so many is due, if each is at one block in `every`.
+fn first_due(from: u64, group: u64, every: u64, groups: u64) -> u64 {
+    let at = group * every / groups;
+    from + (at + every - from % every) % every
+}
+
 impl Seat {
     /// The first block from `from` on at which this listener is due, if it is at one block in `every`, and there are
     /// so many groups, at least one and at most `every`.
     fn due(&self, from: u64, every: u64, groups: u64) -> u64 {
-        let at = self.listener.id % groups * every / groups;
-        from + (at + every - from % every) % every
+        first_due(from, self.listener.id % groups, every, groups)
     }
 
     /// Sends everything up to the live edge; `false` if not all of it could be sent at once.

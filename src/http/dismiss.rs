@@ -125,16 +125,10 @@ mod tests {
     use std::net::TcpStream;
     use std::os::fd::AsRawFd;
 
+    use super::sockets::pair;
     use super::*;
 
     const NO: Refusal = ("503 Service Unavailable", "No.");
-
-    fn pair() -> (TcpStream, TcpStream, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let (server, peer) = listener.accept().expect("a client");
-        (client, server, peer)
-    }
 
     #[test]
     fn a_connection_ends_with_an_answer_and_nothing_of_it_stays_open() {

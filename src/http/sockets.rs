@@ -113,20 +113,21 @@ fn open_numbers() -> impl Iterator<Item = RawFd> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// Both ends of a connection, and the first one's address.
+#[cfg(test)]
+pub(super) fn pair() -> (TcpStream, TcpStream, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let (server, peer) = listener.accept().expect("a client");
+    (client, server, peer)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
     use std::os::fd::AsRawFd;
 
     use super::*;
-
-    fn pair() -> (TcpStream, TcpStream, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let (server, peer) = listener.accept().expect("a client");
-        (client, server, peer)
-    }
 
     #[test]
     fn the_socket_of_a_peer_is_found_and_is_the_same_one() {

@@ -67,3 +67,18 @@ fn a_reader_that_keeps_up_or_is_lapped_sees_whole_blocks_only() {
 fn a_seek_beside_the_writer_lands_on_a_frame_that_is_there() {
     explore(3, 3, 2, true);
 }
+
+#[test]
+fn who_waits_is_woken_or_sees_the_block() {
+    loom::model(|| {
+        let (mut writer, ring) = with_slots(PAIRS, 1, 4);
+        let shared = Arc::clone(&writer.shared);
+        let waiting = loom::thread::spawn(move || ring.shared.want(0));
+        writer.blocks = 1;
+        shared.blocks.store(1, Ordering::Release);
+        let wakes = shared.is_wanted(0);
+        let sees = waiting.join().expect("it does not panic");
+        assert!(wakes || sees, "it would sleep for ever");
+        drop(writer);
+    });
+}

@@ -292,3 +292,22 @@ fn the_writer_knows_how_long_nobody_has_waited() {
     (0..10).for_each(|_| writer.publish(&block, 0));
     assert_eq!(writer.unawaited(), 5);
 }
+
+#[test]
+fn the_writer_knows_which_block_is_waited_for_next() {
+    let (mut writer, ring) = new(STEREO, 4, Duration::ZERO);
+    let block = [0; 4 * STEREO.frame_bytes()];
+    assert_eq!(writer.unwanted(), None);
+    (0..30).for_each(|_| writer.publish(&block, 0));
+    ring.reader(0).wait(33, Duration::from_millis(1));
+    ring.reader(0).announce(40);
+    for expected in [Some(3), Some(2), Some(1), Some(0), Some(6), Some(5)] {
+        assert_eq!(writer.unwanted(), expected);
+        writer.publish(&block, 0);
+    }
+    (0..5).for_each(|_| writer.publish(&block, 0));
+    assert_eq!(writer.unwanted(), None, "41 blocks are there");
+    // Who is too late is told so, and keeps nobody awake.
+    assert!(ring.reader(0).wait(35, Duration::from_secs(1)));
+    assert_eq!(writer.unwanted(), None);
+}

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { launch as puppeteer } from 'puppeteer-core';
 
-import { PATIENCE_MS, answerTo, find, until } from './scenario.mjs';
+import { PATIENCE_MS, answerTo, find, once, until } from './scenario.mjs';
 
 /** What each is called on Debian, Raspberry Pi OS and elsewhere. */
 export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome'];
@@ -84,7 +84,7 @@ export class Tab {
         if (document.getElementById('main')?.dataset.words) window.readyAt ??= performance.now();
       }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-words'] });
     });
-    const answer = await tab.page.goto(url, { timeout: PATIENCE_MS });
+    const answer = await answerTo(() => tab.page.goto(url, { timeout: PATIENCE_MS }));
     // Firefox says so too when it has the page already.
     assert.ok([200, 304].includes(answer.status()), `${answer.status()}`);
     return tab;
@@ -97,11 +97,15 @@ export class Tab {
 
   /** Clicks on something, and returns when that was, by `performance.now()` of this process. */
   async press(selector) {
-    await this.page.$eval(selector, (element) => element.addEventListener('click', (event) => {
-      window.clicked = performance.timeOrigin + event.timeStamp;
-    }, { once: true, capture: true }));
-    await this.page.click(selector);
-    return await this.page.evaluate(() => window.clicked) - performance.timeOrigin;
+    await answerTo(() => this.page.$eval(selector, (element) => {
+      delete window.clicked;
+      element.addEventListener('click', (event) => {
+        window.clicked = performance.timeOrigin + event.timeStamp;
+      }, { once: true, capture: true });
+    }));
+    const clicked = () => this.page.evaluate(() => window.clicked);
+    await once(() => this.page.click(selector), clicked);
+    return await answerTo(clicked) - performance.timeOrigin;
   }
 
   /** Waits until the player is in that state: stopped, connecting, playing, waiting, interrupted. */

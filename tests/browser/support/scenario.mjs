@@ -61,21 +61,35 @@ export function find(program) {
 const LOST_MS = 5000;
 
 /**
- * What `look` returns, which changes nothing. Asked again where no answer comes: Firefox, asked some thousand times, loses
- * one now and then, while its page goes on.
+ * What `look` returns, which does no harm when it is done twice. Asked again where no answer comes: Firefox, asked some
+ * thousand times, loses one now and then, while its page goes on.
  */
 export async function answerTo(look) {
   for (let tries = 4; ; tries--) {
-    let timer;
-    const lost = new Promise((resolve) => {
-      timer = setTimeout(() => resolve({ lost: true }), LOST_MS);
-    });
-    const { lost: isLost, answer } = await Promise.race([look().then((answer) => ({ answer })), lost]);
-    clearTimeout(timer);
-    if (!isLost) return answer;
-    console.log(`no answer from the browser within ${LOST_MS} ms`);
+    const { answer, lost } = await answerOf(look());
+    if (!lost) return answer;
     if (tries === 1) throw new Error('the browser does not answer');
   }
+}
+
+/** Does something once, where its answer may be lost: `isDone` tells whether it was done. */
+export async function once(act, isDone) {
+  for (let tries = 4; ; tries--) {
+    const { lost } = await answerOf(act());
+    if (!lost || await answerTo(isDone)) return;
+    if (tries === 1) throw new Error('the browser does not do it');
+  }
+}
+
+async function answerOf(question) {
+  let timer;
+  const silence = new Promise((resolve) => {
+    timer = setTimeout(() => resolve({ lost: true }), LOST_MS);
+  });
+  const heard = await Promise.race([question.then((answer) => ({ answer })), silence]);
+  clearTimeout(timer);
+  if (heard.lost) console.log(`no answer from the browser within ${LOST_MS} ms`);
+  return heard;
 }
 
 /** Waits until `look`, which changes nothing, returns something true, and returns that. */
