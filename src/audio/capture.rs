@@ -221,8 +221,11 @@ impl CaptureThread {
         let mut last = monotonic_ns();
         // Opening is not yet sound: some devices open as if all were well and then fail at each read.
         let mut opened = Some(info);
+        // What came in while it was away is heard even if this is the end.
+        let mut was_away = false;
         loop {
-            if self.stopped.try_recv() != Err(TryRecvError::Empty) {
+            let is_over = self.stopped.try_recv() != Err(TryRecvError::Empty);
+            if is_over && !was_away {
                 return None;
             }
             counters.turns.fetch_add(1, Ordering::Relaxed);
@@ -241,20 +244,25 @@ impl CaptureThread {
                     frames_in_a_row += frames as u64;
                     // What has come in since is read before the next step.
                     let is_newest = last.saturating_sub(captured_at) < period.as_nanos() as u64;
-                    if is_newest && step > period {
-                        if feed.writer.unawaited() > unheard {
-                            thread::sleep(step);
-                        } else if let Some(blocks) = feed.writer.unwanted().filter(|blocks| *blocks > 0) {
-                            // That which is wanted itself, too.
-                            let pause = nap.until(blocks + 1, frames_in_a_row, captured_at, last);
-                            thread::sleep(pause.min(step));
-                        }
+                    was_away &= !is_newest;
+                    if is_newest && step > period && !is_over {
+                        let pause = match feed.writer.unwanted() {
+                            _ if feed.writer.unawaited() > unheard => step,
+                            // Or it may be: it is waited for in read().
+                            None | Some(0) => Duration::ZERO,
+                            Some(others) => {
+                                nap.until(others + 1, frames_in_a_row, captured_at, last).min(step)
+                            }
+                        };
+                        was_away = !pause.is_zero();
+                        thread::sleep(pause);
                     }
                     if drift.note(frames_in_a_row, captured_at) {
                         counters.set_drift(drift.ppm());
                     }
                 }
                 Ok(Got::Nothing) => {
+                    was_away = false;
                     let silent = Duration::from_nanos(monotonic_ns() - last);
                     if silent > HUNG {
                         return Some(Loss::Hung(HUNG));
