@@ -27,6 +27,7 @@ mod peers;
 mod plot;
 mod process;
 mod report;
+mod stalls;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -44,6 +45,7 @@ use crowd::Crowd;
 use floor::Floor;
 use peers::Peer;
 use process::Ticks;
+use stalls::Stalls;
 use support::daemon::Daemon;
 
 /// What everybody sends. The daemon's defaults, said again in its configuration.
@@ -78,7 +80,7 @@ fn main() {
     let machine = process::machine();
     eprintln!("{machine}\nAbout {:.0} s.", options.estimate().as_secs_f64());
 
-    let (began, before) = (Instant::now(), Ticks::now());
+    let (began, before, stalls) = (Instant::now(), Ticks::now(), Stalls::watch());
     let mut results: Vec<report::Row> = options.steps().into_iter().map(report::Row::new).collect();
     let mut others: Vec<report::PeerRow> = options.peer_rows();
     let mut starts = report::Starts::default();
@@ -101,8 +103,18 @@ fn main() {
         }
     }
     let busy = Ticks::now().others_since(&before) / began.elapsed().as_secs_f64();
+    let stood_still = stalls.longest();
     let levels = measure_levels();
-    let report = report::Report { machine, busy, options: &options, levels, starts, rows: results, others };
+    let report = report::Report {
+        machine,
+        busy,
+        stood_still,
+        options: &options,
+        levels,
+        starts,
+        rows: results,
+        others,
+    };
     print!("{}", if options.markdown { report.markdown() } else { report.text() });
     if options.endurance {
         return;

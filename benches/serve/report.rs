@@ -13,6 +13,8 @@ pub(crate) struct Report<'a> {
     pub(crate) machine: String,
     /// How many cores others kept busy meanwhile.
     pub(crate) busy: f64,
+    /// How long the machine itself stood still at the most, as far as that can be seen.
+    pub(crate) stood_still: Option<Duration>,
     pub(crate) options: &'a Options,
     /// For each block.
     pub(crate) levels: Duration,
@@ -158,15 +160,19 @@ impl Report<'_> {
     fn render(&self, style: Style) -> String {
         let gap = if style == Style::Markdown { "\n\n" } else { "\n" };
         let mut out = format!("{}{gap}", self.machine);
-        let _ = writeln!(
+        let _ = write!(
             out,
             "{FORMAT}, periods of {} ms, loopback; {} × {} s for each line, medians and (ranges); \
-             others kept {:.2} cores busy meanwhile\n",
+             others kept {:.2} cores busy meanwhile",
             ms(FORMAT.duration_of(PERIOD as u64)),
             self.options.rounds,
             self.options.time.as_secs(),
             self.busy
         );
+        if let Some(longest) = self.stood_still {
+            let _ = write!(out, "; the machine stood still for up to {:.0} ms", ms(longest));
+        }
+        out.push_str("\n\n");
         if !self.options.endurance {
             let _ = writeln!(
                 out,

@@ -224,12 +224,14 @@ impl<'a> Driver<'a> {
             // Whatever goes wrong with one listener is not the others'.
             let served = catch_unwind(AssertUnwindSafe(|| {
                 while let Some(seat) = self.seats.get_mut(self.at) {
-                    let due = seat.due(blocks.start, every, groups) < blocks.end;
+                    let first = seat.due(blocks.start, every, groups);
+                    let due = first < blocks.end;
                     if closed || (due && !seat.serve(&mut self.parcel, interval)) {
                         let seat = self.seats.swap_remove(self.at);
                         self.let_off(seat);
                     } else {
-                        soonest = soonest.min(seat.due(blocks.end, every, groups));
+                        let next = if due { seat.due(blocks.end, every, groups) } else { first };
+                        soonest = soonest.min(next);
                         self.at += 1;
                     }
                 }
@@ -257,6 +259,7 @@ impl<'a> Driver<'a> {
 }
 
 /// The first block from `from` on at which that group of so many is due, if each is at one block in `every`.
+#[inline(always)]
 fn first_due(from: u64, group: u64, every: u64, groups: u64) -> u64 {
     let at = group * every / groups;
     from + (at + every - from % every) % every
