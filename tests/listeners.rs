@@ -443,36 +443,63 @@ fn two_hundred_hear_every_frame() {
     assert_eq!(daemon.input("live")["overruns"], 0);
 }
 
-#[test]
-fn while_nobody_listens_the_capture_thread_wakes_seldom_and_who_comes_hears_every_block() {
-    let daemon = Daemon::ramp_with("", "synth:ramp", SLOW_RAMP);
-    let pid = daemon.pid();
-    let task = std::fs::read_dir(format!("/proc/{pid}/task"))
+/// Counts how often the thread that captures `live` wakes within that time.
+fn wakings(daemon: &Daemon, time: Duration) -> u64 {
+    let task = std::fs::read_dir(format!("/proc/{}/task", daemon.pid()))
         .expect("it runs")
         .map(|task| task.expect("it runs").path())
         .find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "capture live\n"))
         .expect("a capture thread");
-    let wakings = |time| {
-        let count = || -> u64 {
-            let status = std::fs::read_to_string(task.join("status")).expect("it runs");
-            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            line.and_then(|count| count.trim().parse().ok()).expect("a count")
-        };
-        let before = count();
-        thread::sleep(time);
-        count() - before
+    let count = || -> u64 {
+        let status = std::fs::read_to_string(task.join("status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse().ok()).expect("a count")
     };
-    wait_for("it to be lazy", || (wakings(Duration::from_millis(500)) <= 12).then_some(()));
+    let before = count();
+    thread::sleep(time);
+    count() - before
+}
+
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
+#[test]
+fn while_nobody_listens_the_capture_thread_wakes_seldom_and_who_comes_hears_every_block() {
+    let daemon = Daemon::ramp_with("", "synth:ramp", SLOW_RAMP);
+    wait_for("it to be lazy", || (wakings(&daemon, HALF_A_SECOND) <= 12).then_some(()));
     // A period is 10 ms.
     let mut listener = daemon.get("/live.wav?latency=low");
     listener.bytes(HEADER_BYTES);
     let mut ramp = SynthRamp::new(4, 2);
     wait_for("it to be awake", || {
         ramp.feed(&listener.bytes(80 * FRAME_BYTES * 50));
-        (wakings(Duration::from_millis(500)) >= 45).then_some(())
+        (wakings(&daemon, HALF_A_SECOND) >= 45).then_some(())
     });
     ramp.feed(&listener.bytes(80 * FRAME_BYTES * 50));
     assert!(ramp.is_whole());
     drop(listener);
-    wait_for("it to be lazy again", || (wakings(Duration::from_millis(500)) <= 12).then_some(()));
+    wait_for("it to be lazy again", || (wakings(&daemon, HALF_A_SECOND) <= 12).then_some(()));
+}
+
+#[test]
+fn for_listeners_who_are_served_seldom_the_capture_thread_wakes_as_seldom() {
+    let daemon = Daemon::ramp_with("", "synth:ramp", SLOW_RAMP);
+    let mut listener = daemon.get("/live.wav");
+    listener.bytes(HEADER_BYTES);
+    let mut ramp = SynthRamp::new(4, 2);
+    // Every 40 ms it is served, which is 12 or 13 times, and once it is too early, to see when a period ends.
+    wait_for("it to wake when somebody is due", || {
+        ramp.feed(&listener.bytes(80 * FRAME_BYTES * 50));
+        (wakings(&daemon, HALF_A_SECOND) <= 18).then_some(())
+    });
+    // Somebody who wants every block has it woken for each.
+    let mut low = daemon.get("/live.wav?latency=low");
+    low.bytes(HEADER_BYTES);
+    wait_for("it to be awake", || {
+        ramp.feed(&listener.bytes(80 * FRAME_BYTES * 50));
+        low.bytes(80 * FRAME_BYTES * 50);
+        (wakings(&daemon, HALF_A_SECOND) >= 45).then_some(())
+    });
+    assert!(ramp.is_whole());
+    let heard = &daemon.listeners()[0];
+    assert!(heard["lag_ms"].as_f64() < Some(150.0), "{heard}");
 }

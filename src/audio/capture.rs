@@ -2,7 +2,8 @@
 //!
 //! One thread an input. It blocks on its source and on nothing else: it opens and closes no device (a dying
 //! USB hub can hold an open or a close for seconds), writes no log and waits for no lock that a listener
-//! holds. Per block it allocates nothing and makes no system call but its source's and one wake-up.
+//! holds. Per block it allocates nothing and makes no system call but its source's and, where somebody waits for that
+//! block, one wake-up. Blocks that nobody waits for it leaves with the source for a while (`nap.rs`).
 //!
 //! # Time
 //!

@@ -19,13 +19,15 @@ const STACK: usize = 128 * 1024;
 const RESERVES: usize = 2;
 
 /// To reserves that have nothing to do.
-static RESERVE: OnceLock<Sender<Box<dyn FnOnce() + Send>>> = OnceLock::new();
+static RESERVE: OnceLock<Sender<Job>> = OnceLock::new();
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// Starts the threads for worse days. Without them there are none, as before.
 pub(super) fn have_reserve() {
     RESERVE.get_or_init(|| {
         // Without places to wait in: what none of them can take at once is refused at once.
-        let (sender, receiver) = crossbeam_channel::bounded::<Box<dyn FnOnce() + Send>>(0);
+        let (sender, receiver) = crossbeam_channel::bounded::<Job>(0);
         for _ in 0..RESERVES {
             let receiver = receiver.clone();
             let serve = move || {
@@ -47,17 +49,11 @@ pub(super) fn have_reserve() {
 /// # Errors
 ///
 /// `what` itself, where there is no thread to be had.
-pub(super) fn start<T: Send + 'static>(what: T, run: impl FnOnce(T) + Send + 'static) -> Result<(), T> {
-    let slot = Slot::new(what, run);
-    // Left there if there is no thread to take it.
-    let same = slot.clone();
-    match threads::start("listener", Some(STACK), move || same.run()) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            debug!("no thread: {error}");
-            slot.take().map_or(Ok(()), |(what, _)| Err(what))
-        }
-    }
+pub(super) fn start<T: Send + 'static>(what: T, run: fn(T)) -> Result<(), T> {
+    give(what, run, |job| {
+        let started = threads::start("listener", Some(STACK), job);
+        started.inspect_err(|error| debug!("no thread: {error}")).is_ok()
+    })
 }
 
 /// The same, in one of the threads that were started before if there is none to be had.
@@ -65,43 +61,29 @@ pub(super) fn start<T: Send + 'static>(what: T, run: impl FnOnce(T) + Send + 'st
 /// # Errors
 ///
 /// `what` itself, where those have something to do already.
-pub(super) fn start_in_any_case<T: Send + 'static>(
-    what: T,
-    run: impl FnOnce(T) + Clone + Send + 'static,
-) -> Result<(), T> {
-    start(what, run.clone()).or_else(|what| give_to_reserve(what, run))
+pub(super) fn start_in_any_case<T: Send + 'static>(what: T, run: fn(T)) -> Result<(), T> {
+    start(what, run).or_else(|what| give(what, run, to_reserve))
 }
 
-fn give_to_reserve<T: Send + 'static>(what: T, run: impl FnOnce(T) + Send + 'static) -> Result<(), T> {
-    let slot = Slot::new(what, run);
-    let same = slot.clone();
-    match RESERVE.get().is_some_and(|reserve| reserve.try_send(Box::new(move || same.run())).is_ok()) {
-        true => Ok(()),
-        false => slot.take().map_or(Ok(()), |(what, _)| Err(what)),
-    }
+fn to_reserve(job: Job) -> bool {
+    RESERVE.get().is_some_and(|reserve| reserve.try_send(job).is_ok())
 }
 
-/// What is to be done by whoever comes to it first.
-struct Slot<T, F>(Arc<Mutex<Option<(T, F)>>>);
-
-impl<T, F: FnOnce(T)> Slot<T, F> {
-    fn new(what: T, run: F) -> Slot<T, F> {
-        Slot(Arc::new(Mutex::new(Some((what, run)))))
-    }
-
-    fn clone(&self) -> Slot<T, F> {
-        Slot(Arc::clone(&self.0))
-    }
-
-    fn take(&self) -> Option<(T, F)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn run(self) {
-        if let Some((what, run)) = self.take() {
-            drop(self);
+/// Makes a job of it for somebody who takes it or does not.
+fn give<T: Send + 'static>(what: T, run: fn(T), take: impl FnOnce(Job) -> bool) -> Result<(), T> {
+    // Left here if nobody takes it.
+    let slot = Arc::new(Mutex::new(Some(what)));
+    let content = |slot: &Mutex<Option<T>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let same = Arc::clone(&slot);
+    let job = Box::new(move || {
+        if let Some(what) = content(&same) {
+            drop(same);
             run(what);
         }
+    });
+    match take(job) {
+        true => Ok(()),
+        false => content(&slot).map_or(Ok(()), Err),
     }
 }
 
@@ -120,35 +102,36 @@ mod tests {
     #[test]
     fn what_is_given_to_a_thread_is_done_there() {
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        start(sender, move |sender| sender.send(name()).expect("somebody waits")).expect("a thread");
+        start(sender, |sender| sender.send(name()).expect("somebody waits")).expect("a thread");
         assert_eq!(receiver.recv().expect("it was sent").as_deref(), Some("listener"));
+    }
+
+    /// Ends as after a panic; another test counts those that are told of.
+    fn panic(held: Receiver<()>) {
+        let _ = held.recv();
+        std::panic::resume_unwind(Box::new("in reserve"));
     }
 
     #[test]
     fn a_reserve_does_one_thing_at_a_time_and_outlives_a_panic() {
         have_reserve();
         let end = Instant::now() + Duration::from_secs(5);
-        let give = |what: Receiver<()>| {
+        let hold_one = |what: Receiver<()>| {
             let mut what = Some(what);
             // They may be on their way to wait for something.
             while let Some(back) = what.take() {
                 assert!(Instant::now() < end, "nobody takes it");
-                // As a panic ends; another test counts those that are told of.
-                let panic = |held: Receiver<()>| {
-                    let _ = held.recv();
-                    std::panic::resume_unwind(Box::new("in reserve"))
-                };
-                what = give_to_reserve(back, panic).err();
+                what = give(back, panic, to_reserve).err();
             }
         };
         for _ in 0..3 {
             let (hold, held) = crossbeam_channel::bounded(0);
-            (0..RESERVES).for_each(|_| give(held.clone()));
-            assert_eq!(give_to_reserve("refused", |_| ()), Err("refused"));
+            (0..RESERVES).for_each(|_| hold_one(held.clone()));
+            assert_eq!(give("refused", |_| (), to_reserve), Err("refused"));
             drop(hold);
         }
         let (sender, receiver) = crossbeam_channel::bounded(RESERVES);
-        while give_to_reserve(sender.clone(), |sender| sender.send(name()).expect("somebody waits")).is_err()
+        while give(sender.clone(), |sender| sender.send(name()).expect("somebody waits"), to_reserve).is_err()
         {
             assert!(Instant::now() < end, "nobody serves any more");
         }
