@@ -5,9 +5,8 @@
 //! was started in better days.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::Sender;
 use log::debug;
 
 use crate::threads;
@@ -18,30 +17,62 @@ const STACK: usize = 128 * 1024;
 /// with the others.
 const RESERVES: usize = 2;
 
-/// To reserves that have nothing to do.
-static RESERVE: OnceLock<Sender<Job>> = OnceLock::new();
-
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Starts the threads for worse days. Without them there are none, as before.
+/// Those threads. (A channel of its own kind would be 5 kB of code.)
+static RESERVE: Mutex<Reserve> = Mutex::new(Reserve { started: false, idle: 0, jobs: Vec::new() });
+static JOB_CAME: Condvar = Condvar::new();
+
+struct Reserve {
+    started: bool,
+    /// So many have nothing to do.
+    idle: usize,
+    /// What some of these are about to do.
+    jobs: Vec<Job>,
+}
+
+/// Starts the threads for worse days. Without them there are none.
 pub(super) fn have_reserve() {
-    RESERVE.get_or_init(|| {
-        // Without places to wait in: what none of them can take at once is refused at once.
-        let (sender, receiver) = crossbeam_channel::bounded::<Job>(0);
-        for _ in 0..RESERVES {
-            let receiver = receiver.clone();
-            let serve = move || {
-                for job in receiver {
-                    // A panic has been told of, and is one request's.
-                    let _ = catch_unwind(AssertUnwindSafe(job));
-                }
-            };
-            if let Err(error) = threads::start("reserve", Some(STACK), serve) {
-                debug!("no thread in reserve: {error}");
-            }
+    if std::mem::replace(&mut reserve().started, true) {
+        return;
+    }
+    for _ in 0..RESERVES {
+        if let Err(error) = threads::start("reserve", Some(STACK), serve) {
+            debug!("no thread in reserve: {error}");
         }
-        sender
-    });
+    }
+}
+
+fn serve() {
+    loop {
+        let mut reserve = reserve();
+        reserve.idle += 1;
+        let job = loop {
+            match reserve.jobs.pop() {
+                Some(job) => break job,
+                None => reserve = JOB_CAME.wait(reserve).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        reserve.idle -= 1;
+        drop(reserve);
+        // A panic has been told of, and is one request's.
+        let _ = catch_unwind(AssertUnwindSafe(job));
+    }
+}
+
+/// What none of them can begin at once is refused at once.
+fn to_reserve(job: Job) -> bool {
+    let mut reserve = reserve();
+    let may = reserve.idle > reserve.jobs.len();
+    if may {
+        reserve.jobs.push(job);
+        JOB_CAME.notify_one();
+    }
+    may
+}
+
+fn reserve() -> MutexGuard<'static, Reserve> {
+    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Does something with `what` in a thread of its own.
@@ -63,10 +94,6 @@ pub(super) fn start<T: Send + 'static>(what: T, run: fn(T)) -> Result<(), T> {
 /// `what` itself, where those have something to do already.
 pub(super) fn start_in_any_case<T: Send + 'static>(what: T, run: fn(T)) -> Result<(), T> {
     start(what, run).or_else(|what| give(what, run, to_reserve))
-}
-
-fn to_reserve(job: Job) -> bool {
-    RESERVE.get().is_some_and(|reserve| reserve.try_send(job).is_ok())
 }
 
 /// Makes a job of it for somebody who takes it or does not.
