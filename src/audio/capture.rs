@@ -12,8 +12,8 @@
 //! and a recording of an hour is an hour long.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -77,7 +77,9 @@ pub enum What {
 pub struct Capture {
     /// Nothing is ever sent: its end is the signal.
     stop: Sender<()>,
-    thread: JoinHandle<Option<Feed>>,
+    thread: JoinHandle<()>,
+    /// What the thread leaves behind. (One that returned it would be 2 kB of code more.)
+    feed: Arc<Mutex<Option<Feed>>>,
 }
 
 impl Capture {
@@ -99,14 +101,20 @@ impl Capture {
         let (stop, stopped) = bounded(1);
         let name = format!("capture {}", input.name);
         let thread = CaptureThread { config, keep, input, events, stopped, feed, pause: Duration::ZERO };
-        let thread = thread::Builder::new().name(name).spawn(move || thread.run())?;
-        Ok(Capture { stop, thread })
+        let feed = Arc::<Mutex<Option<Feed>>>::default();
+        let left = Arc::clone(&feed);
+        let thread = threads::start(&name, None, move || {
+            let feed = thread.run();
+            *left.lock().unwrap_or_else(PoisonError::into_inner) = feed;
+        })?;
+        Ok(Capture { stop, thread, feed })
     }
 
     /// Stops the thread and returns what the next capture of this input needs to go on with the same ring.
     pub fn stop(self) -> Option<Feed> {
         drop(self.stop);
-        self.thread.join().unwrap_or(None)
+        let _ = self.thread.join();
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -81,10 +81,7 @@ fn reserve() -> MutexGuard<'static, Reserve> {
 ///
 /// `what` itself, where there is no thread to be had.
 pub(super) fn start<T: Send + 'static>(what: T, run: fn(T)) -> Result<(), T> {
-    give(what, run, |job| {
-        let started = threads::start("listener", Some(STACK), job);
-        started.inspect_err(|error| debug!("no thread: {error}")).is_ok()
-    })
+    give(what, run, to_new)
 }
 
 /// The same, in one of the threads that were started before if there is none to be had.
@@ -96,8 +93,13 @@ pub(super) fn start_in_any_case<T: Send + 'static>(what: T, run: fn(T)) -> Resul
     start(what, run).or_else(|what| give(what, run, to_reserve))
 }
 
+fn to_new(job: Job) -> bool {
+    let started = threads::start("listener", Some(STACK), job);
+    started.inspect_err(|error| debug!("no thread: {error}")).is_ok()
+}
+
 /// Makes a job of it for somebody who takes it or does not.
-fn give<T: Send + 'static>(what: T, run: fn(T), take: impl FnOnce(Job) -> bool) -> Result<(), T> {
+fn give<T: Send + 'static>(what: T, run: fn(T), take: fn(Job) -> bool) -> Result<(), T> {
     // Left here if nobody takes it.
     let slot = Arc::new(Mutex::new(Some(what)));
     let content = |slot: &Mutex<Option<T>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -434,19 +434,20 @@ impl Handler {
         if *request.method() == Method::Head {
             return self.head_only(request, &cors.within(&plan.head));
         }
-        let Some(socket) = self.socket() else { return answer::unavailable(request, cors, NO_DESCRIPTOR) };
         let most = (hub.settings().max, hub.limits().listeners_per_address.of(client));
         let client = SocketAddr::new(client, self.peer.port());
-        let listener = match hub.listeners.admit(most, name, client, player::product(&user_agent), socket) {
-            Ok(listener) => listener,
-            Err(full) => {
-                let why = match full {
+        let admit = |socket| {
+            hub.listeners.admit(most, name, client, player::product(&user_agent), socket).map_err(|full| {
+                self.connection.guard.say(stream::shown(client), "is refused: there are too many listeners");
+                match full {
                     Full::All(count) => format!("{count} are listening, no more can."),
                     Full::Address(count) => format!("{count} are listening from your address, no more can."),
-                };
-                self.connection.guard.say(stream::shown(client), "is refused: there are too many listeners");
-                return answer::unavailable(request, cors, &why);
-            }
+                }
+            })
+        };
+        let listener = match self.socket().ok_or_else(|| NO_DESCRIPTOR.to_owned()).and_then(admit) {
+            Ok(listener) => listener,
+            Err(why) => return answer::unavailable(request, cors, &why),
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
@@ -500,9 +501,10 @@ impl Handler {
         if *request.method() == Method::Head {
             return self.head_only(request, &head);
         }
-        let Some(socket) = self.socket() else { return answer::unavailable(request, cors, NO_DESCRIPTOR) };
-        let Some(_admitted) = hub.pages.admit(hub.settings().max) else {
-            let why = format!("{} pages are open, no more can be.", hub.pages.count());
+        let (admitted, socket) = (hub.pages.admit(hub.settings().max), self.socket());
+        let full = || format!("{} pages are open, no more can be.", hub.pages.count());
+        let (Some(_admitted), Some(socket)) = (&admitted, socket) else {
+            let why = if admitted.is_none() { full() } else { NO_DESCRIPTOR.to_owned() };
             return answer::unavailable(request, cors, &why);
         };
         let everywhere = self.connection.address.ip().is_unspecified();
