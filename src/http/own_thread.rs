@@ -7,8 +7,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use log::debug;
-
 use crate::threads;
 
 /// Their stack. It holds no buffer; the deepest it goes is formatting a status.
@@ -37,9 +35,8 @@ pub(super) fn have_reserve() {
         return;
     }
     for _ in 0..RESERVES {
-        if let Err(error) = threads::start("reserve", Some(STACK), serve) {
-            debug!("no thread in reserve: {error}");
-        }
+        // Whoever needs it and does not find it says so.
+        let _ = threads::start("reserve", Some(STACK), serve);
     }
 }
 
@@ -94,8 +91,7 @@ pub(super) fn start_in_any_case<T: Send + 'static>(what: T, run: fn(T)) -> Resul
 }
 
 fn to_new(job: Job) -> bool {
-    let started = threads::start("listener", Some(STACK), job);
-    started.inspect_err(|error| debug!("no thread: {error}")).is_ok()
+    threads::start("listener", Some(STACK), job).is_ok()
 }
 
 /// Makes a job of it for somebody who takes it or does not.
