@@ -340,7 +340,7 @@ fn the_drift_of_the_cards_clock_is_found_within_some_parts_in_a_million() {
 }
 
 fn wait_for_long<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    support::wait_within(Duration::from_secs(40), Duration::from_millis(200), what, look)
+    support::wait_within(Duration::from_secs(20), Duration::from_millis(200), what, look)
 }
 
 #[test]

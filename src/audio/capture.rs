@@ -217,15 +217,16 @@ impl CaptureThread {
         };
         let counters = &self.input.counters;
         let rate = info.rate;
-        let (mut drift, mut frames_in_a_row) = (Drift::new(rate), 0);
+        // Frames since the beginning or the last overrun, and how many there will be when it next looks who waits.
+        let (mut drift, mut frames_in_a_row, mut due) = (Drift::new(rate), 0, 0);
         let block_frames = info.block_frames;
         let mut nap = Nap::new(rate, block_frames);
         // It may be another card's clock now.
         counters.set_drift(None);
         // A card that is read in time cannot be quiet for longer than its buffer lasts.
         let quiet = info.buffer().clamp(Duration::from_millis(200), HUNG);
-        let step = STEP.min(info.buffer() / 4);
         let period = format.duration_of(info.block_frames.into());
+        let step = (STEP.min(info.buffer() / 4).as_nanos() / period.as_nanos().max(1)) as u32;
         let unheard = (UNHEARD.as_nanos() / period.as_nanos().max(1)) as u64;
         let mut last = monotonic_ns();
         // Opening is not yet sound: some devices open as if all were well and then fail at each read.
@@ -238,6 +239,7 @@ impl CaptureThread {
                 return None;
             }
             counters.turns.fetch_add(1, Ordering::Relaxed);
+            let asked = monotonic_ns();
             match source.read(&mut raw) {
                 Ok(Got::Frames { frames, captured_at }) => {
                     let block = &raw[..frames * frame_bytes];
@@ -254,17 +256,18 @@ impl CaptureThread {
                     // What has come in since is read before the next step.
                     let is_newest = last.saturating_sub(captured_at) < period.as_nanos() as u64;
                     was_away &= !is_newest;
-                    if is_newest && step > period && !is_over {
-                        let pause = match feed.writer.unwanted() {
+                    if is_newest && !is_over && frames_in_a_row >= due {
+                        let blocks = match feed.writer.unwanted() {
                             _ if feed.writer.unawaited() > unheard => step,
-                            // Or it may be: it is waited for in read().
-                            None | Some(0) => Duration::ZERO,
-                            Some(others) => {
-                                nap.until(others + 1, frames_in_a_row, captured_at, last).min(step)
-                            }
+                            // It is waited for in read(), or may be.
+                            None | Some(0) => 1,
+                            Some(others) => step.min(others + 1),
                         };
-                        was_away = !pause.is_zero();
-                        thread::sleep(pause);
+                        due = frames_in_a_row + u64::from(blocks) * u64::from(block_frames);
+                        if blocks > 1 {
+                            was_away = true;
+                            thread::sleep(nap.until(blocks, frames_in_a_row, asked, captured_at, last));
+                        }
                     }
                     if drift.note(frames_in_a_row, captured_at) {
                         counters.set_drift(drift.ppm());
@@ -282,7 +285,7 @@ impl CaptureThread {
                 }
                 Ok(Got::Overrun) => {
                     feed.gap = true;
-                    (drift, frames_in_a_row) = (Drift::new(rate), 0);
+                    (drift, frames_in_a_row, due) = (Drift::new(rate), 0, 0);
                     nap = Nap::new(rate, block_frames);
                     counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.tell(What::Overrun);
