@@ -182,7 +182,7 @@ impl<'a> Driver<'a> {
         let (mut next, mut due) = (0, 0);
         loop {
             // By the time that it has served those who are due, the capture thread wants to know when it has to be back.
-            clock.announce(self.after(due));
+            clock.announce(self.next_due(due + 1));
             clock.wait(due, NAP);
             let (published, closed) = (clock.next_block(), self.convoy.ring.is_closed());
             if published <= due && !closed {
@@ -203,35 +203,43 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Serves all who were due at one of these blocks, and returns the first block after them at which
-    /// somebody is.
+    /// Serves all who were due at one of these blocks, and returns the first block after them at which somebody may be.
     fn round(&mut self, blocks: Range<u64>, closed: bool) -> u64 {
+        if closed {
+            self.stranded.append(&mut self.seats);
+        }
         for seat in std::mem::take(&mut self.stranded) {
             self.let_off(seat);
         }
         let ring = &self.convoy.ring;
         let interval =
             if self.convoy.low_latency { Duration::ZERO } else { super::stream::interval(self.hub) };
-        let every = blocks_in(interval, ring.format(), ring.block_frames());
+        self.every = blocks_in(interval, ring.format(), ring.block_frames());
+        self.groups = (self.seats.len().div_ceil(GROUP) as u64).clamp(1, self.every);
         // What was sent in the last round was read up to another edge.
         self.parcel.from = u64::MAX;
-        // Who gets on before the next round is waited for no longer than it may be.
-        let mut soonest = blocks.end + every - 1;
-        let groups = (self.seats.len().div_ceil(GROUP) as u64).clamp(1, every);
-        (self.every, self.groups) = (every, groups);
+        // Whose turn came first goes first: who has waited longest while nothing went on does not wait for all the
+        // others as well.
+        for block in blocks.start..blocks.end.min(blocks.start + self.every) {
+            let group = (block % self.every * self.groups).div_ceil(self.every);
+            if self.due(group, block) == block {
+                self.serve(group, interval);
+            }
+        }
+        self.next_due(blocks.end)
+    }
+
+    /// Serves all of a group.
+    fn serve(&mut self, group: u64, interval: Duration) {
         self.at = 0;
         while self.at < self.seats.len() {
             // Whatever goes wrong with one listener is not the others'.
             let served = catch_unwind(AssertUnwindSafe(|| {
                 while let Some(seat) = self.seats.get_mut(self.at) {
-                    let first = seat.due(blocks.start, every, groups);
-                    let due = first < blocks.end;
-                    if closed || (due && !seat.serve(&mut self.parcel, interval)) {
+                    if seat.listener.id % self.groups == group && !seat.serve(&mut self.parcel, interval) {
                         let seat = self.seats.swap_remove(self.at);
                         self.let_off(seat);
                     } else {
-                        let next = if due { seat.due(blocks.end, every, groups) } else { first };
-                        soonest = soonest.min(next);
                         self.at += 1;
                     }
                 }
@@ -242,13 +250,18 @@ impl<'a> Driver<'a> {
                 self.parcel.from = u64::MAX;
             }
         }
-        soonest
     }
 
-    /// The first block after that one at which some group is due.
-    fn after(&self, block: u64) -> u64 {
-        let due = |group| first_due(block + 1, group, self.every, self.groups);
-        (0..self.groups).map(due).min().unwrap_or(block + 1)
+    /// The first block from that one on at which some group is due.
+    fn next_due(&self, from: u64) -> u64 {
+        (0..self.groups).map(|group| self.due(group, from)).min().unwrap_or(from)
+    }
+
+    /// The first block from that one on at which that group is due: each is at one block in `every`.
+    #[inline(always)]
+    fn due(&self, group: u64, from: u64) -> u64 {
+        let at = group * self.every / self.groups;
+        from + (at + self.every - from % self.every) % self.every
     }
 
     fn let_off(&mut self, seat: Seat) {
@@ -258,20 +271,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The first block from `from` on at which that group of so many is due, if each is at one block in `every`.
-#[inline(always)]
-fn first_due(from: u64, group: u64, every: u64, groups: u64) -> u64 {
-    let at = group * every / groups;
-    from + (at + every - from % every) % every
-}
-
 impl Seat {
-    /// The first block from `from` on at which this listener is due, if it is at one block in `every`, and there are
-    /// so many groups, at least one and at most `every`.
-    fn due(&self, from: u64, every: u64, groups: u64) -> u64 {
-        first_due(from, self.listener.id % groups, every, groups)
-    }
-
     /// Sends everything up to the live edge; `false` if not all of it could be sent at once.
     fn serve(&mut self, parcel: &mut Parcel, interval: Duration) -> bool {
         #[cfg(test)]
@@ -344,5 +344,79 @@ impl Parcel {
         }
         self.to = reader.place();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::audio::format::{SampleFormat, StreamFormat};
+    use crate::config::{self, Interval, Limits};
+    use crate::http::access::Access;
+    use crate::http::listeners::Admitted;
+    use crate::ring;
+
+    struct Staying(#[expect(dead_code, reason = "its place is kept")] Admitted);
+
+    impl Passenger for Staying {
+        fn get_off(self: Box<Self>, _: Ride) {}
+    }
+
+    #[test]
+    fn after_a_stall_whose_turn_came_first_is_served_first() {
+        // Blocks of 10 ms, everybody is served every tenth, and there are three groups.
+        let (format, listeners) = (StreamFormat { rate: 8000, channels: 1, sample: SampleFormat::S16 }, 130);
+        let (mut writer, ring) = ring::new(format, 80, Duration::from_secs(1));
+        writer.publish(&[0; 23 * 160], 0);
+        let settings = config::Listeners {
+            interval: Interval::Every(Duration::from_millis(100)),
+            ..config::Listeners::default()
+        };
+        let access = Access::new(&config::Access::default()).expect("no file to be read");
+        let hub = Hub::new(settings, Limits::default(), access);
+        // All send into the same connection, each another length, from which it is known.
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = TcpStream::connect(server.local_addr().expect("its port")).expect("it listens");
+        let (received, address) = server.accept().expect("it connects");
+        let mut seat = |number: u64| {
+            let socket = socket.try_clone().expect("a descriptor");
+            let most = (1000, usize::MAX);
+            let admitted =
+                hub.listeners.admit(most, "live", address, String::new(), socket).ok().expect("room");
+            assert_eq!(admitted.id, number);
+            Seat {
+                listener: admitted.shared(),
+                chunked: true,
+                ride: Ride::from(ring.reader(number)),
+                passenger: Box::new(Staying(admitted)),
+            }
+        };
+        let convoy = hub.convoys.of(&ring, false);
+        let mut driver = Driver::new(&convoy, &hub);
+        driver.seats = (1..=listeners).map(&mut seat).collect();
+
+        let order = thread::spawn(move || {
+            let mut received = BufReader::new(received);
+            let mut chunk = || {
+                let mut size = String::new();
+                received.read_line(&mut size).expect("a line");
+                let size = usize::from_str_radix(size.trim(), 16).expect("a size");
+                received.read_exact(&mut vec![0; size + 2]).expect("a chunk");
+                size as u64 / 2
+            };
+            (0..listeners).map(|_| chunk() % 3).collect::<Vec<u64>>()
+        });
+        // Turns are at every block whose number ends in 0, 3 and 6.
+        let next = driver.round(13..23, false);
+        let mut order = order.join().expect("all came");
+        order.dedup();
+        assert_eq!(order, [1, 2, 0]);
+        assert_eq!(next, 23);
+        assert_eq!(driver.seats.len(), 130);
+        // Until then nobody is due, and those who are then are no others.
+        assert_eq!(driver.next_due(24), 26);
     }
 }
