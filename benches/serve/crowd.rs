@@ -19,6 +19,10 @@ const RAMP_BYTES: usize = RAMP_FRAMES * FRAME_BYTES;
 const LONGEST_WAV_HEADER: usize = 512;
 /// The most that one read takes.
 const READ_BYTES: usize = 64 * 1024;
+/// Gaps from this on are told one by one, with the time of each.
+const LONG_GAP: Duration = Duration::from_millis(150);
+/// Rounds of this side's own are told from this on.
+const LONG_ROUND: Duration = Duration::from_millis(30);
 /// All must hear something within this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,6 +46,10 @@ pub(crate) struct Heard {
     pub(crate) reads: u64,
     /// The longest time in which a player got nothing.
     pub(crate) largest_gap: Duration,
+    /// Every long one of them.
+    pub(crate) gaps: Vec<Gap>,
+    /// Long rounds over those who had something, which this side itself took.
+    pub(crate) rounds: Vec<Gap>,
     /// Frames of the ramp that are missing.
     pub(crate) lost: u64,
     /// Frames that are not of the ramp, or silence in place of it.
@@ -51,6 +59,19 @@ pub(crate) struct Heard {
     /// For each read, when it was done, in seconds, against when its last frame was due: only differences
     /// between them mean something.
     arrivals: Vec<f64>,
+}
+
+/// A time in which something did not happen.
+#[derive(Clone, Copy)]
+pub(crate) struct Gap {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+}
+
+impl Gap {
+    pub(crate) fn length(&self) -> Duration {
+        self.ended - self.began
+    }
 }
 
 impl Heard {
@@ -115,8 +136,13 @@ impl Crowd {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => panic!("epoll_wait: {error}"),
             }
+            let began = Instant::now();
             for event in events.drain(..) {
                 self.read(event.data.u64() as usize);
+            }
+            let round = Gap { began, ended: Instant::now() };
+            if round.length() > LONG_ROUND {
+                self.heard.rounds.push(round);
             }
         }
     }
@@ -148,6 +174,9 @@ impl Crowd {
         heard.reads += 1;
         if let Some(last) = player.last_sound.replace(now) {
             heard.largest_gap = heard.largest_gap.max(now - last);
+            if now - last >= LONG_GAP {
+                heard.gaps.push(Gap { began: last, ended: now });
+            }
         }
         if let Some(place) = checked.place {
             let due = (place / FRAME_BYTES) as f64 / f64::from(FORMAT.rate);

@@ -103,12 +103,13 @@ fn main() {
         }
     }
     let busy = Ticks::now().others_since(&before) / began.elapsed().as_secs_f64();
-    let stood_still = stalls.longest();
+    let stalls = stalls.end();
     let levels = measure_levels();
     let report = report::Report {
         machine,
+        began,
         busy,
-        stood_still,
+        stalls,
         options: &options,
         levels,
         starts,

@@ -1,10 +1,10 @@
 //! The figures as a table for people, in the terminal or in Markdown, and what they mean for the targets.
 
 use std::fmt::{self, Write as _};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{FORMAT, FloorServed, HISTORY, Options, PERIOD, PeerServed, Served, Step};
-use crate::crowd::Start;
+use crate::crowd::{Gap, Start};
 use crate::peers::Peer;
 use crate::plot::{self, Line};
 
@@ -12,9 +12,10 @@ use crate::plot::{self, Line};
 pub(crate) struct Report<'a> {
     pub(crate) machine: String,
     /// How many cores others kept busy meanwhile.
+    pub(crate) began: Instant,
     pub(crate) busy: f64,
-    /// How long the machine itself stood still at the most, as far as that can be seen.
-    pub(crate) stood_still: Option<Duration>,
+    /// When the machine itself stood still, as far as that can be seen.
+    pub(crate) stalls: Option<Vec<Gap>>,
     pub(crate) options: &'a Options,
     /// For each block.
     pub(crate) levels: Duration,
@@ -169,7 +170,8 @@ impl Report<'_> {
             self.options.time.as_secs(),
             self.busy
         );
-        if let Some(longest) = self.stood_still {
+        if let Some(stalls) = &self.stalls {
+            let longest = stalls.iter().map(Gap::length).max().unwrap_or_default();
             let _ = write!(out, "; the machine stood still for up to {:.0} ms", ms(longest));
         }
         out.push_str("\n\n");
@@ -190,6 +192,9 @@ impl Report<'_> {
             out += &table(style, &OTHERS, self.compared());
             let versions: Vec<String> = self.options.peers.iter().filter_map(|peer| peer.version()).collect();
             let _ = writeln!(out, "\n{}\n", versions.join(", "));
+        }
+        if self.options.endurance {
+            out += &self.gaps();
         }
         if style == Style::Text {
             out += NOTES;
@@ -346,6 +351,47 @@ impl Report<'_> {
     }
 
     /// The project's targets that these figures say something about, and whether they are met.
+    /// Each time that somebody heard nothing for long: when, how many, and what else stood still then.
+    fn gaps(&self) -> String {
+        let heard = || self.rows.iter().flat_map(|row| &row.served).map(|served| &served.heard);
+        let mut gaps: Vec<Gap> = heard().flat_map(|heard| heard.gaps.iter().copied()).collect();
+        gaps.sort_by_key(|gap| gap.ended);
+        let rounds: Vec<Gap> = heard().flat_map(|heard| heard.rounds.iter().copied()).collect();
+        let mut out = String::new();
+        // Those that overlap are one.
+        while let Some(first) = gaps.first() {
+            let mut whole = *first;
+            let mut count = 0;
+            while let Some(gap) = gaps.get(count).filter(|gap| gap.began <= whole.ended) {
+                whole = Gap { began: whole.began.min(gap.began), ended: gap.ended };
+                count += 1;
+            }
+            let longest = gaps.drain(..count).map(|gap| gap.length()).max().unwrap_or_default();
+            let during = |others: &[Gap]| {
+                let total = others.iter().filter(|it| it.began < whole.ended && whole.began < it.ended);
+                let mut each: Vec<String> = total
+                    .map(|it| {
+                        let at = it.began.saturating_duration_since(whole.began);
+                        format!("{:.0} ms from {:.0} on", ms(it.length()), ms(at))
+                    })
+                    .collect();
+                each.truncate(8);
+                if each.is_empty() { "none".to_string() } else { each.join(", ") }
+            };
+            let _ = writeln!(
+                out,
+                "at {:.1} s, for {:.0} ms: {count} listeners heard nothing for 150 to {:.0} ms; stalls of the machine: {}; \
+                 long rounds of the listening side: {}",
+                (whole.began - self.began).as_secs_f64(),
+                ms(whole.length()),
+                ms(longest),
+                during(self.stalls.as_deref().unwrap_or_default()),
+                during(&rounds)
+            );
+        }
+        out
+    }
+
     fn targets(&self) -> Vec<(bool, String)> {
         let mut targets = Vec::new();
         if !self.options.endurance {

@@ -4,54 +4,61 @@
 //! because of nothing that is measured here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use wavecast::os;
 
+use crate::crowd::Gap;
+
 /// So long it sleeps: what is shorter than a millisecond or two is not of interest.
 const NAP: Duration = Duration::from_millis(20);
+/// What is told.
+const LONG: Duration = Duration::from_millis(10);
 /// Above those of the programs that are measured.
 const PRIORITY: u8 = 80;
 
 /// The threads.
 pub(crate) struct Stalls {
     over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<bool>>,
-    longest_ns: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Option<Vec<Gap>>>>,
 }
 
 impl Stalls {
     /// Begins to look.
     pub(crate) fn watch() -> Stalls {
-        let (over, longest_ns) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let over = Arc::<AtomicBool>::default();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = (0..cores)
             .map(|core| {
-                let (over, longest_ns) = (Arc::clone(&over), Arc::clone(&longest_ns));
+                let over = Arc::clone(&over);
                 thread::spawn(move || {
                     let mut only = CpuSet::new();
                     only.set(core);
                     let may = sched_setaffinity(None, &only).is_ok() && os::realtime(PRIORITY).is_ok();
+                    let mut stalls = Vec::new();
                     while may && !over.load(Ordering::Relaxed) {
-                        let began = Instant::now();
+                        let due = Instant::now() + NAP;
                         thread::sleep(NAP);
-                        let late = began.elapsed().saturating_sub(NAP);
-                        longest_ns.fetch_max(late.as_nanos() as u64, Ordering::Relaxed);
+                        let stall = Gap { began: due, ended: Instant::now() };
+                        if stall.length() >= LONG {
+                            stalls.push(stall);
+                        }
                     }
-                    may
+                    may.then_some(stalls)
                 })
             })
             .collect();
-        Stalls { over, threads, longest_ns }
+        Stalls { over, threads }
     }
 
-    /// The longest time; `None` where no thread may have such a priority.
-    pub(crate) fn longest(self) -> Option<Duration> {
+    /// All of more than 10 ms, of all cores; `None` where no thread may have such a priority.
+    pub(crate) fn end(self) -> Option<Vec<Gap>> {
         self.over.store(true, Ordering::Relaxed);
-        let all = self.threads.into_iter().all(|thread| thread.join().is_ok_and(|may| may));
-        all.then(|| Duration::from_nanos(self.longest_ns.load(Ordering::Relaxed)))
+        let each: Option<Vec<Vec<Gap>>> =
+            self.threads.into_iter().map(|thread| thread.join().ok().flatten()).collect();
+        each.map(|each| each.concat())
     }
 }
