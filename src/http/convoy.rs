@@ -384,8 +384,7 @@ mod tests {
         let mut seat = |number: u64| {
             let socket = socket.try_clone().expect("a descriptor");
             let most = (1000, usize::MAX);
-            let admitted =
-                hub.listeners.admit(most, "live", address, String::new(), socket).ok().expect("room");
+            let admitted = hub.listeners.admit(most, "live", address, String::new(), socket).expect("room");
             assert_eq!(admitted.id, number);
             Seat {
                 listener: admitted.shared(),
