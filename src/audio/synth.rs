@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::convert::SourceSample;
-use super::format::StreamFormat;
+use super::format::{SampleFormat, StreamFormat};
 use super::source::{Got, Info, Loss, PATIENCE, Source};
 use crate::config::{Input, Synth, SynthKind};
 use crate::os::monotonic_ns;
+use crate::take::take_mut;
 
 /// Frames in a block of `synth:noise`, as in the prototype that this project grew from.
 pub const NOISE_BLOCK: u32 = 4096;
@@ -77,7 +78,11 @@ impl SynthSource {
         match self.kind {
             SynthKind::Tone => {
                 let value = self.phase.sin() * TONE_PEAK;
-                self.phase = (self.phase + self.step) % std::f64::consts::TAU;
+                self.phase += self.step;
+                // Not by `%`, which is a call. A tone above the rate makes several turns in a frame.
+                while self.phase >= std::f64::consts::TAU {
+                    self.phase -= std::f64::consts::TAU;
+                }
                 (value * f64::from(i32::MAX)) as i32
             }
             SynthKind::Noise => self.random(),
@@ -97,6 +102,18 @@ impl SynthSource {
         self.noise ^= self.noise << 17;
         (f64::from((self.noise >> 32) as u32 as i32) * NOISE_PEAK) as i32
     }
+}
+
+/// Writes a sample of 32 bits in the format that is wanted.
+#[inline(always)]
+fn put(value: i32, format: SampleFormat, room: &mut &mut [u8]) {
+    let [a, b, c, d] = value.to_le_bytes();
+    let written = match format {
+        SampleFormat::S16 => take_mut(room).map(|to| *to = [c, d]),
+        SampleFormat::S24 => take_mut(room).map(|to| *to = [b, c, d]),
+        SampleFormat::S32 => take_mut(room).map(|to| *to = [a, b, c, d]),
+    };
+    debug_assert!(written.is_some(), "there is room for a block");
 }
 
 impl Source for SynthSource {
@@ -121,15 +138,16 @@ impl Source for SynthSource {
             (self.started, self.frames) = (now, 0);
             return Ok(Got::Overrun);
         }
-        let sample_bytes = self.format.sample.bytes();
-        for frame in out.chunks_exact_mut(self.format.frame_bytes()).take(block as usize) {
+        let (sample, channels) = (self.format.sample, self.format.channels);
+        let mut room = &mut *out;
+        for _ in 0..block {
             // Noise is another one in each channel, everything else the same in all.
             let mut value = self.next();
-            for (channel, sample) in frame.chunks_exact_mut(sample_bytes).enumerate() {
+            for channel in 0..channels {
                 if channel > 0 && self.kind == SynthKind::Noise {
                     value = self.random();
                 }
-                sample.copy_from_slice(&value.to_le_bytes()[4 - sample_bytes..]);
+                put(value, sample, &mut room);
             }
         }
         self.frames += block;
