@@ -94,6 +94,7 @@ fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> (Writer,
         wake: AtomicU32::new(0),
         wanted: AtomicU32::new(0),
         awaited: AtomicU64::new(0),
+        away: AtomicU32::new(0),
     });
     (Writer { shared: Arc::clone(&shared), blocks: 0, frames: 0 }, Ring { shared })
 }
@@ -119,6 +120,8 @@ struct Shared {
     wanted: AtomicU32,
     /// The last block that a reader has ever waited for.
     awaited: AtomicU64,
+    /// While the writer is away: how many blocks there will be when it is back, modulo 2³². 0 while it is not.
+    away: AtomicU32,
 }
 
 #[derive(Default)]
@@ -193,10 +196,28 @@ impl Shared {
     }
 
     /// Notes that somebody waits for a block, and tells whether that one or the end is there already: if not, its
-    /// publishing wakes who sleeps.
+    /// publishing wakes who sleeps. A writer that would be away for longer is called back.
     fn want(&self, block: u64) -> bool {
         self.wanted.fetch_or(waiters_for(block).get(), Ordering::AcqRel);
-        self.is_there(block)
+        let is_there = self.is_there(block);
+        if !is_there && self.is_called_back(block) {
+            self.call_back();
+        }
+        is_there
+    }
+
+    /// Whether the writer is away for too long for that block, which nobody else has noticed yet.
+    fn is_called_back(&self, block: u64) -> bool {
+        let back = self.away.load(Ordering::Relaxed);
+        let spare = back.wrapping_sub(block as u32).wrapping_sub(1) as i32;
+        back != 0 && spare > 0 && self.away.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Notes that the writer is going to be away until there are so many blocks, and returns what is wanted. Who wants
+    /// a block earlier than that is either among them, or sees that it is away: here too both change the same word.
+    fn go_away(&self, blocks: u64) -> u32 {
+        self.away.store(blocks as u32, Ordering::Relaxed);
+        self.wanted.fetch_or(0, Ordering::AcqRel)
     }
 
     fn is_there(&self, block: u64) -> bool {
@@ -218,6 +239,16 @@ impl Shared {
 
     #[cfg(any(loom, miri))]
     fn wake(&self, _: NonZeroU32) {}
+
+    #[cfg(not(any(loom, miri)))]
+    fn call_back(&self) {
+        use rustix::thread::futex;
+        // It can only fail on a bad address.
+        let _ = futex::wake(&self.away, futex::Flags::PRIVATE, 1);
+    }
+
+    #[cfg(any(loom, miri))]
+    fn call_back(&self) {}
 }
 
 /// The one who writes. Dropping it closes the ring: readers get what is left, then [`Read::End`].
@@ -247,9 +278,33 @@ impl Writer {
     /// How many blocks come before the next one that a reader waits for, at most 31, as far as is known: a reader that
     /// was woken a moment ago may not have said yet for which one it waits now. `None` if nobody waits.
     pub fn unwanted(&self) -> Option<u32> {
-        let wanted = self.shared.wanted.load(Ordering::Relaxed).rotate_right((self.blocks % 32) as u32);
+        self.first_of(self.shared.wanted.load(Ordering::Relaxed))
+    }
+
+    fn first_of(&self, wanted: u32) -> Option<u32> {
+        let wanted = wanted.rotate_right((self.blocks % 32) as u32);
         (wanted != 0).then(|| wanted.trailing_zeros())
     }
+
+    /// Sleeps for that long, or until a reader waits for a block that comes before the last one of the next `blocks`.
+    #[cfg(not(any(loom, miri)))]
+    pub fn nap(&self, blocks: u32, time: Duration) {
+        use rustix::thread::futex;
+        use rustix::time::Timespec;
+
+        let back = self.blocks + u64::from(blocks);
+        let wanted = self.shared.go_away(back);
+        if self.first_of(wanted).is_none_or(|others| others + 1 >= blocks) {
+            let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos() as _ };
+            // If it was called back already, or a signal came: all the same.
+            let _ = futex::wait(&self.shared.away, futex::Flags::PRIVATE, back as u32, Some(&time));
+        }
+        self.shared.away.store(0, Ordering::Relaxed);
+    }
+
+    /// Loom and Miri know no futex.
+    #[cfg(any(loom, miri))]
+    pub fn nap(&self, _: u32, _: Duration) {}
 
     /// A handle for readers.
     pub fn ring(&self) -> Ring {
@@ -569,8 +624,10 @@ impl Reader {
                 Some(&until),
                 waiters_for(block),
             );
-            if waited == Err(rustix::io::Errno::TIMEDOUT) {
-                return shared.is_there(block);
+            // Before it is wanted again: that would be for the one 32 blocks later.
+            let is_there = shared.is_there(block);
+            if is_there || waited == Err(rustix::io::Errno::TIMEDOUT) {
+                return is_there;
             }
         }
     }

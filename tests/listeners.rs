@@ -503,3 +503,24 @@ fn for_listeners_who_are_served_seldom_the_capture_thread_wakes_as_seldom() {
     let heard = &daemon.listeners()[0];
     assert!(heard["lag_ms"].as_f64() < Some(150.0), "{heard}");
 }
+
+#[test]
+fn who_wants_every_block_calls_the_capture_thread_back_from_its_nap() {
+    let daemon = Daemon::ramp_with("[listeners]\ninterval_ms = 500\n", "synth:ramp", SLOW_RAMP);
+    let _seldom = Healthy::join(&daemon);
+    wait_for("it to wake seldom", || (wakings(&daemon, HALF_A_SECOND) <= 18).then_some(()));
+    let mut waited: Vec<Duration> = (0..25)
+        .map(|_| {
+            // It naps for 50 ms at a time.
+            thread::sleep(Duration::from_millis(130));
+            let mut low = daemon.get("/live.wav?latency=low");
+            low.bytes(HEADER_BYTES);
+            let began = Instant::now();
+            low.bytes(FRAME_BYTES);
+            began.elapsed()
+        })
+        .collect();
+    waited.sort_unstable();
+    // A period is 10 ms, and begins at any moment.
+    assert!(waited[12] < Duration::from_millis(12), "{waited:?}");
+}

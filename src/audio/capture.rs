@@ -3,7 +3,7 @@
 //! One thread an input. It blocks on its source and on nothing else: it opens and closes no device (a dying
 //! USB hub can hold an open or a close for seconds), writes no log and waits for no lock that a listener
 //! holds. Per block it allocates nothing and makes no system call but its source's and, where somebody waits for that
-//! block, one wake-up. Blocks that nobody waits for it leaves with the source for a while (`nap.rs`).
+//! block, one wake-up. Blocks that nobody waits for it leaves with the source for a while (`nap.rs`), until somebody does.
 //!
 //! # Time
 //!
@@ -14,7 +14,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
@@ -266,7 +266,8 @@ impl CaptureThread {
                         due = frames_in_a_row + u64::from(blocks) * u64::from(block_frames);
                         if blocks > 1 {
                             was_away = true;
-                            thread::sleep(nap.until(blocks, frames_in_a_row, asked, captured_at, last));
+                            let time = nap.until(blocks, frames_in_a_row, asked, captured_at, last);
+                            feed.writer.nap(blocks, time);
                         }
                     }
                     if drift.note(frames_in_a_row, captured_at) {

@@ -82,3 +82,18 @@ fn who_waits_is_woken_or_sees_the_block() {
         drop(writer);
     });
 }
+
+#[test]
+fn who_wants_a_block_is_seen_by_the_writer_or_calls_it_back() {
+    loom::model(|| {
+        let (writer, ring) = with_slots(PAIRS, 1, 4);
+        let waiting = loom::thread::spawn(move || {
+            ring.shared.wanted.fetch_or(waiters_for(2).get(), Ordering::AcqRel);
+            ring.shared.is_called_back(2)
+        });
+        let sees = writer.first_of(writer.shared.go_away(5)) == Some(2);
+        let is_called = waiting.join().expect("it does not panic");
+        assert!(sees || is_called, "it would come too late");
+        drop(writer);
+    });
+}

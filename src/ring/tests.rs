@@ -311,3 +311,28 @@ fn the_writer_knows_which_block_is_waited_for_next() {
     assert!(ring.reader(0).wait(35, Duration::from_secs(1)));
     assert_eq!(writer.unwanted(), None);
 }
+
+#[cfg(not(any(loom, miri)))]
+#[test]
+fn a_writer_that_naps_is_called_back_by_who_wants_a_block_before_it_would_be_back() {
+    let (writer, ring) = new(STEREO, 4, Duration::ZERO);
+    let long = Duration::from_secs(20);
+    let began = std::time::Instant::now();
+    // It would be back for block 4; who wants that one or a later one lets it sleep.
+    ring.reader(0).announce(4);
+    writer.nap(5, Duration::from_millis(50));
+    assert!(began.elapsed() >= Duration::from_millis(50));
+    // Somebody who comes while it sleeps.
+    let reader = ring.reader(0);
+    let waiting = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        reader.wait(1, Duration::from_millis(1))
+    });
+    writer.nap(5, long);
+    // That one is still wanted: it does not even begin.
+    writer.nap(5, long);
+    writer.nap(3, long);
+    assert!(began.elapsed() < long / 2, "{:?}", began.elapsed());
+    waiting.join().expect("it does not panic");
+    writer.nap(2, Duration::from_millis(50));
+}
