@@ -50,7 +50,7 @@ let delays = [];
 let count = 0;
 // To play before it knew what.
 let early = false;
-// Since when there should be a connection, and whether the server says that there is no such input.
+// Since when there should be a connection, and whether there is no such input.
 let since = performance.now();
 let missing = false;
 
@@ -89,7 +89,7 @@ function start(back = 0) {
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
 }
 
-// Goes back from what is heard: from now, while that is live, however little it is behind.
+// Goes back from what is heard: from now, while that is live.
 function jump(by) {
 	const from = detail.back ? (player.figures?.delay ?? 0) / 1000 : 0;
 	start(Math.min(events.state?.history_seconds ?? 0, Math.round(by + from)));
@@ -157,7 +157,7 @@ function news() {
 	describe();
 }
 
-// There is no such input: the address is an old one, or the configuration is another one now.
+// There is no such input: an old address, or another configuration now.
 async function refused() {
 	if (!events.state && input) {
 		input = null;
@@ -236,7 +236,7 @@ function describe() {
 function addresses() {
 	const { name, address } = events.hello;
 	const { host, protocol } = location;
-	// Localhost is nobody else's name, and a proxy with a certificate has none but the one that it was asked by.
+	// Localhost is nobody else's name, and a proxy with a certificate has only the one that it was asked by.
 	const here = /^(localhost|127\.|\[::1\])/.test(host);
 	const others = protocol === 'https:' ? [] : [name, address];
 	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);

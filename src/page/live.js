@@ -1,12 +1,12 @@
 // Live: the stream as it comes, from fetch() to the loudspeaker, as little behind the room as can be.
 //
-// The least that is queued within half a second is held at a margin by playing up to half a percent faster or slower;
-// what is far too much is skipped. The margin grows when sound ran out, and shrinks while that is never near.
+// What is queued at least is held at a margin by playing up to half a percent faster or slower; what is far too much is
+// skipped. The margin grows when sound ran out, and shrinks again.
 
 import { Resampler, WavReader } from './sound.js';
 
 // In seconds, like all times of the context.
-const MARGIN = { least: 0.022, first: 0.026, most: 0.4 };
+const MOST_MARGIN = 0.4;
 // So much too much is skipped: to play it away would take long.
 const SKIP = 0.05;
 const MOST_FASTER = 0.005;
@@ -32,13 +32,13 @@ export const prepare = () => context || make().suspend();
 
 function make() {
 	context ??= new Context({ latencyHint: 'interactive' });
-	// On secure origins only; the constructor of its nodes is there in either case.
+	// On secure origins only; its nodes' constructor is there in either case.
 	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
 	return context;
 }
 
 export class Live {
-	// Is given all sound, one Float32Array for each channel, and its rate: for who wants to draw it.
+	// Is given all sound, one Float32Array for each channel, and its rate.
 	onsound = () => {};
 	// How often sound ran out, and when it did last.
 	dropouts = 0;
@@ -52,9 +52,9 @@ export class Live {
 	#pause = 0;
 	#resume = () => {};
 	#play = null;
-	#margin = MARGIN.first;
+	#margin = 0;
 
-	// `clock.captured(stream, frame)` is when a frame was captured; `tell(state, detail)` hears of all that happens.
+	// `clock.captured(stream, frame)` is its time; `tell(state, detail)` hears of all that happens.
 	constructor(clock, tell) {
 		this.#clock = clock;
 		this.#tell = tell;
@@ -99,7 +99,7 @@ export class Live {
 		this.#look();
 	}
 
-	// How many ms ago it was captured what is heard now, and how it is made. Null before the first sound.
+	// How many ms ago was captured what is heard now, and how it is made. Null before the first sound.
 	get figures() {
 		const play = this.#play;
 		if (!play?.began) return null;
@@ -172,6 +172,7 @@ export class Live {
 					play.rate = rate;
 					play.resampler = new Resampler(rate, context.sampleRate, channels);
 					output = play.output = await worklet ? new Worklet(channels, into) : new Scheduled(into);
+					this.#margin ||= output.least + 0.004;
 				}
 				this.onsound(piece, play.rate);
 				this.#take(play, piece);
@@ -219,8 +220,9 @@ export class Live {
 			this.dropouts++;
 			this.lastDropout = now;
 			// A device that starts takes what it can get, which tells little of the network.
-			this.#margin = Math.min(MARGIN.most, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
-			[play.least, play.since, play.calm] = [Infinity, now, 0];
+			this.#margin = Math.min(MOST_MARGIN, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
+			// Not shrunk again for ten minutes.
+			[play.least, play.since, play.calm] = [Infinity, now, -1200];
 		}
 		if (output.waits) return;
 		play.least = Math.min(play.least, queued(play));
@@ -236,9 +238,12 @@ export class Live {
 			play.faster = 1 + Math.max(-MOST_FASTER, Math.min(MOST_FASTER, excess * 0.2));
 		}
 		// So near to running out that the next time it may; or never near it for half a minute.
-		play.calm = play.least < this.#margin * 0.4 ? 0 : play.calm + 1;
-		if (play.calm === 0) this.#margin = Math.min(MARGIN.most, this.#margin + 0.003);
-		else if (play.calm % 60 === 0) this.#margin = Math.max(MARGIN.least, this.#margin - 0.001);
+		if (play.least < this.#margin * 0.4) {
+			play.calm = Math.min(0, play.calm);
+			this.#margin = Math.min(MOST_MARGIN, this.#margin + 0.003);
+		} else if (++play.calm > 0 && play.calm % 60 === 0) {
+			this.#margin = Math.max(output.least, this.#margin - 0.001);
+		}
 		[play.least, play.since] = [Infinity, now];
 	}
 }
@@ -278,6 +283,8 @@ function heard() {
 // Plays by buffers, one begins where another ends. Works everywhere.
 class Scheduled {
 	way = 'scheduled';
+	// The page's own thread queues them, and pauses more.
+	least = 0.026;
 	waits = false;
 	starved = 0;
 	#into;
@@ -315,6 +322,7 @@ class Scheduled {
 // Plays on the sound's own thread.
 class Worklet {
 	way = 'worklet';
+	least = 0.022;
 	waits = true;
 	starved = 0;
 	end = 0;

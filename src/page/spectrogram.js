@@ -1,4 +1,4 @@
-// The last minute: its pitches while Live plays, and how loud it was while there are no samples here to look into.
+// The last minute: its pitches while Live plays, and how loud it was while there are no samples here.
 
 const [COLUMNS, ROWS] = [300, 112];
 const COLUMN_MS = 200;
