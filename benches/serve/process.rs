@@ -48,7 +48,7 @@ pub(crate) fn threads_time(pid: u32, name: &str) -> Duration {
 /// A process's memory and threads.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
-    /// In KB: VmRSS, which counts the libraries' pages too.
+    /// In KB of 1000 bytes: VmRSS, which counts the libraries' pages too.
     pub(crate) rss: f64,
     pub(crate) threads: f64,
 }
@@ -58,7 +58,8 @@ pub(crate) fn size(pid: u32) -> Size {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let number = |key| field(&status, key).and_then(|value| value.split(' ').next()?.parse().ok());
     Size {
-        rss: number("VmRSS").expect("Linux says VmRSS"),
+        // The kernel's are of 1024.
+        rss: number("VmRSS").expect("Linux says VmRSS") * 1.024,
         threads: number("Threads").expect("Linux says Threads"),
     }
 }

@@ -259,7 +259,7 @@ impl Report<'_> {
                 // In ticks of 10 ms there may be none.
                 let system = row.served(|s| s.system * 100.0).median;
                 cells.push(if system.is_nan() { String::new() } else { format!("{system:.0} %") });
-                cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1024.0));
+                cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1000.0));
                 cells.push(match (row.step.listeners, nobody) {
                     // What a page or two more or less make of a few would say nothing.
                     (10.., Some(nobody)) => format!("{:.1}", row.memory_of_one(nobody)),
@@ -284,7 +284,7 @@ impl Report<'_> {
                     row.step.listeners.to_string(),
                     format!("{:.0}", row.served(|served| row.micros(served.cpu))),
                     format!("{:.0} ms", row.interval()),
-                    format!("{:.1}", row.served(|served| served.size.rss).median / 1024.0),
+                    format!("{:.1}", row.served(|served| served.size.rss).median / 1000.0),
                     format!("{:.0}", row.served(|served| served.size.threads).median),
                     format!("{first:.1}"),
                     format!("{:.0}", row.served(|served| ms(served.heard.largest_gap)).most),
@@ -303,7 +303,7 @@ impl Report<'_> {
                     listeners.to_string(),
                     format!("{:.0}", figure(&|served| micros(served.cpu, *listeners))),
                     format!("{:.0} ms", ms(self.options.time) / reads),
-                    format!("{:.1}", figure(&|served| served.size.rss).median / 1024.0),
+                    format!("{:.1}", figure(&|served| served.size.rss).median / 1000.0),
                     format!("{:.0}", figure(&|served| served.size.threads).median),
                     format!("{:.1}", figure(&|served| ms(served.start.sound)).median),
                     format!("{:.0}", figure(&|served| ms(served.heard.largest_gap)).most),
@@ -430,7 +430,7 @@ impl Report<'_> {
         }
         if let Some(nobody) = self.nobody() {
             let history = FORMAT.frames_in(HISTORY) as f64 * FORMAT.frame_bytes() as f64 / 1e6;
-            let megabytes = nobody.served(|served| served.size.rss).median * 1024.0 / 1e6;
+            let megabytes = nobody.served(|served| served.size.rss).median / 1000.0;
             targets.push((
                 megabytes <= 4.0 + history,
                 format!("at most 4 MB and the history's {history:.1} MB of memory: {megabytes:.1} MB"),
