@@ -910,7 +910,7 @@ fn what_an_address_that_is_listened_on_no_more_keeps_open_is_closed() {
 
 /// Starts the daemon through another program that lessens what it may have.
 fn lessened(by: &[&str]) -> Daemon {
-    Daemon::ramp_through(by, "", SLOW_RAMP)
+    Daemon::ramp_through(by, "[log]\nfilter = \"debug\"\n", SLOW_RAMP)
 }
 
 /// So many connections at once, each with half a request.
@@ -973,6 +973,11 @@ fn too_few_descriptors_keep_nobody_out_for_longer_than_a_second() {
     // It did run out of them: the acceptor died, and was begun again.
     daemon.wait_for_log("nobody can connect: ");
     daemon.wait_for_log("connections are accepted again");
+    // There are fewer than it counts on: not enough for all whom it would let in.
+    let pid = daemon.pid().to_string();
+    let lowered = Command::new("prlimit").args(["--pid", &pid, "--nofile=85:85"]).status();
+    assert!(lowered.expect("prlimit runs").success());
+    ten_listen_while_half_requests_take_all_there_is(&daemon, 100);
     drop(alone);
 }
 

@@ -90,8 +90,10 @@ const AFTERWARDS: Duration = Duration::from_millis(300);
 /// So many idle connections, at the least, end where a request, or an attempt to have an acceptor again, fails for want
 /// of descriptors or threads.
 const SACRIFICED: usize = 4;
-/// So many of those who wait, at the most, are thought of at such an attempt.
+/// So many of those who wait, at the most, are thought of at such an attempt;
 const MOST_THOUGHT_OF: usize = 16;
+/// and half as many after each so many attempts, and the others are refused: what they would take is not to be had.
+const PERSISTENCE: u32 = 4;
 /// From one attempt to have an acceptor again to the next.
 const RETRY: Duration = Duration::from_millis(20);
 /// So many may wait for one that begins anew: each may be one of those for whom it has to.
@@ -202,6 +204,8 @@ struct Accepting {
     died: Option<Instant>,
     /// Not before this it is tried again.
     again: Option<Instant>,
+    /// Attempts since it died for which there was too little of something.
+    failed: u32,
 }
 
 /// Connections are accepted.
@@ -348,7 +352,7 @@ impl Guard {
                         take(&door, request);
                     }
                 }),
-                accepting: Mutex::new(Accepting { acceptor: None, died: None, again: None }),
+                accepting: Mutex::new(Accepting { acceptor: None, died: None, again: None, failed: 0 }),
             }
         });
         epoll::add(&self.epoll, &door.listener, EventData::new_u64(CAME), EventFlags::IN | EventFlags::ET)?;
@@ -781,7 +785,7 @@ impl Door {
     /// Sees to it that somebody accepts, where there is room for so many; when to look again if that is not sure.
     fn keep_open(&self, now: Instant, room: usize) -> Opening {
         let mut accepting = self.accepting();
-        let Accepting { acceptor, died, again } = &mut *accepting;
+        let Accepting { acceptor, died, again, failed } = &mut *accepting;
         let Some(acceptor) = acceptor.as_ref().filter(|_| self.phase() == OPEN) else {
             return Opening::Sure;
         };
@@ -796,7 +800,7 @@ impl Door {
                 }
                 let seconds = (now - since).as_secs_f64();
                 info!("{}: connections are accepted again, after {seconds:.1} s", self.address);
-                (*died, *again) = (None, None);
+                (*died, *again, *failed) = (None, None, 0);
                 return Opening::Sure;
             }
             (false, None) => {
@@ -814,12 +818,15 @@ impl Door {
         }
         *again = Some(now + RETRY);
         let waiting = os::waiting_connections(&self.listener) as usize;
-        let thought_of = waiting.min(room).min(MOST_THOUGHT_OF);
+        let most = MOST_THOUGHT_OF >> (*failed / PERSISTENCE).min(usize::BITS - 1);
+        let room = if *failed < PERSISTENCE { room } else { room.min(most) };
+        let thought_of = waiting.min(room).min(most);
         // With too little of everything it would only die again.
         match acceptor::is_worth_it(thought_of + 1).and_then(|()| acceptor.again(&self.listener)) {
             Ok(()) => Opening::Tried(now + RETRY),
             Err(error) => {
-                debug!("{}: no acceptor for {waiting}: {error}", self.address);
+                debug!("{}: no acceptor for {thought_of} of {waiting}: {error}", self.address);
+                *failed += 1;
                 Opening::Starved {
                     again: now + RETRY,
                     wanted: thought_of,
@@ -883,7 +890,8 @@ impl Watch {
         // had to be ended there may be more of them soon.
         let took = os::thread_time().saturating_sub(busy);
         if took * LEISURE > PAUSE && !self.has_ended_some {
-            thread::sleep(took * LEISURE - PAUSE);
+            // A machine that stood still meanwhile may count that as its time.
+            thread::sleep((took * LEISURE - PAUSE).min(AFTERWARDS));
         }
         let may_sleep = !self.guard.deaf.load(Ordering::Relaxed) && self.guard.lock().connections.is_empty();
         let now = Instant::now();
