@@ -40,13 +40,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A source that worked this long is opened again after the first pause when it is lost.
 const SOUND: Duration = Duration::from_secs(10);
 
-/// While nobody waits for sound, it is taken from the source in steps of this, or of a quarter of its buffer, at the
-/// most: what a block costs is mostly the waking.
-const STEP: Duration = Duration::from_millis(50);
-/// Who has not waited for sound for so long does not listen any more. The longest interval at which a listener
-/// can be served is half of this.
-const UNHEARD: Duration = Duration::from_secs(2);
-
 /// A thread that has nothing to do shows so often that it is there.
 const TURN: Duration = Duration::from_millis(500);
 
@@ -216,18 +209,13 @@ impl CaptureThread {
             false => vec![0; info.block_frames as usize * format.frame_bytes()],
         };
         let counters = &self.input.counters;
-        let rate = info.rate;
-        // Frames since the beginning or the last overrun, and how many there will be when it next looks who waits.
-        let (mut drift, mut frames_in_a_row, mut due) = (Drift::new(rate), 0, 0);
-        let block_frames = info.block_frames;
-        let mut nap = Nap::new(rate, block_frames);
+        // Frames since the beginning or the last overrun.
+        let (mut drift, mut nap, mut frames_in_a_row) = (Drift::new(info.rate), Nap::new(&info), 0);
         // It may be another card's clock now.
         counters.set_drift(None);
         // A card that is read in time cannot be quiet for longer than its buffer lasts.
         let quiet = info.buffer().clamp(Duration::from_millis(200), HUNG);
         let period = format.duration_of(info.block_frames.into());
-        let step = (STEP.min(info.buffer() / 4).as_nanos() / period.as_nanos().max(1)) as u32;
-        let unheard = (UNHEARD.as_nanos() / period.as_nanos().max(1)) as u64;
         let mut last = monotonic_ns();
         // Opening is not yet sound: some devices open as if all were well and then fail at each read.
         let mut opened = Some(info);
@@ -256,17 +244,10 @@ impl CaptureThread {
                     // What has come in since is read before the next step.
                     let is_newest = last.saturating_sub(captured_at) < period.as_nanos() as u64;
                     was_away &= !is_newest;
-                    if is_newest && !is_over && frames_in_a_row >= due {
-                        let blocks = match feed.writer.unwanted() {
-                            _ if feed.writer.unawaited() > unheard => step,
-                            // It is waited for in read(), or may be.
-                            None | Some(0) => 1,
-                            Some(others) => step.min(others + 1),
-                        };
-                        due = frames_in_a_row + u64::from(blocks) * u64::from(block_frames);
-                        if blocks > 1 {
+                    if is_newest && !is_over {
+                        let away = nap.after(frames_in_a_row, &feed.writer, asked, captured_at, last);
+                        if let Some((blocks, time)) = away {
                             was_away = true;
-                            let time = nap.until(blocks, frames_in_a_row, asked, captured_at, last);
                             feed.writer.nap(blocks, time);
                         }
                     }
@@ -286,8 +267,8 @@ impl CaptureThread {
                 }
                 Ok(Got::Overrun) => {
                     feed.gap = true;
-                    (drift, frames_in_a_row, due) = (Drift::new(rate), 0, 0);
-                    nap = Nap::new(rate, block_frames);
+                    let info = source.info();
+                    (drift, nap, frames_in_a_row) = (Drift::new(info.rate), Nap::new(info), 0);
                     counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.tell(What::Overrun);
                 }

@@ -11,6 +11,14 @@
 
 use std::time::Duration;
 
+use super::source::Info;
+use crate::ring::Writer;
+
+/// The longest that it is away, or a quarter of what the source keeps for a late reader.
+const LONGEST: Duration = Duration::from_millis(50);
+/// Who has not waited for sound for so long does not listen any more. The longest interval at which a listener
+/// can be served is half of this.
+const UNHEARD: Duration = Duration::from_secs(2);
 /// So much too early, and twice as much each time that it was too late all the same.
 const EARLY: Duration = Duration::from_millis(1);
 /// So long it goes by the rate alone. A card's clock that is wrong by 200 ppm is 0.2 ms off then.
@@ -18,10 +26,15 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// A read that takes longer than this has waited for the end of its block.
 const WAITED: Duration = Duration::from_micros(150);
 
-/// The times at which blocks of a source are complete.
+/// The times at which blocks of a source are complete, and who waits for them.
 pub(super) struct Nap {
     rate: u32,
     block_frames: u32,
+    /// The longest nap and [`UNHEARD`], in blocks.
+    longest: u32,
+    unheard: u64,
+    /// There must be so many frames before it looks again who waits.
+    due: u64,
     /// So many frames were complete at that time (CLOCK_MONOTONIC, ns).
     known: Option<(u64, u64)>,
     /// How much too early it comes the next time that it wants to see a block end.
@@ -29,20 +42,48 @@ pub(super) struct Nap {
 }
 
 impl Nap {
-    pub(super) fn new(rate: u32, block_frames: u32) -> Nap {
-        Nap { rate, block_frames, known: None, early: EARLY }
+    /// For a source from its beginning or after an overrun, from where on its frames are counted.
+    pub(super) fn new(info: &Info) -> Nap {
+        let (rate, block_frames) = (info.rate, info.block_frames);
+        let blocks = |time: Duration| {
+            time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000 / u64::from(block_frames.max(1))
+        };
+        Nap {
+            rate,
+            block_frames,
+            longest: blocks(LONGEST.min(info.buffer() / 4)) as u32,
+            unheard: blocks(UNHEARD),
+            due: 0,
+            known: None,
+            early: EARLY,
+        }
     }
 
-    /// How long it is until `blocks` more are there, where the last of `frames` was asked for at `asked` and captured
-    /// at `captured_at`, and it is `now` (all CLOCK_MONOTONIC, ns). Now and then a little less.
-    pub(super) fn until(
+    /// For how many blocks to stay away and how long that is, after `frames` frames, where the last of them were asked
+    /// for at `asked` and captured at `captured_at`, and it is `now` (all CLOCK_MONOTONIC, ns).
+    pub(super) fn after(
         &mut self,
-        blocks: u32,
         frames: u64,
+        writer: &Writer,
         asked: u64,
         captured_at: u64,
         now: u64,
-    ) -> Duration {
+    ) -> Option<(u32, Duration)> {
+        if frames < self.due {
+            return None;
+        }
+        let blocks = match writer.unwanted() {
+            _ if writer.unawaited() > self.unheard => self.longest,
+            // It is waited for in read(), or may be.
+            None | Some(0) => 1,
+            Some(others) => self.longest.min(others + 1),
+        };
+        self.due = frames + u64::from(blocks) * u64::from(self.block_frames);
+        (blocks > 1).then(|| (blocks, self.until(blocks, frames, asked, captured_at, now)))
+    }
+
+    /// How long it is until `blocks` more are there. Now and then a little less.
+    fn until(&mut self, blocks: u32, frames: u64, asked: u64, captured_at: u64, now: u64) -> Duration {
         let block = Duration::from_nanos(self.nanos(self.block_frames.into()));
         let waited = captured_at > asked + WAITED.as_nanos() as u64;
         let (known, at) = match self.known {
@@ -77,12 +118,49 @@ impl Nap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::convert::SourceSample;
+    use crate::audio::format::{SampleFormat, StreamFormat};
+    use crate::ring;
 
     const MS: u64 = 1_000_000;
 
     /// Blocks of 10 ms.
     fn nap() -> Nap {
-        Nap::new(48_000, 480)
+        Nap::new(&Info {
+            device: String::new(),
+            card: None,
+            rate: 48_000,
+            channels: 2,
+            sample: SourceSample::S16,
+            block_frames: 480,
+            buffer_frames: 24_000,
+        })
+    }
+
+    #[test]
+    fn it_stays_away_until_the_block_that_somebody_waits_for() {
+        let format = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
+        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1));
+        let mut nap = nap();
+        let mut after = |block: u64, writer: &Writer| {
+            nap.after(block * 480, writer, 0, block * 10 * MS, block * 10 * MS).map(|(blocks, _)| blocks)
+        };
+        fn published(writer: &mut Writer, blocks: u64) -> &Writer {
+            (0..blocks).for_each(|_| writer.publish(&[0; 480 * 4], 0));
+            writer
+        }
+        // Who was served a moment ago has not said yet when it wants to be served again.
+        assert_eq!(after(1, published(&mut writer, 1)), None);
+        ring.reader(0).announce(5);
+        assert_eq!(after(2, published(&mut writer, 1)), Some(4));
+        // Until it is there it does not look again.
+        assert_eq!(after(3, published(&mut writer, 1)), None);
+        ring.reader(0).announce(6);
+        assert_eq!(after(6, published(&mut writer, 3)), None, "the next one is wanted");
+        // For one who is served seldom it comes in between, and for nobody too.
+        ring.reader(0).wait(20, Duration::ZERO);
+        assert_eq!(after(7, published(&mut writer, 1)), Some(5));
+        assert_eq!(after(221, published(&mut writer, 214)), Some(5));
     }
 
     #[test]
