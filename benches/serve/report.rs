@@ -351,45 +351,44 @@ impl Report<'_> {
     }
 
     /// The project's targets that these figures say something about, and whether they are met.
-    /// Each time that somebody heard nothing for long: when, how many, and what else stood still then.
+    /// The longest times that somebody heard nothing: when, how many, and what else stood still then.
     fn gaps(&self) -> String {
+        const MOST: usize = 10;
         let heard = || self.rows.iter().flat_map(|row| &row.served).map(|served| &served.heard);
         let mut gaps: Vec<Gap> = heard().flat_map(|heard| heard.gaps.iter().copied()).collect();
         gaps.sort_by_key(|gap| gap.ended);
         let rounds: Vec<Gap> = heard().flat_map(|heard| heard.rounds.iter().copied()).collect();
-        let mut out = String::new();
-        // Those that overlap are one.
-        while let Some(first) = gaps.first() {
-            let mut whole = *first;
-            let mut count = 0;
-            while let Some(gap) = gaps.get(count).filter(|gap| gap.began <= whole.ended) {
-                whole = Gap { began: whole.began.min(gap.began), ended: gap.ended };
-                count += 1;
-            }
-            let longest = gaps.drain(..count).map(|gap| gap.length()).max().unwrap_or_default();
-            let during = |others: &[Gap]| {
-                let total = others.iter().filter(|it| it.began < whole.ended && whole.began < it.ended);
-                let mut each: Vec<String> = total
-                    .map(|it| {
-                        let at = it.began.saturating_duration_since(whole.began);
-                        format!("{:.0} ms from {:.0} on", ms(it.length()), ms(at))
-                    })
-                    .collect();
-                each.truncate(8);
-                if each.is_empty() { "none".to_string() } else { each.join(", ") }
-            };
-            let _ = writeln!(
-                out,
-                "at {:.1} s, for {:.0} ms: {count} listeners heard nothing for 150 to {:.0} ms; stalls of the machine: {}; \
-                 long rounds of the listening side: {}",
-                (whole.began - self.began).as_secs_f64(),
-                ms(whole.length()),
-                ms(longest),
-                during(self.stalls.as_deref().unwrap_or_default()),
-                during(&rounds)
-            );
+        let stalls = self.stalls.as_deref().unwrap_or_default();
+        let mut events: Vec<(Duration, String)> = gaps
+            .chunk_by(|one, next| next.began <= one.ended)
+            .map(|gaps| {
+                let longest = gaps.iter().map(Gap::length).max().unwrap_or_default();
+                let began = gaps.iter().map(|gap| gap.began).min().unwrap_or(self.began);
+                let ended = gaps.iter().map(|gap| gap.ended).max().unwrap_or(self.began);
+                let meanwhile = |others: &[Gap]| {
+                    let those = others.iter().filter(|other| other.began < ended && began < other.ended);
+                    let each: Vec<String> = those.map(|other| format!("{:.0}", ms(other.length()))).collect();
+                    if each.is_empty() { "0".to_owned() } else { each.join(" + ") }
+                };
+                let event = format!(
+                    "at {:.1} s {} listeners heard nothing for up to {:.0} ms; the machine stood still for {} ms, \
+                     this side was at work for {} ms",
+                    (began - self.began).as_secs_f64(),
+                    gaps.len(),
+                    ms(longest),
+                    meanwhile(stalls),
+                    meanwhile(&rounds)
+                );
+                (longest, event)
+            })
+            .collect();
+        events.sort_by_key(|(longest, _)| std::cmp::Reverse(*longest));
+        let mut out = format!("{} times somebody heard nothing for 150 ms or more", events.len());
+        out += if events.len() > MOST { "; the longest of them:\n" } else { "\n" };
+        for (_, event) in events.iter().take(MOST) {
+            let _ = writeln!(out, "{event}");
         }
-        out
+        out + "\n"
     }
 
     fn targets(&self) -> Vec<(bool, String)> {
