@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use rustix::net::{self, AddressFamily, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use support::daemon::Daemon;
 use support::http::{self, Response};
 use support::synth::SynthRamp;
@@ -212,7 +212,9 @@ fn connect_from(from: IpAddr, address: SocketAddr) -> Option<TcpStream> {
 
 /// The same within that time, which is how long it waits for any send too.
 fn connect_soon(from: IpAddr, address: SocketAddr, patience: Duration) -> Option<TcpStream> {
-    let socket: OwnedFd = net::socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
+    // Not for the daemons that other tests start meanwhile.
+    let socket: OwnedFd =
+        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
     net::bind(&socket, &SocketAddr::new(from, 0)).ok()?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience)).ok()?;
     net::connect(&socket, &address).ok()?;

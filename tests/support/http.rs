@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use rustix::net::{self, AddressFamily, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::PATIENCE;
 
@@ -19,7 +19,9 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 /// Connects with a receive buffer of at most so many bytes (the kernel doubles that for its own bookkeeping), so
 /// that the server soon feels a client that does not read.
 pub(crate) fn connect_narrow(address: SocketAddr, receive_buffer: usize) -> TcpStream {
-    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Not for the daemons that other tests start meanwhile.
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .expect("a socket");
     // Before it connects: the window that is offered then is never taken back.
     sockopt::set_socket_recv_buffer_size(&socket, receive_buffer).expect("a buffer");
     net::connect(&socket, &address).expect("it listens");
