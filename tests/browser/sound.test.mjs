@@ -30,9 +30,6 @@ const BROWSERS = [
 for (const { name, programs, launch } of BROWSERS) {
   scenario(`${name} says what the card hears, also after its connection was reset`, {
     needs: [programs, ...LOUDSPEAKER, 'espeak-ng', 'sox'],
-    // A player that stood still has to wait once more; a wrong answer has it wait each time.
-    attempts: 3,
-    seconds: 180,
   }, async (t, use) => {
     let source;
     const card = await use(Card.make((file) => {

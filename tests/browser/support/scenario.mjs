@@ -6,9 +6,6 @@ import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { tmpdir } from 'node:os';
 
-/** What is thrown where a browser has not answered again and again. */
-class Deaf extends Error {}
-
 /** How long a test waits for something that must happen, on a machine that stalls at times. */
 export const PATIENCE_MS = 20_000;
 
@@ -19,44 +16,31 @@ export const PATIENCE_MS = 20_000;
  * so, unless WAVECAST_ALL_PLAYERS=1 makes that a failure. After `seconds` it has failed.
  *
  * `run(t, use)` does it. `await use(thing)` returns the thing (or what the promise of it gives), whose `close()` is
- * called in the end, the last one first. When the test fails, what each has in `log` is printed. Where a browser's remote
- * control has died, it is done once more, with another browser: a page that hangs would do so again. `attempts` is for
- * what a machine that stands still for a moment spoils, and nothing else does at times.
+ * called in the end, the last one first. When the test fails, what each has in `log` is printed.
  */
-export function scenario(name, { needs = [], seconds = 90, attempts = 1 }, run) {
+export function scenario(name, { needs = [], seconds = 90 }, run) {
   const missing = needs.filter((program) => !find(program)).map((program) => [program].flat().join(' or '));
   const skip = missing.length > 0 && process.env.WAVECAST_ALL_PLAYERS !== '1' && `not installed: ${missing}`;
   test(name, { skip, timeout: seconds * 1000 }, async (t) => {
     if (missing.length > 0) throw new Error(`not installed: ${missing}`);
-    for (let failed = 1; ; failed++) {
-      try {
-        return await attempt(t, run);
-      } catch (error) {
-        if (failed >= Math.max(attempts, error instanceof Deaf ? 2 : 1)) throw error;
-        t.diagnostic(`${error.message}; once more, with another browser`);
-      }
+    const used = [];
+    const use = async (thing) => {
+      used.push(await thing);
+      return used.at(-1);
+    };
+    const tell = () => used.forEach(({ log }) => log?.forEach((line) => t.diagnostic(line)));
+    // Its time is over: what it waits for may not end by itself.
+    t.signal.addEventListener('abort', tell);
+    try {
+      await run(t, use);
+    } catch (error) {
+      tell();
+      throw error;
+    } finally {
+      t.signal.removeEventListener('abort', tell);
+      for (const thing of used.reverse()) await thing.close();
     }
   });
-}
-
-async function attempt(t, run) {
-  const used = [];
-  const use = async (thing) => {
-    used.push(await thing);
-    return used.at(-1);
-  };
-  const tell = () => used.forEach(({ log }) => log?.forEach((line) => t.diagnostic(line)));
-  // Its time is over: what it waits for may not end by itself.
-  t.signal.addEventListener('abort', tell);
-  try {
-    await run(t, use);
-  } catch (error) {
-    tell();
-    throw error;
-  } finally {
-    t.signal.removeEventListener('abort', tell);
-    for (const thing of used.reverse()) await thing.close();
-  }
 }
 
 /** The path of a program, or of the first of several that is there. */
@@ -84,7 +68,7 @@ export async function answerTo(look) {
   for (let tries = 4; ; tries--) {
     const { answer, lost } = await answerOf(look());
     if (!lost) return answer;
-    if (tries === 1) throw new Deaf('the browser does not answer');
+    if (tries === 1) throw new Error('the browser does not answer');
   }
 }
 
@@ -93,7 +77,7 @@ export async function once(act, isDone) {
   for (let tries = 4; ; tries--) {
     const { lost } = await answerOf(act());
     if (!lost || await answerTo(isDone)) return;
-    if (tries === 1) throw new Deaf('the browser does not do it');
+    if (tries === 1) throw new Error('the browser does not do it');
   }
 }
 
