@@ -20,6 +20,8 @@ use std::{env, fs};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use support::daemon::Daemon;
 use support::http::{self, Response};
+use support::stopwatch::Stopwatch;
+use support::strace;
 use support::synth::SynthRamp;
 use support::{PATIENCE, wait_for};
 
@@ -178,7 +180,7 @@ fn listen(address: SocketAddr, over: &Arc<AtomicBool>) -> JoinHandle<SynthRamp> 
 
 /// How long somebody new waits who does nothing about it.
 fn time_to_sound(address: SocketAddr) -> Duration {
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.write_all(request("/live.wav").as_bytes()).expect("sent");
@@ -663,7 +665,7 @@ fn too_many_of_them_make_it_begin_anew_but_not_again_and_again() {
     let attack =
         thread::spawn(move || stick_often(address, 10_000, 20, |_| Ipv4Addr::LOCALHOST.into(), &told));
     wait_for("it to have had enough", || (count_log("beginning anew") == 1).then_some(()));
-    let began = Instant::now();
+    let began = Stopwatch::start();
     over.store(true, Ordering::Relaxed);
     let took = let_in_after(address);
     let let_in = attack.join().expect("no panic");
@@ -730,7 +732,7 @@ fn a_request_that_is_not_finished_in_time_is_answered_with_408() {
     let daemon = tight();
     let mut stream = connect_from(attacker(1), daemon.address()).expect("it listens");
     stream.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
-    let began = Instant::now();
+    let began = Stopwatch::start();
     let mut dripping = stream.try_clone().expect("a duplicate");
     // What comes in drops is as late.
     thread::spawn(move || {
@@ -741,7 +743,10 @@ fn a_request_that_is_not_finished_in_time_is_answered_with_408() {
     let answer = answer_to(stream, b"");
     let took = began.elapsed();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert!(took > Duration::from_millis(900) && took < Duration::from_millis(2500), "{took:?}");
+    assert!(
+        began.by_the_clock() > Duration::from_millis(900) && took < Duration::from_millis(2500),
+        "{took:?}"
+    );
     daemon.wait_for_log("127.66.6.1 did not finish its request in time");
 }
 
@@ -753,7 +758,7 @@ fn the_only_one_who_connects_is_noticed_however_soon_he_is_let_in() {
         let daemon = tight();
         for _ in 0..3 {
             let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
-            let began = Instant::now();
+            let began = Stopwatch::start();
             let answer = answer_to(stream, b"GET / HTTP/1.1\r\n");
             let took = began.elapsed();
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -789,10 +794,13 @@ fn who_idles_is_disconnected_and_who_listens_does_not_idle() {
     let response = Response::read(idle, false);
     assert_eq!(response.status, 200);
     let (_, mut rest) = response.finish();
-    let began = Instant::now();
+    let began = Stopwatch::start();
     assert_eq!(rest.read(&mut [0]).expect("a clean end"), 0);
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(1800) && took < Duration::from_millis(4000), "{took:?}");
+    assert!(
+        began.by_the_clock() > Duration::from_millis(1800) && took < Duration::from_millis(4000),
+        "{took:?}"
+    );
     listening.bytes(HEADER_BYTES);
     let mut ramp = SynthRamp::new(4, 2);
     ramp.feed(&listening.bytes(FRAME_BYTES * 8000 * 2));
@@ -899,7 +907,7 @@ fn what_an_address_that_is_listened_on_no_more_keeps_open_is_closed() {
     daemon.reload_whole(
         "[http]\nlisten = \"127.0.0.2:0\"\n[input.live]\ndevice = \"synth:ramp\"\nbuffer_ms = 10000\n",
     );
-    let began = Instant::now();
+    let began = Stopwatch::start();
     assert_eq!(idle.read(&mut [0]).expect("a clean end"), 0);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(TcpStream::connect(first).is_err());
@@ -927,7 +935,7 @@ fn crowd(address: SocketAddr, count: u32) -> Vec<TcpStream> {
 
 /// How long it takes until somebody else gets an answer.
 fn let_in_after(address: SocketAddr) -> Duration {
-    let began = Instant::now();
+    let began = Stopwatch::start();
     wait_for("somebody to be let in", || {
         // Its kernel would try again after a second only, where so many want in that a SYN is dropped.
         let mut stream = connect_soon(attacker(200), address, Duration::from_millis(200))?;
@@ -1010,33 +1018,14 @@ fn too_few_threads_keep_nobody_out_for_longer_than_a_second() {
     drop(alone);
 }
 
-/// Whether strace(1) can make calls fail here; says so where it cannot.
-fn can_inject() -> bool {
-    let mut strace = Command::new("strace");
-    strace.args(["-fqq", "-o", "/dev/null", "-e", "inject=accept4:error=EINTR", "true"]);
-    match strace.stderr(Stdio::null()).status() {
-        Ok(status) if status.success() => true,
-        Ok(_) => {
-            println!("this machine does not let strace trace: nothing was tried");
-            false
-        }
-        Err(_) => {
-            assert!(env::var_os("WAVECAST_ALL_PLAYERS").is_none(), "strace is not installed");
-            println!("strace is not installed: nothing was tried");
-            false
-        }
-    }
-}
-
 /// A daemon in which that call fails so, and what its tracer writes down. That is a process beside it; only this call
 /// makes the daemon stop.
 fn failing(calls: &str, fault: &str) -> (Daemon, PathBuf) {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let name = format!("strace-{}-{}", std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
     let notes = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let inject = format!("inject={calls}:{fault}");
-    let file = notes.display().to_string();
-    let strace = ["strace", "-D", "-fqq", "--seccomp-bpf", "-o", &file, "-e", calls, "-e", &inject];
+    let strace = strace::around(&notes, calls, fault);
+    let strace: Vec<&str> = strace.iter().map(String::as_str).collect();
     (lessened(&strace), notes)
 }
 
@@ -1068,7 +1057,7 @@ fn ten_listen_while_others_come(daemon: &Daemon, others: u32) {
 
 #[test]
 fn connections_that_are_gone_when_they_are_accepted_keep_nobody_out() {
-    if !can_inject() {
+    if !strace::can_inject() {
         return;
     }
     let alone = alone();
@@ -1085,7 +1074,7 @@ fn connections_that_are_gone_when_they_are_accepted_keep_nobody_out() {
 
 #[test]
 fn an_accept_that_is_interrupted_is_made_again() {
-    if !can_inject() {
+    if !strace::can_inject() {
         return;
     }
     let alone = alone();
@@ -1098,7 +1087,7 @@ fn an_accept_that_is_interrupted_is_made_again() {
 
 #[test]
 fn threads_that_cannot_be_started_keep_nobody_out() {
-    if !can_inject() {
+    if !strace::can_inject() {
         return;
     }
     let alone = alone();

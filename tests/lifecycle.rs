@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::daemon::Daemon;
 use support::http::{self, Response};
+use support::stopwatch::Stopwatch;
 use support::synth::SynthRamp;
 use support::wait_for;
 
@@ -97,7 +98,7 @@ fn who_connects_in_the_first_moment_hears_something_at_once() {
     for _ in 0..20 {
         let address = free_address();
         let config = format!("[http]\nlisten = \"{address}\"\n[input.live]\ndevice = \"synth:ramp\"\n");
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let daemon = Daemon::launch(&config, &[], &[], Stdio::piped());
         while TcpStream::connect(address).is_err() {
             assert!(began.elapsed() < Duration::from_secs(10), "it does not listen");

@@ -9,10 +9,11 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs};
 
 use support::daemon::Daemon;
+use support::stopwatch::Stopwatch;
 use support::synth::SynthRamp;
 use support::wait_for;
 
@@ -88,14 +89,14 @@ impl Proxied {
     fn passes_sound_on_at_once_and_whole(&self) {
         let mut curl = self.curl("/live.wav", &[]).stdout(Stdio::piped()).spawn().expect("curl runs");
         let mut sound = curl.stdout.take().expect("piped");
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let mut header = [0; 44];
         sound.read_exact(&mut header).expect("a header");
         let first = began.elapsed();
         let mut ramp = SynthRamp::new(2, 2);
         let (mut block, mut longest, mut got) = ([0; 4096], Duration::ZERO, 0);
         while got < 3 * 176_400 {
-            let waited = Instant::now();
+            let waited = Stopwatch::start();
             let bytes = sound.read(&mut block).expect("it goes on");
             assert_ne!(bytes, 0, "it ended");
             longest = longest.max(waited.elapsed());

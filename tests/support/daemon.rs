@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::card::Cards;
 use super::server::Server;
+use super::stopwatch::Stopwatch;
 use super::wait_for;
 
 /// A running daemon; killed on drop. What it says over HTTP is [`Server`]'s.
@@ -157,7 +158,7 @@ impl Daemon {
 
     /// Waits until it has ended and tells how, and how long that took.
     pub(crate) fn wait(&mut self) -> (ExitStatus, Duration) {
-        let began = Instant::now();
+        let began = Stopwatch::start();
         let status = wait_for("the daemon to end", || self.child.try_wait().expect("it is our child"));
         (status, began.elapsed())
     }

@@ -10,9 +10,13 @@ pub(crate) mod listening;
 pub(crate) mod machine;
 pub(crate) mod ramp;
 pub(crate) mod server;
+pub(crate) mod stopwatch;
+pub(crate) mod strace;
 pub(crate) mod synth;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use stopwatch::Stopwatch;
 
 /// How long a test waits for something that must happen, on a machine that stalls at times.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,12 +37,13 @@ pub(crate) fn wait_within<T>(
     what: &str,
     mut look: impl FnMut() -> Option<T>,
 ) -> T {
-    let end = Instant::now() + patience;
+    let began = Stopwatch::start();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < end, "waited {patience:?} in vain for {what}");
+        let has_time = began.by_the_clock() < patience || began.elapsed() < patience;
+        assert!(has_time, "waited {patience:?} in vain for {what}");
         std::thread::sleep(pause);
     }
 }

@@ -1,0 +1,31 @@
+//! System calls that fail, or take their time, by strace(1).
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Whether that can be had here; says so where it cannot.
+pub(crate) fn can_inject() -> bool {
+    let mut strace = Command::new("strace");
+    strace.args(["-fqq", "-o", "/dev/null", "-e", "inject=accept4:error=EINTR", "true"]);
+    match strace.stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => true,
+        Ok(_) => {
+            println!("this machine does not let strace trace: nothing was tried");
+            false
+        }
+        Err(_) => {
+            assert!(env::var_os("WAVECAST_ALL_PLAYERS").is_none(), "strace is not installed");
+            println!("strace is not installed: nothing was tried");
+            false
+        }
+    }
+}
+
+/// The words before those of a program in which those calls go so, and whose tracer writes them down there. That is a
+/// process beside it; only these calls make the program stop.
+pub(crate) fn around(notes: &Path, calls: &str, fault: &str) -> Vec<String> {
+    let (notes, inject) = (notes.display().to_string(), format!("inject={calls}:{fault}"));
+    let words = ["strace", "-D", "-fqq", "--seccomp-bpf", "-o", &notes, "-e", calls, "-e", &inject];
+    words.map(str::to_owned).into()
+}
