@@ -94,6 +94,10 @@ const SACRIFICED: usize = 4;
 const MOST_THOUGHT_OF: usize = 16;
 /// and half as many after each so many attempts, and the others are refused: what they would take is not to be had.
 const PERSISTENCE: u32 = 4;
+/// The acceptor may take so many times 2 ms to end.
+const HANDING_OVER: u32 = 250;
+/// Who has come so recently is going to ask for something, and is answered before the process ends.
+const ABOUT_TO_ASK: Duration = Duration::from_millis(500);
 /// From one attempt to have an acceptor again to the next.
 const RETRY: Duration = Duration::from_millis(20);
 /// So many may wait for one that begins anew: each may be one of those for whom it has to.
@@ -496,9 +500,19 @@ impl Guard {
         self.lock().connections.get(&(door.id, peer)).is_some_and(|connection| connection.ended)
     }
 
-    /// Whether nothing is being answered there.
+    /// Whether nothing is being answered there, and nobody who has just come is about to ask.
     pub(super) fn is_idle(&self, door: &Door) -> bool {
-        !self.lock().connections.iter().any(|((id, _), one)| *id == door.id && one.waiting.is_some())
+        let connected = Connected::default().look();
+        let table = self.lock();
+        let has_to_wait = |one: &Connection| {
+            one.waiting.is_some() || one.requests == 0 && !one.ended && one.came.elapsed() < ABOUT_TO_ASK
+        };
+        let is_new = |(number, peer): (RawFd, SocketAddr)| {
+            !table.connections.contains_key(&(door.id, peer))
+                && sockets::local_of(number).is_some_and(|local| is_at(door.address, local))
+        };
+        let mut known = table.connections.iter().filter(|((id, _), _)| *id == door.id);
+        !known.any(|(_, one)| has_to_wait(one)) && !connected.into_iter().any(is_new)
     }
 
     /// Has the kernel drop what comes from whoever that is, for an hour, unless it may have any number of connections.
@@ -728,21 +742,20 @@ impl Table {
 
 impl Door {
     /// Accepts no more; who connects from now on waits for another process that has the socket.
-    pub(super) fn hand_over(&self, patience: Duration) {
+    pub(super) fn hand_over(&self) {
         self.phase.store(HANDED_OVER, Ordering::Relaxed);
         // tiny_http's acceptor ends at an accept that would have to wait. It waits in one already, which one
         // more connection ends; it may as well be a real one, which is then answered here.
         let _ = self.listener.set_nonblocking(true);
         nudge(self.address);
-        let end = Instant::now() + patience;
-        let lives = || self.accepting().acceptor.as_ref().is_some_and(Acceptor::lives);
-        while lives() {
-            if Instant::now() > end {
-                debug!("{}: still accepts", self.address);
+        // So many looks, not so long: a machine that stands still takes nothing of its time.
+        for _ in 0..HANDING_OVER {
+            if !self.accepting().acceptor.as_ref().is_some_and(Acceptor::lives) {
                 return;
             }
             thread::sleep(Duration::from_millis(2));
         }
+        debug!("{}: still accepts", self.address);
     }
 
     /// Accepts no more, and lets nobody wait.

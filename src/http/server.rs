@@ -65,8 +65,6 @@ const RECEIVE_BUFFER: usize = 8 * 1024;
 const BACKLOG: i32 = 128;
 /// So long a request for sound waits for a card that is being opened.
 const OPENING: Duration = Duration::from_secs(3);
-/// How long the acceptor may take to end.
-const HANDING_OVER: Duration = Duration::from_millis(500);
 /// What is said to who needs one.
 const NO_DESCRIPTOR: &str = "There is no descriptor left for this.";
 
@@ -173,7 +171,7 @@ impl Server {
     /// Accepts no more connections, but goes on to answer those that are there. Who connects from now on waits
     /// in the listening socket, for the next process that has it.
     pub fn hand_over(&self) {
-        self.door.hand_over(HANDING_OVER);
+        self.door.hand_over();
     }
 
     /// The same, for one that begins anew because of what came in.
@@ -182,7 +180,7 @@ impl Server {
         self.guard.let_wait(&self.door);
     }
 
-    /// Whether no request is being answered.
+    /// Whether no request is being answered, and nobody who has just come is about to make one.
     pub fn is_idle(&self) -> bool {
         self.guard.is_idle(&self.door)
     }
