@@ -4,6 +4,9 @@
 # The oldest Rust that builds this, as in Cargo.toml.
 rust_needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
+# Where the scripts look for what they build, wherever else this user has things built.
+export CARGO_TARGET_DIR=target
+
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 
 as_root() {
