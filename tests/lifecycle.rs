@@ -251,9 +251,11 @@ fn another_rate_ends_its_listeners_cleanly_and_the_next_get_it() {
     daemon.reload("[input.live]\ndevice = \"synth:ramp\"\nrate = 48000\nchannels = 1\n");
     let (sound, complete) = read_to_the_end(&mut response);
     assert!(complete, "with its last chunk");
+    // A machine that takes its time to open the new one has silence in the old one until then.
+    let end = sound.iter().rposition(|byte| *byte != 0).map_or(0, |last| last / 4 * 4 + 4);
     let mut ramp = SynthRamp::new(2, 2);
-    ramp.feed(&sound);
-    assert!(ramp.is_whole());
+    ramp.feed(&sound[..end]);
+    assert!(ramp.is_whole(), "{:?} in {}", ramp.holes, ramp.frames);
     daemon.wait_for_log("heard it to the end after");
     let header = daemon.get("/live.wav").bytes(HEADER_BYTES);
     assert_eq!((header[22], &header[24..28]), (1, &48_000u32.to_le_bytes()[..]));
