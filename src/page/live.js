@@ -32,7 +32,7 @@ export const prepare = () => context || make().suspend();
 
 function make() {
 	context ??= new Context({ latencyHint: 'interactive' });
-	// On secure origins only; its nodes' constructor is there in either case.
+	// On secure origins only.
 	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
 	return context;
 }
@@ -174,8 +174,8 @@ export class Live {
 					output = play.output = await worklet ? new Worklet(channels, into) : new Scheduled(into);
 					this.#margin ||= output.least + 0.004;
 				}
-				this.onsound(piece, play.rate);
 				this.#take(play, piece);
+				this.onsound(piece, play.rate);
 			}
 		} finally {
 			clearTimeout(patience);
@@ -272,11 +272,15 @@ function cut(play, piece) {
 	return piece;
 }
 
+// Asked how far the loudspeaker is, Firefox on Linux may stop for ever: it holds a lock that its sound waits for.
+const AWAY = /Linux.*Firefox/.test(navigator.userAgent) && 0.038;
+
 // The context's time of what the loudspeaker plays now.
 function heard() {
+	if (AWAY) return context.currentTime - AWAY;
 	const stamp = context.getOutputTimestamp?.();
 	const time = stamp?.performanceTime > 0 ? stamp.contextTime + (performance.now() - stamp.performanceTime) / 1000 : Infinity;
-	// Firefox leaves the way to the loudspeaker out of it, others have no such stamp.
+	// Firefox leaves that way out of it, others have no such stamp.
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 

@@ -25,7 +25,7 @@ function codewords(bytes, total, ec, count) {
 	return [...interleaved(blocks), ...interleaved(blocks.map((block) => correction(block, ec)))];
 }
 
-// Multiplication in GF(256) modulo x⁸ + x⁴ + x³ + x² + 1.
+// Multiplication in GF(256) modulo 0x11D.
 function times(a, b) {
 	let product = 0;
 	for (let i = 7; i >= 0; i--) product = product << 1 ^ (product >> 7) * 0x11D ^ (b >> i & 1) * a;

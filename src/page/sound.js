@@ -81,7 +81,7 @@ export class Resampler {
 		this.#kept = Array.from({ length: channels }, () => new Float32Array(TAPS - 1));
 	}
 
-	// Resamples a piece, `faster` times faster than the rates say: 1.001 plays it in a thousandth less time.
+	// Resamples a piece, `faster` times faster than the rates say.
 	push(piece, faster) {
 		const input = piece.map((samples, c) => joined(this.#kept[c], samples));
 		const step = this.#step * faster;

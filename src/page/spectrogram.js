@@ -4,11 +4,11 @@ const [COLUMNS, ROWS] = [300, 112];
 const COLUMN_MS = 200;
 const SIZE = 4096;
 export const [LOWEST, HIGHEST] = [50, 20_000];
-// So many waves of each pitch are looked at, as far as they fit: neighbouring rows then just touch.
+// So many waves of each pitch are looked at, as far as they fit.
 const WAVES = 24;
 const [QUIET, LOUD] = [-90, -20];
 const [BACKGROUND, LEVEL] = ['#10101c', '#7e8cbe'];
-// From nothing over violet and orange to nearly white, for 0 to 1.
+// From nothing over violet and orange to nearly white.
 const colour = (s) => [16 + 239 * s ** 0.8, 16 + 220 * s ** 2.2, 28 + 110 * Math.sin(Math.PI * s) + 170 * s ** 8, 255];
 
 export class Spectrogram {

@@ -1,4 +1,4 @@
-// Plays what it is given, sample by sample, on the sound's own thread (secure origins only).
+// Plays what it is given, sample by sample, on the sound's own thread.
 
 class Player extends AudioWorkletProcessor {
 	#pieces = [];
