@@ -59,8 +59,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENT_CONNECT_SECONDS: i32 = 10;
 /// What the kernel keeps of what a connection sends, until it is read, in bytes: a request. It doubles that for its
 /// own bookkeeping. A few bytes of a request become a kilobyte once it is read, and more of them than are wanted can
-/// be in here when a connection is ended.
-const RECEIVE_BUFFER: usize = 8 * 1024;
+/// be in here when a connection is ended: of 8 KiB, 60 who sent as many as they could kept others out for a second.
+const RECEIVE_BUFFER: usize = 2 * 1024;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 /// So long a request for sound waits for a card that is being opened.
