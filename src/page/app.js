@@ -236,7 +236,7 @@ function describe() {
 function addresses() {
 	const { name, address } = events.hello;
 	const { host, protocol } = location;
-	// Localhost is nobody else's name, and a proxy with a certificate has only the one that it was asked by.
+	// Localhost is nobody else's name, a proxy with a certificate has only the one that it was asked by.
 	const here = /^(localhost|127\.|\[::1\])/.test(host);
 	const others = protocol === 'https:' ? [] : [name, address];
 	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);

@@ -75,7 +75,6 @@ export class Events {
 		on('message', (levels) => {
 			this.levels = levels;
 			const [at, ms] = [this.#last, this.#last - levels.now];
-			// Only what was later than an older one and is younger may ever be the least.
 			this.#late = this.#late.filter((old) => at - old.at < WINDOW_MS && old.ms < ms);
 			this.#late.push({ at, ms });
 		});

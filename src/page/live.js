@@ -27,7 +27,7 @@ export const supported = Boolean(Context && globalThis.ReadableStream && globalT
 let context;
 let worklet;
 
-// Made ahead, for it takes a tenth of a second; it sleeps until a click.
+// Made ahead, for it takes a tenth of a second.
 export const prepare = () => context || make().suspend();
 
 function make() {
@@ -38,7 +38,7 @@ function make() {
 }
 
 export class Live {
-	// Is given all sound, one Float32Array for each channel, and its rate.
+	// Is given all sound, and its rate.
 	onsound = () => {};
 	// How often sound ran out, and when it did last.
 	dropouts = 0;
@@ -99,7 +99,7 @@ export class Live {
 		this.#look();
 	}
 
-	// How many ms ago was captured what is heard now, and how it is made. Null before the first sound.
+	// How many ms ago was captured what is heard now, and how it is made.
 	get figures() {
 		const play = this.#play;
 		if (!play?.began) return null;
@@ -192,7 +192,7 @@ export class Live {
 		if (play.began) {
 			this.#regulate(play);
 		} else {
-			// A device that is being opened does not play yet, and what is not heard now is not live.
+			// A device that is being opened does not play yet.
 			if (context.state !== 'running' || context.currentTime === play.stood) {
 				if (play.back) play.pending.push(piece);
 				else play.end += piece[0].length;
@@ -219,7 +219,7 @@ export class Live {
 			play.starved = output.starved;
 			this.dropouts++;
 			this.lastDropout = now;
-			// A device that starts takes what it can get, which tells little of the network.
+			// A device that starts takes what it can get.
 			this.#margin = Math.min(MOST_MARGIN, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
 			// Not shrunk again for ten minutes.
 			[play.least, play.since, play.calm] = [Infinity, now, -1200];
@@ -279,12 +279,14 @@ const AWAY = /Linux.*Firefox/.test(navigator.userAgent) && 0.038;
 function heard() {
 	if (AWAY) return context.currentTime - AWAY;
 	const stamp = context.getOutputTimestamp?.();
-	const time = stamp?.performanceTime > 0 ? stamp.contextTime + (performance.now() - stamp.performanceTime) / 1000 : Infinity;
-	// Firefox leaves that way out of it, others have no such stamp.
+	// WebKit's is of another clock.
+	const age = performance.now() - stamp?.performanceTime;
+	const time = Math.abs(age) < 100 ? stamp.contextTime + age / 1000 : Infinity;
+	// Firefox leaves that way out of it.
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 
-// Plays by buffers, one begins where another ends. Works everywhere.
+// Plays by buffers, one begins where another ends.
 class Scheduled {
 	way = 'scheduled';
 	// The page's own thread queues them, and pauses more.

@@ -16,7 +16,7 @@ export class WavReader {
 	format = null;
 	#rest = new Uint8Array(0);
 
-	// The whole frames among these bytes and what was left before, as a Float32Array for each channel; or null.
+	// The whole frames among these bytes and those before, a Float32Array for each channel; or null.
 	push(bytes) {
 		bytes = joined(this.#rest, bytes);
 		const view = new DataView(bytes.buffer);

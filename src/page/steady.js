@@ -4,7 +4,7 @@
 // A player that stands still for so long is started anew.
 const STUCK_MS = 8000;
 const PAUSE_MS = { first: 500, most: 8000 };
-// So many seconds more behind than it was at first, and it plays faster; ten times as many, and it starts anew.
+// So many seconds more behind than at first, and it plays faster; ten times as many, and it starts anew.
 const LATE = 0.5;
 
 export class Steady {
@@ -14,6 +14,7 @@ export class Steady {
 	#tell;
 	#name;
 	#wanted = false;
+	#stands = false;
 	#back = 0;
 	#timer = 0;
 	#pause = 0;
@@ -25,16 +26,17 @@ export class Steady {
 	constructor(tell) {
 		this.#tell = tell;
 		const on = (name, act) => this.#audio.addEventListener(name, () => this.#wanted && act());
-		on('playing', () => {
-			this.#began ||= performance.now();
-			this.#pause = 0;
-			tell('playing', { back: this.#back });
-		});
+		on('playing', () => this.#plays());
 		on('waiting', () => {
-			if (!this.#began) return;
-			this.dropouts++;
-			this.lastDropout = performance.now();
-			tell('connecting');
+			const { currentTime } = this.#audio;
+			// WebKit says so and plays on.
+			setTimeout(() => {
+				if (!this.#began || !this.#wanted || this.#audio.currentTime > currentTime) return;
+				this.#stands = true;
+				this.dropouts++;
+				this.lastDropout = performance.now();
+				tell('connecting');
+			}, 500);
 		});
 		on('error', () => this.#later('lost'));
 		on('ended', () => this.#later('ended'));
@@ -74,6 +76,12 @@ export class Steady {
 		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'steady' };
 	}
 
+	#plays() {
+		this.#began ||= performance.now();
+		[this.#pause, this.#stands] = [0, false];
+		this.#tell('playing', { back: this.#back });
+	}
+
 	#load() {
 		clearTimeout(this.#timer);
 		const [audio, now] = [this.#audio, performance.now()];
@@ -95,11 +103,12 @@ export class Steady {
 	#look() {
 		if (!this.#wanted || this.#timer) return;
 		const [audio, now, { figures }] = [this.#audio, performance.now(), this];
-		if (audio.currentTime !== this.#moved.to) this.#moved = { at: now, to: audio.currentTime };
-		else if (now - this.#moved.at > STUCK_MS) this.#later('lost');
+		if (audio.currentTime !== this.#moved.to) {
+			this.#moved = { at: now, to: audio.currentTime };
+			if (this.#stands) this.#plays();
+		} else if (now - this.#moved.at > STUCK_MS) this.#later('lost');
 		if (!figures || this.#back > 0) return;
 		const delay = figures.delay / 1000;
-		// What it wants in its buffer shows in its first seconds.
 		if (now - this.#began < 5000) this.#usual = Math.min(this.#usual, Math.max(delay, 0.5));
 		else if (delay > this.#usual + 10 * LATE) this.#load();
 		else if (delay > this.#usual + LATE) audio.playbackRate = 1.1;
