@@ -1,0 +1,71 @@
+// The page in WebKitGTK, whose engine is that of Safari: as near to an iPhone as Debian gets.
+
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { INSECURE_HOST, Tab } from './support/browsers.mjs';
+import { Daemon } from './support/daemon.mjs';
+import { LOUDSPEAKER, Loudspeaker, RATE } from './support/loudspeaker.mjs';
+import { scenario, until } from './support/scenario.mjs';
+import { WEBKIT, webkit } from './support/webkit.mjs';
+
+const TONE = '[input.live]\ndevice = "synth:tone"\n';
+
+for (const { origin, way, host } of [
+  { origin: 'a secure origin', way: 'worklet', host: ({ port }) => `localhost:${port}` },
+  { origin: 'an insecure one', way: 'scheduled', host: () => INSECURE_HOST },
+]) {
+  scenario(`WebKit plays live and steady on ${origin}, and plays on after a restart`, {
+    needs: [...WEBKIT, ...LOUDSPEAKER],
+  }, async (t, use) => {
+    const daemon = await use(Daemon.start(TONE));
+    const speaker = await use(Loudspeaker.start());
+    const browser = await use(webkit(speaker, { proxy: daemon.port }));
+    await daemon.remembers(6);
+    const tab = await Tab.open(browser, `http://${host(daemon)}/`);
+    await tab.ready();
+    assert.equal(await tab.page.evaluate(() => window.isSecureContext), way === 'worklet');
+    await until('the level', async () => (await tab.listed('canvas + span'))[0] === '−18.1');
+
+    await tab.page.click('#play');
+    await tab.says('You hear “live” live.');
+    // The figure has to stand still, whatever clock the browser tells the time of its sound by.
+    for (let i = 0; i < 5; i++) {
+      await pause(500);
+      const { delay, figures } = await tab.figures();
+      assert.equal(figures.way, way);
+      assert.ok(delay > 0 && delay < 200, `${delay} ms`);
+    }
+    await is440Hz(speaker);
+    const { delay } = await tab.figures();
+    t.diagnostic(`${await browser.version()}, ${way}: the page says ${delay} ms, which is without the way to the loudspeaker`);
+    await tab.shoot(`webkit-${way}`);
+
+    await daemon.kill();
+    await tab.says('The connection was lost. The page looks for it and plays on by itself.');
+    await daemon.run(TONE);
+    await tab.says('You hear “live” live.');
+
+    await tab.page.click('[name="way"][value="steady"]');
+    await until('the browser\u2019s own player', async () => (await daemon.status()).listeners.some(({ player }) => /Safari|WebKit/i.test(player)));
+    await tab.says(/^You hear “live”/);
+    await is440Hz(speaker);
+    // It says again and again that it waits, and plays on.
+    await pause(3000);
+    await tab.says(/^You hear “live”/);
+
+    await tab.page.click('#play');
+    await tab.says('Press play to hear “live” now.');
+    await daemon.nobodyListens();
+  });
+}
+
+/** What is heard crosses zero 440 times a second, upwards. */
+async function is440Hz(speaker) {
+  const crossings = async () => {
+    const [left] = await speaker.hear(2);
+    const second = left.subarray(-RATE);
+    return second.filter((sample, i) => i > 0 && second[i - 1] < 0 && sample >= 0).length;
+  };
+  await until('the tone', async () => Math.abs(await crossings() - 440) <= 3);
+}
