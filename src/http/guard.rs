@@ -71,6 +71,8 @@ use crate::{os, threads};
 const CAME: u64 = 0;
 /// Requests that may wait on one connection behind the one that is being answered.
 const MOST_WAITING: usize = 8;
+/// `GET / HTTP/1.1` and two ends of lines.
+const SHORTEST_REQUEST: u64 = 18;
 /// What tiny_http may have read ahead of what it has made a request of.
 const READ_AHEAD: u64 = 1024;
 /// So many times as much as a request may have is no accident, like a browser's many cookies.
@@ -981,6 +983,11 @@ impl Watch {
                     guard.end(one, *peer, Why::Large);
                     struck.push(*peer);
                 }
+                Verdict::Pipelines => {
+                    self.has_ended_some = true;
+                    guard.end(one, *peer, Why::Pipelined);
+                    struck.push(*peer);
+                }
             }
         }
         self.dirty.clear();
@@ -1069,6 +1076,12 @@ impl Watch {
         if head > most {
             return if head > FLOOD * most { Verdict::Floods } else { Verdict::Ends(Why::Large) };
         }
+        // Where many do so at once, those who count their requests get behind.
+        if unread > MOST_WAITING as u64 * SHORTEST_REQUEST
+            && sockets::requests_unread(number, peer) > MOST_WAITING + 1
+        {
+            return Verdict::Pipelines;
+        }
         if is_answered {
             return Verdict::Fine(None);
         }
@@ -1143,6 +1156,8 @@ enum Verdict {
     Ends(Why),
     /// It is ended, and who sent that is kept out.
     Floods,
+    /// The same, for more requests than may wait.
+    Pipelines,
 }
 
 /// Whether a connection to that local address came through this listening socket.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use crate::os;
 
@@ -70,6 +71,18 @@ pub(super) fn traffic(number: RawFd, peer: SocketAddr) -> Option<Traffic> {
         // In this order: what comes in between counts as read, which it soon will be.
         Some(Traffic { read: os::received(socket)?.saturating_sub(unread), unread })
     })
+}
+
+/// How many requests without bodies lie unread under that number, if it is (still) connected to that peer; counted by
+/// their empty lines, in the first 2 KiB.
+pub(super) fn requests_unread(number: RawFd, peer: SocketAddr) -> usize {
+    let mut bytes = [0; 2048];
+    let looked = os::with_descriptor(number, |socket| {
+        (peer_of(socket) == Ok(Some(peer)))
+            .then(|| rustix::net::recv(socket, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT))
+    });
+    let Some(Ok((count, _))) = looked else { return 0 };
+    bytes[..count].windows(4).filter(|window| window == b"\r\n\r\n").count()
 }
 
 /// All connections of this process, looked for again and again.
@@ -164,6 +177,25 @@ mod tests {
             None
         );
         server.flush().expect("nothing to do");
+    }
+
+    #[test]
+    fn requests_that_lie_there_are_counted_and_stay() {
+        let (mut client, server, peer) = pair();
+        let number = server.as_raw_fd();
+        assert_eq!(requests_unread(number, peer), 0);
+        let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(3) + "GET / HTTP/1.1\r\n";
+        client.write_all(requests.as_bytes()).expect("sent");
+        while traffic(number, peer).is_some_and(|seen| seen.unread < requests.len() as u64) {
+            std::thread::yield_now();
+        }
+        assert_eq!(requests_unread(number, peer), 3);
+        let elsewhere = "1.2.3.4:5".parse().expect("an address");
+        assert_eq!(requests_unread(number, elsewhere), 0, "that is somebody else's");
+        let mut all = vec![0; requests.len()];
+        (&server).read_exact(&mut all).expect("it was sent");
+        assert_eq!(all, requests.as_bytes(), "nothing was taken away");
+        assert_eq!(requests_unread(number, peer), 0);
     }
 
     #[test]
