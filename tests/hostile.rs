@@ -330,7 +330,7 @@ fn more_pipeline_at_once_and_come_again_at_once() {
 #[test]
 fn so_do_many_from_an_address_each() {
     let siege = Siege::new();
-    let floods = if is_full() { 30 } else { 12 };
+    let floods = if is_full() { 60 } else { 30 };
     let connections = flood(siege.daemon.address(), floods, floods, Duration::ZERO, lasting(60, 5));
     siege.lift_below(
         FLOODED_MB,
