@@ -105,8 +105,9 @@ pub fn raise_open_files() -> u64 {
 /// or of a duplicate that was made in one.
 pub fn with_descriptor<T>(number: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     // SAFETY: the borrow cannot leave this call, and its users here only hand the number to getpeername,
-    // getsockname, getsockopt, FIONREAD, recv with MSG_PEEK, dup3, fcntl's F_DUPFD_CLOEXEC and epoll_ctl's EPOLL_CTL_ADD, which fail with
-    // EBADF or the like if it is not what they look for, and change nothing in a file that is.
+    // getsockname, getsockopt, FIONREAD, recv with MSG_PEEK, dup3, fcntl's F_DUPFD_CLOEXEC and epoll_ctl's
+    // EPOLL_CTL_ADD, which fail with EBADF or the like if it is not what they look for, and change nothing in a file
+    // that is.
     ask(unsafe { BorrowedFd::borrow_raw(number) })
 }
 

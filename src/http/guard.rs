@@ -978,14 +978,9 @@ impl Watch {
                         struck.push(*peer);
                     }
                 }
-                Verdict::Floods => {
+                Verdict::Floods(why) => {
                     self.has_ended_some = true;
-                    guard.end(one, *peer, Why::Large);
-                    struck.push(*peer);
-                }
-                Verdict::Pipelines => {
-                    self.has_ended_some = true;
-                    guard.end(one, *peer, Why::Pipelined);
+                    guard.end(one, *peer, why);
                     struck.push(*peer);
                 }
             }
@@ -1074,13 +1069,13 @@ impl Watch {
         let head = read - one.read_before;
         let most = u64::from(limits.header_bytes) + READ_AHEAD + one.body;
         if head > most {
-            return if head > FLOOD * most { Verdict::Floods } else { Verdict::Ends(Why::Large) };
+            return if head > FLOOD * most { Verdict::Floods(Why::Large) } else { Verdict::Ends(Why::Large) };
         }
         // Where many do so at once, those who count their requests get behind.
         if unread > MOST_WAITING as u64 * SHORTEST_REQUEST
             && sockets::requests_unread(number, peer) > MOST_WAITING + 1
         {
-            return Verdict::Pipelines;
+            return Verdict::Floods(Why::Pipelined);
         }
         if is_answered {
             return Verdict::Fine(None);
@@ -1155,9 +1150,7 @@ enum Verdict {
     Forgotten,
     Ends(Why),
     /// It is ended, and who sent that is kept out.
-    Floods,
-    /// The same, for more requests than may wait.
-    Pipelines,
+    Floods(Why),
 }
 
 /// Whether a connection to that local address came through this listening socket.
