@@ -19,9 +19,12 @@ fn one_card(options: CardOptions) -> Cards {
     Cards::with([("fake", options)])
 }
 
+/// The card waits so long for a machine that stalls: what is to be exact here is what is read of it.
+const PATIENT: &str = "buffer_ms = 10000\n";
+
 /// A daemon whose only input is that card, with more lines of configuration for it.
 fn daemon_of(cards: &Cards, more: &str) -> Daemon {
-    let daemon = Daemon::start(Some(cards), &format!("[input.live]\ndevice = \"fake\"\n{more}\n"));
+    let daemon = Daemon::start(Some(cards), &format!("[input.live]\ndevice = \"fake\"\n{PATIENT}{more}\n"));
     daemon.wait_for_state("live", "capturing");
     daemon
 }
@@ -67,7 +70,7 @@ fn every_output_of(card: CardFormat) {
         .map(|(name, rate, channels, output, _)| {
             format!(
                 "[input.{name}]\ndevice = \"{name}\"\nrate = {rate}\nchannels = {channels}\n\
-                 format = \"{output}\"\nperiod_ms = 25\n"
+                 format = \"{output}\"\nperiod_ms = 25\n{PATIENT}"
             )
         })
         .collect();
@@ -195,7 +198,9 @@ fn gain_makes_it_louder_and_what_gets_too_loud_stays_at_full_scale() {
     let gains = [("twice", 6.020_6, 512), ("much", 40.0, 25_600), ("half", -6.020_6, 128)];
     let cards = Cards::with(gains.map(|(name, ..)| (name, CardOptions::default())));
     let config = gains
-        .map(|(name, db, _)| format!("[input.{name}]\ndevice = \"{name}\"\nchannels = 1\ngain_db = {db:?}\n"))
+        .map(|(name, db, _)| {
+            format!("[input.{name}]\ndevice = \"{name}\"\nchannels = 1\ngain_db = {db:?}\n{PATIENT}")
+        })
         .concat();
     let daemon = Daemon::start(Some(&cards), &config);
     for (name, db, known) in gains {
@@ -258,7 +263,7 @@ fn what_was_received_and_what_is_missing_is_what_the_card_has_counted() {
     }
     listener.hear_more(Duration::from_millis(300));
     listener.keeps_up_with_the_clock();
-    assert_eq!(card.position().overruns, 3, "this machine was too slow for 500 ms of buffer");
+    assert_eq!(card.position().overruns, 3, "this machine was too slow for 10 s of buffer");
     listener.missed_what_the_card_lost(&daemon, card);
     let heard = listener.heard();
     assert_eq!(heard.holes().len(), 3, "{}", heard.shown());
@@ -347,7 +352,7 @@ fn wait_for_long<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 fn a_stall_shorter_than_the_buffer_loses_nothing_and_leaves_no_delay() {
     let cards = one_card(CardOptions::default());
     // Nobody is to be skipped for what comes late to everybody.
-    let daemon = daemon_of(&cards, "buffer_ms = 5000\n[listeners]\nmax_lag_ms = 10000");
+    let daemon = daemon_of(&cards, "[listeners]\nmax_lag_ms = 10000");
     let card = cards.card("fake");
     let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
     listener.hear_more(Duration::from_millis(500));

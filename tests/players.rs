@@ -74,7 +74,7 @@ impl Room {
                 let format = codec.trim_end_matches("le");
                 format!(
                     "[input.{name}]\ndevice = \"{name}\"\nrate = {rate}\nchannels = {channels}\n\
-                     format = \"{format}\"\n"
+                     format = \"{format}\"\nbuffer_ms = 10000\n"
                 )
             })
             .collect();
