@@ -515,7 +515,7 @@ impl Daemon {
                 match &mut input.burst {
                     Some(burst) => (burst.last, burst.count) = (now, burst.count + 1),
                     None => {
-                        warn!("{name}: overrun: the sound card dropped sound that was not read in time");
+                        warn!("{name}: overrun: sound was lost that was not read in time");
                         input.burst = Some(Burst { began: now, last: now, count: 1 });
                     }
                 }
