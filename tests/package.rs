@@ -10,7 +10,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -83,7 +83,8 @@ fn plugin(arch: &str) -> PathBuf {
     };
     let name = format!("fakecard-{arch}.so");
     let plugin = PathBuf::from("target/package").join(&name);
-    if built_already() && plugin.exists() {
+    let written = |file: &Path| fs::metadata(file).and_then(|meta| meta.modified()).ok();
+    if built_already() && written(&plugin) > written(Path::new("tests/support/fakecard.c")) {
         return fs::canonicalize(plugin).expect("it exists");
     }
     let compile = format!("{gcc} -shared -fPIC -DPIC -O2 -o $OUT/{name} tests/support/fakecard.c -lasound");
