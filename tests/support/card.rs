@@ -25,6 +25,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use super::stopwatch::Witness;
+
 /// How long the tests wait for something that should happen at once. Generous: shared machines stall.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -372,7 +374,7 @@ impl Card {
 }
 
 /// A folder for one `asound.conf` and the files of its cards; removed on drop.
-struct Folder(PathBuf);
+struct Folder(PathBuf, Witness);
 
 impl Folder {
     fn new() -> Folder {
@@ -384,7 +386,7 @@ impl Folder {
         // The number is new in this process: what is there is of an earlier one that had our process id.
         let _ = fs::remove_dir_all(&path);
         DirBuilder::new().mode(0o700).create(&path).expect("cargo's folder for tests is writable");
-        Folder(path)
+        Folder(path, Witness::start())
     }
 }
 

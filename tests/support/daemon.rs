@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::card::Cards;
 use super::server::Server;
-use super::stopwatch::Stopwatch;
+use super::stopwatch::{Stopwatch, Witness};
 use super::wait_for;
 
 /// A running daemon; killed on drop. What it says over HTTP is [`Server`]'s.
@@ -21,6 +21,7 @@ pub(crate) struct Daemon {
     server: Server,
     log: Arc<Mutex<Vec<String>>>,
     folder: PathBuf,
+    _witness: Witness,
 }
 
 impl Daemon {
@@ -67,6 +68,7 @@ impl Daemon {
         let mut command = Command::new(words.next().unwrap_or(program));
         command.args(words).arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         command.args(arguments).envs(env.iter().copied());
+        let witness = Witness::start();
         let mut child = command.stderr(stderr).stdin(Stdio::null()).spawn().expect("the daemon starts");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let lines = Arc::clone(&log);
@@ -77,7 +79,7 @@ impl Daemon {
                 }
             });
         }
-        Daemon { child, server: Server::at(([127, 0, 0, 1], 0).into()), log, folder }
+        Daemon { child, server: Server::at(([127, 0, 0, 1], 0).into()), log, folder, _witness: witness }
     }
 
     /// A daemon with one synthetic input `live`.

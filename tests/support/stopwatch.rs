@@ -5,6 +5,7 @@
 //! /proc/stat, see proc_stat(5)); on hardware of its own it is 0, and this a clock like any other.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Measures how long something takes, without the time that the host gave to others meanwhile.
@@ -51,6 +52,34 @@ impl Stopwatch {
     fn stolen_since(&self, earlier: &Stopwatch) -> Duration {
         let each = self.stolen.iter().zip(earlier.stolen).map(|(now, then)| now.saturating_sub(then));
         each.max().unwrap_or_default()
+    }
+}
+
+/// Says in the output of a test that fails how much was taken while this lived, where that was much: `scripts/test`
+/// reads it there and makes the test again.
+pub(crate) struct Witness(Stopwatch);
+
+/// So much in all can be one pause that no buffer of a sound card outlasts.
+const ROBBED: Duration = Duration::from_millis(100);
+
+impl Witness {
+    pub(crate) fn start() -> Witness {
+        Witness(Stopwatch::start())
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let stolen = self.0.stolen();
+        if thread::panicking() && stolen >= ROBBED {
+            let current = thread::current();
+            let test = current.name().unwrap_or("a thread");
+            eprintln!(
+                "the host took {} ms of {} from {test}",
+                stolen.as_millis(),
+                self.0.by_the_clock().as_millis()
+            );
+        }
     }
 }
 
