@@ -36,76 +36,54 @@
 //!
 //! # Dead acceptors
 //!
-//! See `acceptor.rs`. As an acceptor can only die of somebody who comes, it is looked after
+//! See `acceptor.rs` and `guard/door.rs`. As an acceptor can only die of somebody who comes, it is looked after
 //! whenever somebody does.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Read, Write};
+mod door;
+mod watch;
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::net::Shutdown;
 use signal_hook::consts::SIGIO;
 use tiny_http::Request;
 
-use super::acceptor::{self, Acceptor, Take};
+pub(super) use door::Door;
+
 use super::bans::{self, Bans, Often};
 use super::dismiss::{Dismisser, Refusal};
 use super::own_thread;
 use super::server::LARGEST_BODY;
-use super::sockets::{self, Connected, Traffic};
+use super::sockets::{self, Connected};
 use super::stream::shown;
-use crate::config::Limits;
 use crate::hub::Hub;
 use crate::{os, threads};
+use watch::Watch;
 
 /// In epoll's events: somebody came. Connections have tokens from 1 on.
 const CAME: u64 = 0;
 /// Requests that may wait on one connection behind the one that is being answered.
 const MOST_WAITING: usize = 8;
-/// `GET / HTTP/1.1` and two ends of lines.
-const SHORTEST_REQUEST: u64 = 18;
-/// What tiny_http may have read ahead of what it has made a request of.
-const READ_AHEAD: u64 = 1024;
-/// So many times as much as a request may have is no accident, like a browser's many cookies.
-const FLOOD: u64 = 4;
-/// And neither are more than so many requests of one address that are too large
+/// More requests of one address than so many that are too large are no accident
 const MOST_LARGE: usize = 2;
 /// within this.
 const LARGE_WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks, so that of many who come at once each does not cost one.
-const PAUSE: Duration = Duration::from_millis(1);
-/// And so many times what a look takes.
-const LEISURE: u32 = 10;
-/// A request that lies unread for so long is forgotten: a thread that has it would have read it.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// An acceptor is looked after again this long after somebody came: it may take its time to die.
-const AFTERWARDS: Duration = Duration::from_millis(300);
 /// So many idle connections, at the least, end where a request, or an attempt to have an acceptor again, fails for want
 /// of descriptors or threads.
 const SACRIFICED: usize = 4;
-/// So many of those who wait, at the most, are thought of at such an attempt;
-const MOST_THOUGHT_OF: usize = 16;
-/// and half as many after each so many attempts, and the others are refused: what they would take is not to be had.
-const PERSISTENCE: u32 = 4;
-/// The acceptor may take so many times 2 ms to end.
-const HANDING_OVER: u32 = 250;
 /// Who has come so recently is going to ask for something, and is answered before the process ends.
 const ABOUT_TO_ASK: Duration = Duration::from_millis(500);
-/// From one attempt to have an acceptor again to the next.
-const RETRY: Duration = Duration::from_millis(20);
 /// So many may wait for one that begins anew: each may be one of those for whom it has to.
 const FEW_WAITING: i32 = 64;
-/// While there are connections, a look is at most so long ago.
-const LONGEST: Duration = Duration::from_secs(5);
 /// Refusals that follow each other within this are one burst, and one or two lines in the log.
 const BURST: Duration = Duration::from_secs(10);
 /// Of the listeners of one address the log tells of so many
@@ -190,36 +168,6 @@ struct Connection {
     ended: bool,
     to_end: Option<Why>,
 }
-
-/// A listening socket.
-pub(super) struct Door {
-    id: u64,
-    /// Where it is.
-    pub(super) address: SocketAddr,
-    /// The socket; the acceptor has another descriptor of it.
-    pub(super) listener: TcpListener,
-    phase: AtomicU8,
-    take: Take,
-    accepting: Mutex<Accepting>,
-}
-
-/// The acceptor, and the attempts to have one that lives.
-struct Accepting {
-    /// `None` before the first.
-    acceptor: Option<Acceptor>,
-    died: Option<Instant>,
-    /// Not before this it is tried again.
-    again: Option<Instant>,
-    /// Attempts since it died for which there was too little of something.
-    failed: u32,
-}
-
-/// Connections are accepted.
-const OPEN: u8 = 0;
-/// Another process accepts from now on.
-const HANDED_OVER: u8 = 1;
-/// Nobody does any more.
-const CLOSED: u8 = 2;
 
 /// What becomes of a request.
 pub(super) enum Asked {
@@ -310,22 +258,7 @@ impl Guard {
             bans: Mutex::default(),
         });
         let same = Arc::clone(&guard);
-        threads::start("guard", None, move || {
-            let mut watch = Watch {
-                guard: same,
-                told,
-                connected: Connected::default(),
-                dirty: HashSet::new(),
-                afterwards: None,
-                has_ended_some: false,
-            };
-            let mut timeout = None;
-            loop {
-                // A look that panics is one that was not made. It is made again in a second.
-                timeout = catch_unwind(AssertUnwindSafe(|| watch.turn(timeout)))
-                    .unwrap_or(Some(Duration::from_secs(1)));
-            }
-        })?;
+        threads::start("guard", None, move || Watch::new(same, told).keep())?;
         Ok(guard)
     }
 
@@ -344,31 +277,15 @@ impl Guard {
             table.last_door += 1;
             table.last_door
         };
-        let address = listener.local_addr()?;
-        let door = Arc::new_cyclic(|door: &Weak<Door>| {
-            let weak = Weak::clone(door);
-            Door {
-                id,
-                address,
-                listener,
-                phase: AtomicU8::new(OPEN),
-                take: Arc::new(move |request| {
-                    // It is there as long as its acceptor.
-                    if let Some(door) = weak.upgrade() {
-                        take(&door, request);
-                    }
-                }),
-                accepting: Mutex::new(Accepting { acceptor: None, died: None, again: None, failed: 0 }),
-            }
-        });
+        let door = Door::new(id, listener, take)?;
         epoll::add(&self.epoll, &door.listener, EventData::new_u64(CAME), EventFlags::IN | EventFlags::ET)?;
         // Before anybody accepts, so that of all who come none is missed.
         if let Err(error) = os::signal_connections(&door.listener) {
-            debug!("{address}: the kernel does not signal who connects: {error}");
+            debug!("{}: the kernel does not signal who connects: {error}", door.address);
             self.deaf.store(true, Ordering::Relaxed);
         }
         self.filter(&door);
-        door.accepting().acceptor = Some(Acceptor::start(&door.listener, Arc::clone(&door.take))?);
+        door.accept()?;
         self.doors().push(Arc::clone(&door));
         // For those who came before.
         let _ = (&self.call).write(&[0]);
@@ -511,7 +428,7 @@ impl Guard {
         };
         let is_new = |(number, peer): (RawFd, SocketAddr)| {
             !table.connections.contains_key(&(door.id, peer))
-                && sockets::local_of(number).is_some_and(|local| is_at(door.address, local))
+                && sockets::local_of(number).is_some_and(|local| door.is_at(local))
         };
         let mut known = table.connections.iter().filter(|((id, _), _)| *id == door.id);
         !known.any(|(_, one)| has_to_wait(one)) && !connected.into_iter().any(is_new)
@@ -739,439 +656,5 @@ impl Table {
             *count = count.saturating_sub(1);
         }
         self.answered_of.retain(|_, count| *count > 0);
-    }
-}
-
-impl Door {
-    /// Accepts no more; who connects from now on waits for another process that has the socket.
-    pub(super) fn hand_over(&self) {
-        self.phase.store(HANDED_OVER, Ordering::Relaxed);
-        // tiny_http's acceptor ends at an accept that would have to wait. It waits in one already, which one
-        // more connection ends; it may as well be a real one, which is then answered here.
-        let _ = self.listener.set_nonblocking(true);
-        nudge(self.address);
-        // So many looks, not so long: a machine that stands still takes nothing of its time.
-        for _ in 0..HANDING_OVER {
-            if !self.accepting().acceptor.as_ref().is_some_and(Acceptor::lives) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        debug!("{}: still accepts", self.address);
-    }
-
-    /// Accepts no more, and lets nobody wait.
-    fn shut(&self) {
-        let open = self.phase.compare_exchange(OPEN, HANDED_OVER, Ordering::Relaxed, Ordering::Relaxed);
-        if open.is_ok() {
-            let _ = self.listener.set_nonblocking(true);
-            nudge(self.address);
-            // tiny_http accepts all who wait before it ends. There are to be no more of them.
-            if let Err(error) = os::drop_all_packets(&self.listener) {
-                debug!("{}: packets cannot be dropped: {error}", self.address);
-            }
-        }
-    }
-
-    /// Accepts no more; the address is free after this. Connections that ask for nothing are closed.
-    pub(super) fn close(&self) {
-        self.phase.store(CLOSED, Ordering::Relaxed);
-        // tiny_http closes its socket some time later. One that does not listen any more does not keep others
-        // from its address. The guard hears of it too.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        if let Some(acceptor) = &self.accepting().acceptor {
-            acceptor.close();
-        }
-    }
-
-    /// Whether connections are to be accepted.
-    pub(super) fn is_open(&self) -> bool {
-        self.phase() == OPEN
-    }
-
-    fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Relaxed)
-    }
-
-    fn accepting(&self) -> MutexGuard<'_, Accepting> {
-        self.accepting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sees to it that somebody accepts, where there is room for so many; when to look again if that is not sure.
-    fn keep_open(&self, now: Instant, room: usize) -> Opening {
-        let mut accepting = self.accepting();
-        let Accepting { acceptor, died, again, failed } = &mut *accepting;
-        let Some(acceptor) = acceptor.as_ref().filter(|_| self.phase() == OPEN) else {
-            return Opening::Sure;
-        };
-        let lives = acceptor.lives();
-        match (lives, *died) {
-            (true, None) => return Opening::Sure,
-            (true, Some(since)) => {
-                // It may die at its first accept: it is as good as before only after a while.
-                let sure = again.map_or(now, |again| again + AFTERWARDS);
-                if now < sure {
-                    return Opening::Tried(sure.min(now + RETRY));
-                }
-                let seconds = (now - since).as_secs_f64();
-                info!("{}: connections are accepted again, after {seconds:.1} s", self.address);
-                (*died, *again, *failed) = (None, None, 0);
-                return Opening::Sure;
-            }
-            (false, None) => {
-                *died = Some(now);
-                warn!(
-                    "{}: nobody can connect: {}; tried again until it works",
-                    self.address,
-                    acceptor.problem()
-                );
-            }
-            (false, Some(_)) => {}
-        }
-        if let Some(again) = again.filter(|again| *again > now) {
-            return Opening::Tried(again);
-        }
-        *again = Some(now + RETRY);
-        let waiting = os::waiting_connections(&self.listener) as usize;
-        let most = MOST_THOUGHT_OF >> (*failed / PERSISTENCE).min(usize::BITS - 1);
-        let room = if *failed < PERSISTENCE { room } else { room.min(most) };
-        let thought_of = waiting.min(room).min(most);
-        // With too little of everything it would only die again.
-        match acceptor::is_worth_it(thought_of + 1).and_then(|()| acceptor.again(&self.listener)) {
-            Ok(()) => Opening::Tried(now + RETRY),
-            Err(error) => {
-                debug!("{}: no acceptor for {thought_of} of {waiting}: {error}", self.address);
-                *failed += 1;
-                Opening::Starved {
-                    again: now + RETRY,
-                    wanted: thought_of,
-                    excess: waiting.saturating_sub(room),
-                }
-            }
-        }
-    }
-}
-
-/// Whether somebody accepts.
-enum Opening {
-    Sure,
-    /// It is seen then whether it lives.
-    Tried(Instant),
-    /// It is tried again then, and there has to be room for so many; so many others wait for whom there is none.
-    Starved {
-        again: Instant,
-        wanted: usize,
-        excess: usize,
-    },
-}
-
-/// The guard's thread.
-struct Watch {
-    guard: Arc<Guard>,
-    /// A byte for each signal that somebody has connected.
-    told: UnixStream,
-    connected: Connected,
-    /// Tokens of those that sent something since they were last looked at.
-    dirty: HashSet<u64>,
-    /// When to look again because somebody came.
-    afterwards: Option<Instant>,
-    /// At the last look somebody took too much.
-    has_ended_some: bool,
-}
-
-impl Watch {
-    /// Waits until there is something to look at, at most for so long, and looks at it; how long it can wait
-    /// afterwards.
-    fn turn(&mut self, timeout: Option<Duration>) -> Option<Duration> {
-        let mut events = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 256];
-        let timeout = timeout.and_then(|time| rustix::time::Timespec::try_from(time).ok());
-        // Interrupted at the worst.
-        let count = epoll::wait(&self.guard.epoll, &mut events, timeout.as_ref()).unwrap_or(0);
-        let came = events[..count].iter().any(|event| event.data.u64() == CAME);
-        while came && self.told.read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
-        self.dirty.extend(events[..count].iter().map(|event| event.data.u64()));
-        if count > 0 {
-            thread::sleep(PAUSE);
-        }
-        let (began, busy) = (Instant::now(), os::thread_time());
-        let mut next = self.look(began);
-        if came {
-            self.afterwards = Some(began + AFTERWARDS);
-        }
-        // Whatever else there is to look at meanwhile does not take its place.
-        self.afterwards = self.afterwards.filter(|afterwards| *afterwards > began);
-        next = self.afterwards.map_or(next, |afterwards| next.min(afterwards));
-        // Its own time, not the clock's: where others take all of the time there is the more to look at. And where some
-        // had to be ended there may be more of them soon.
-        let took = os::thread_time().saturating_sub(busy);
-        if took * LEISURE > PAUSE && !self.has_ended_some {
-            // A machine that stood still meanwhile may count that as its time.
-            thread::sleep((took * LEISURE - PAUSE).min(AFTERWARDS));
-        }
-        let may_sleep = !self.guard.deaf.load(Ordering::Relaxed) && self.guard.lock().connections.is_empty();
-        let now = Instant::now();
-        // With nobody there and nothing to wait for it sleeps until somebody comes.
-        (!may_sleep || next < began + LONGEST).then(|| next.saturating_duration_since(now))
-    }
-
-    /// Looks at everything; when to look again at the latest.
-    fn look(&mut self, now: Instant) -> Instant {
-        let guard = Arc::clone(&self.guard);
-        let limits = guard.hub.limits();
-        let doors = guard.doors().clone();
-        let mut next = now + LONGEST;
-        let mut sooner = |when: Option<Instant>| next = when.map_or(next, |when| when.min(next));
-        let room =
-            (limits.connections.min(guard.hub.stuck.room()) as usize).saturating_sub(guard.lock().answered);
-        let mut sacrificed = if guard.starved.swap(false, Ordering::Relaxed) { SACRIFICED } else { 0 };
-        for door in &doors {
-            match door.keep_open(now, room) {
-                Opening::Sure => {}
-                Opening::Tried(again) => sooner(Some(again)),
-                Opening::Starved { again, wanted, excess } => {
-                    sooner(Some(again));
-                    guard.turn_away(door, excess);
-                    sacrificed = sacrificed.max(wanted).max(SACRIFICED);
-                }
-            }
-            // Who is not let in yet has no descriptor to be found by, and will not be heard of again.
-            if door.phase() == OPEN && os::waiting_connections(&door.listener) > 0 {
-                sooner(Some(now + PAUSE));
-            }
-        }
-
-        let look = {
-            let mut table = guard.lock();
-            table.look += 1;
-            table.look
-        };
-        let connected = self.connected.look();
-        let banned = guard.banned();
-        let mut table = guard.lock();
-        self.meet(&mut table, &doors, connected, look);
-        // Those who are gone. One that came meanwhile is of this look, and one that is being answered is known by
-        // its thread.
-        table.connections.retain(|_, one| {
-            if one.look < look {
-                one.number = None;
-            }
-            one.look >= look || one.waiting.is_some()
-        });
-        let (mut nudges, mut struck) = (Vec::new(), Vec::new());
-        self.has_ended_some = false;
-        for ((id, peer), one) in &mut table.connections {
-            let door = doors.iter().find(|door| door.id == *id);
-            // Who is banned now may have been let in before, with much more to say.
-            let closed = door.is_none_or(|door| door.phase() == CLOSED)
-                || guard.party(*peer).is_some_and(|party| banned.contains(&party));
-            match self.judge(one, *peer, closed, &limits, now) {
-                Verdict::Fine(again) => sooner(again),
-                Verdict::Forgotten => {
-                    debug!("{peer}: its request was left lying");
-                    nudges.extend(door.map(|door| door.address));
-                    sooner(Some(now + PATIENCE));
-                }
-                Verdict::Ends(why) => {
-                    self.has_ended_some = true;
-                    guard.end(one, *peer, why);
-                    if why == Why::Large && guard.is_too_large_too_often(*peer, now) {
-                        struck.push(*peer);
-                    }
-                }
-                Verdict::Floods(why) => {
-                    self.has_ended_some = true;
-                    guard.end(one, *peer, why);
-                    struck.push(*peer);
-                }
-            }
-        }
-        self.dirty.clear();
-        // What tiny_http has forgotten keeps its descriptors even if it was ended, until the thread of another
-        // connection that ends looks for it. Some have to be made to end, as nobody new can be let in for it.
-        self.make_room(&mut table, &limits, sacrificed);
-        let closed_and_empty = |door: &Arc<Door>| {
-            door.phase() == CLOSED && !table.connections.keys().any(|(id, _)| *id == door.id)
-        };
-        let gone: Vec<u64> = doors.iter().filter(|door| closed_and_empty(door)).map(|door| door.id).collect();
-        drop(table);
-        if !gone.is_empty() {
-            guard.doors().retain(|door| !gone.contains(&door.id));
-        }
-        for address in nudges {
-            nudge(address);
-        }
-        for peer in struck {
-            guard.strike(peer);
-        }
-        sooner(guard.keep_out(now));
-        sooner(guard.end_bursts(now));
-        next
-    }
-
-    /// Finds each connection in the table, or puts it there.
-    fn meet(&self, table: &mut Table, doors: &[Arc<Door>], connected: Vec<(RawFd, SocketAddr)>, look: u64) {
-        for (number, peer) in connected {
-            let known =
-                doors.iter().map(|door| (door.id, peer)).find(|key| table.connections.contains_key(key));
-            let key = known.or_else(|| {
-                let local = sockets::local_of(number)?;
-                // Where one was closed, another one may be open at the same address by now.
-                let mut here = doors.iter().filter(|door| is_at(door.address, local));
-                let door = here.clone().find(|door| door.phase() != CLOSED).or_else(|| here.next())?;
-                Some((door.id, peer))
-            });
-            let Some(key) = key else { continue };
-            let one = table.of(key);
-            if one.look == look && one.number.is_some() {
-                // tiny_http holds each of them twice.
-                continue;
-            }
-            one.look = look;
-            if one.number != Some(number) {
-                one.number = Some(number);
-                if let Some(why) = one.to_end.take() {
-                    self.guard.end(one, peer, why);
-                }
-                let token = EventData::new_u64(one.token);
-                let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-                // It may be there already, by another number; or be gone. Both is as well.
-                let _ =
-                    os::with_descriptor(number, |socket| epoll::add(&self.guard.epoll, socket, token, flags));
-            }
-        }
-    }
-
-    /// Whether a connection keeps to the limits.
-    fn judge(
-        &self,
-        one: &mut Connection,
-        peer: SocketAddr,
-        closed: bool,
-        limits: &Limits,
-        now: Instant,
-    ) -> Verdict {
-        let Some(number) = one.number.filter(|_| !one.ended) else { return Verdict::Fine(None) };
-        let is_answered = one.waiting.is_some();
-        if closed && !is_answered {
-            return Verdict::Ends(Why::Closed);
-        }
-        if is_answered && one.requests == one.requests_seen && !self.dirty.contains(&one.token) {
-            return Verdict::Fine(None);
-        }
-        let Some(Traffic { read, unread }) = sockets::traffic(number, peer) else {
-            return Verdict::Fine(None);
-        };
-        if one.requests != one.requests_seen || read < one.read_before {
-            one.requests_seen = one.requests;
-            one.read_before = read;
-            one.asking = None;
-        }
-        let head = read - one.read_before;
-        let most = u64::from(limits.header_bytes) + READ_AHEAD + one.body;
-        if head > most {
-            return if head > FLOOD * most { Verdict::Floods(Why::Large) } else { Verdict::Ends(Why::Large) };
-        }
-        // Where many do so at once, those who count their requests get behind.
-        if unread > MOST_WAITING as u64 * SHORTEST_REQUEST
-            && sockets::requests_unread(number, peer) > MOST_WAITING + 1
-        {
-            return Verdict::Floods(Why::Pipelined);
-        }
-        if is_answered {
-            return Verdict::Fine(None);
-        }
-        if one.requests == 0 {
-            one.asking.get_or_insert(one.came);
-        } else if head + unread > 0 {
-            one.asking.get_or_insert(now);
-        }
-        let (end, why) = match one.asking {
-            Some(since) => (since + limits.request_time, Why::Slow),
-            None => (one.quiet + limits.idle_time, Why::Idle),
-        };
-        if now >= end {
-            return Verdict::Ends(why);
-        }
-        if read > 0 || unread == 0 {
-            one.unread = None;
-            return Verdict::Fine(Some(end));
-        }
-        let since = *one.unread.get_or_insert(now);
-        match now >= since + PATIENCE {
-            true => Verdict::Forgotten,
-            false => Verdict::Fine(Some(since + PATIENCE)),
-        }
-    }
-
-    /// Ends those that have asked for nothing for the longest time, where there are too many, and so many in any case.
-    fn make_room(&self, table: &mut Table, limits: &Limits, at_least: usize) {
-        let guard = &self.guard;
-        let mut of_party: HashMap<IpAddr, usize> = HashMap::new();
-        let mut all = 0;
-        for ((_, peer), _) in table.connections.iter().filter(|(_, one)| !one.ended) {
-            all += 1;
-            if let Some(party) = guard.party(*peer) {
-                *of_party.entry(party).or_default() += 1;
-            }
-        }
-        let connections = limits.connections.min(guard.hub.stuck.room()) as usize;
-        of_party.retain(|party, count| *count > limits.connections_per_address.of(*party));
-        if all <= connections && of_party.is_empty() && at_least == 0 {
-            return;
-        }
-        let mut quiet: Vec<(&Key, &mut Connection)> = table
-            .connections
-            .iter_mut()
-            .filter(|(_, one)| !one.ended && one.waiting.is_none() && one.number.is_some())
-            .collect();
-        quiet.sort_by_key(|(_, one)| one.quiet);
-        // First those of who has too many, and only then those of all.
-        for ((_, peer), one) in &mut quiet {
-            let most = limits.connections_per_address.of(peer.ip());
-            let count = guard.party(*peer).and_then(|party| of_party.get_mut(&party));
-            if let Some(count) = count.filter(|count| **count > most) {
-                *count -= 1;
-                all -= 1;
-                guard.end(one, *peer, Why::Crowded);
-            }
-        }
-        let excess = all.saturating_sub(connections).max(at_least);
-        for ((_, peer), one) in quiet.iter_mut().filter(|(_, one)| !one.ended).take(excess) {
-            guard.end(one, *peer, Why::Crowded);
-        }
-    }
-}
-
-/// What is found of a connection.
-enum Verdict {
-    /// It may stay, and has to be looked at again then.
-    Fine(Option<Instant>),
-    /// tiny_http has forgotten it.
-    Forgotten,
-    Ends(Why),
-    /// It is ended, and who sent that is kept out.
-    Floods(Why),
-}
-
-/// Whether a connection to that local address came through this listening socket.
-fn is_at(door: SocketAddr, local: SocketAddr) -> bool {
-    let ip = door.ip();
-    door.port() == local.port() && (ip.is_unspecified() || ip.to_canonical() == local.ip().to_canonical())
-}
-
-/// Connects and ends at once, without waiting for anything.
-fn nudge(address: SocketAddr) {
-    let ip = match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    // The end of what it sends is what makes the kernel hand it over. An error means that nothing can be
-    // reached there now; then nothing is waiting either.
-    if let Ok(socket) = rustix::net::socket_with(family, SocketType::STREAM, flags, None) {
-        let _ = rustix::net::connect(socket.as_fd(), &SocketAddr::new(ip, address.port()));
-        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Write);
     }
 }
