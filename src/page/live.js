@@ -290,7 +290,7 @@ function heard() {
 class Scheduled {
 	way = 'scheduled';
 	// The page's own thread queues them, and pauses more.
-	least = 0.026;
+	least = 0.029;
 	waits = false;
 	starved = 0;
 	#into;
