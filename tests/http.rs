@@ -609,10 +609,17 @@ fn only_get_and_head_are_allowed() {
 fn what_comes_with_a_refused_request_is_never_taken_for_another_one() {
     let daemon = Daemon::ramp("");
     let hidden = "GET /live.wav HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let long = hidden.repeat(3000);
+    let post = |body: &str| {
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    // As long as this, but with so little in it that it cannot be taken for a flood of requests,
+    let long = format!("{hidden}{}", "x".repeat(1000)).repeat(120);
+    // as this is when the guard looks before the request is read: then it ends without an answer.
+    let flood = post(&hidden.repeat(3000));
     let requests = [
-        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
-        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{long}", long.len()),
+        post(hidden),
+        post(&long),
+        flood.clone(),
         format!(
             "PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n",
             hidden.len()
@@ -637,7 +644,8 @@ fn what_comes_with_a_refused_request_is_never_taken_for_another_one() {
             assert!(began.elapsed() < Duration::from_secs(5), "a stream came for what is no request");
         }
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
+        let is_answered = answer.starts_with("HTTP/1.1 40") || request == flood && answer.is_empty();
+        assert!(is_answered, "{:?} was answered with {answer:?}", &request[..request.len().min(120)]);
         assert!(!answer.contains(" 200 OK"), "{answer}");
     }
     assert_serves(&daemon);
