@@ -10,7 +10,7 @@
 //! | a request's line and headers | `header_bytes` | 431 |
 //! | time to send a request | `request_seconds` | 408 |
 //! | time without a request | `idle_seconds` | closed |
-//! | requests ahead of the answers; or much too long a request | 8; 4 × `header_bytes` | closed, and its address kept out (`bans.rs`) |
+//! | requests ahead of the answers; or much too long a request | 8; 4 × `header_bytes` | 503 or 431, and its address is kept out (`bans.rs`) |
 //!
 //! The first answer is written here, on the socket itself, when tiny_http has not begun to answer anything. Who
 //! asks in full gets an answer within milliseconds, and so is never the one that has waited for the longest: a
@@ -216,7 +216,8 @@ impl Why {
             Why::NoThread => Some(("503 Service Unavailable", "There is no thread to answer this.")),
             Why::Large => Some(("431 Request Header Fields Too Large", "The request is too large.")),
             Why::Slow => Some(("408 Request Timeout", "The request was not finished in time.")),
-            Why::Idle | Why::Pipelined | Why::Closed => None,
+            Why::Pipelined => Some(("503 Service Unavailable", "Too many requests ahead of the answers.")),
+            Why::Idle | Why::Closed => None,
         }
     }
 }

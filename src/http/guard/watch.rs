@@ -263,8 +263,9 @@ impl Watch {
         if head > most {
             return if head > FLOOD * most { Verdict::Floods(Why::Large) } else { Verdict::Ends(Why::Large) };
         }
-        // Where many do so at once, those who count their requests get behind.
-        if unread > MOST_WAITING as u64 * SHORTEST_REQUEST
+        // Where many do so at once, those who count their requests get behind. What is left of a body is none.
+        if head >= one.body
+            && unread > MOST_WAITING as u64 * SHORTEST_REQUEST
             && sockets::requests_unread(number, peer) > MOST_WAITING + 1
         {
             return Verdict::Floods(Why::Pipelined);
