@@ -59,7 +59,7 @@ impl Stopwatch {
 /// reads it there and makes the test again.
 pub(crate) struct Witness(Stopwatch);
 
-/// So much in all can be one pause that no buffer of a sound card outlasts.
+/// So much in all may have been one pause, and that makes a test of time fail. On hardware it is always nothing.
 const ROBBED: Duration = Duration::from_millis(100);
 
 impl Witness {
