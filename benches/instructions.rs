@@ -22,7 +22,7 @@ use wavecast::audio::format::{SampleFormat, StreamFormat};
 use wavecast::audio::levels::Levels;
 use wavecast::config;
 use wavecast::http::access::Access;
-use wavecast::http::convoy::{Passenger, Ride, Seat};
+use wavecast::http::fanout::{Delivery, Member, Resume};
 use wavecast::http::listeners::Admitted;
 use wavecast::hub::Hub;
 use wavecast::os;
@@ -159,12 +159,12 @@ fn read(blocks: u64) {
     }
 }
 
-/// One who never gets off.
-struct Seated(Admitted);
+/// One who never leaves.
+struct Joined(Admitted);
 
-impl Passenger for Seated {
-    fn get_off(self: Box<Self>, _: Ride) {
-        panic!("{} has got off", self.0.address);
+impl Resume for Joined {
+    fn resume(self: Box<Self>, _: Delivery) {
+        panic!("{} has left", self.0.address);
     }
 }
 
@@ -188,14 +188,14 @@ fn serve(blocks: u64, listeners: usize) {
             let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
             let (hub, ring) = (Arc::clone(&hub), ring.clone());
             thread::spawn(move || {
-                let (listener, ride) = (admitted.shared(), Ride::from(ring.reader(0)));
-                let seat = Seat { listener, chunked: true, ride, passenger: Box::new(Seated(admitted)) };
-                hub.convoys.of(&ring, false).board(&hub, seat);
+                let (listener, delivery) = (admitted.shared(), Delivery::from(ring.reader(0)));
+                let member = Member { listener, chunked: true, delivery, stream: Box::new(Joined(admitted)) };
+                hub.fanouts.of(&ring, false).join(&hub, member);
             });
             player
         })
         .collect();
-    // All are on board when nobody is missing from a few rounds.
+    // All have joined when nobody is missing from a few rounds.
     thread::sleep(Duration::from_millis(500));
     let block = vec![7; BYTES];
     // Size, line end, block, line end.

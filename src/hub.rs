@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::audio::input::LiveInput;
 use crate::config::{self, Interval};
 use crate::http::access::Access;
-use crate::http::convoy::Convoys;
+use crate::http::fanout::Fanouts;
 use crate::http::levels::Pages;
 use crate::http::listeners::Listeners;
 use crate::http::stuck::Stuck;
@@ -20,7 +20,7 @@ pub struct Hub {
     /// Who listens.
     pub listeners: Arc<Listeners>,
     /// Those of them that keep up.
-    pub convoys: Convoys,
+    pub fanouts: Fanouts,
     /// Who looks at the page.
     pub pages: Pages,
     /// Requests that stay for ever.
@@ -39,7 +39,7 @@ impl Hub {
         let hub = Hub {
             started: Instant::now(),
             listeners: Arc::default(),
-            convoys: Convoys::default(),
+            fanouts: Fanouts::default(),
             pages: Pages::default(),
             stuck: Stuck::default(),
             inputs: RwLock::default(),

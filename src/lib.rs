@@ -30,7 +30,7 @@
 //!
 //! [`audio::alsa`] reads a period from the card, [`audio::convert`] makes it what listeners get,
 //! [`audio::capture`] publishes it into the [`ring`] with the time at which it was captured, and
-//! [`http::stream`] and [`http::convoy`] copy it out and hand it to the kernel. Nothing on this way allocates per
+//! [`http::stream`] and [`http::fanout`] copy it out and hand it to the kernel. Nothing on this way allocates per
 //! block or waits for anybody further down; up to the ring nothing locks.
 
 #![deny(unsafe_code)]

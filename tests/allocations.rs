@@ -113,7 +113,7 @@ fn nothing_is_allocated_per_block() {
         }
         bytes
     };
-    // Bursts are sent, everybody is on board, buffers are as large as they get.
+    // Bursts are sent, everybody has joined, buffers are as large as they get.
     hear(300);
     COUNTS.store(true, Ordering::Relaxed);
     let bytes = hear(300);

@@ -2,7 +2,7 @@
 //!
 //! A request's way: [`server`] → [`access`] (who may) → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
 //! [`plan`] (what exactly goes out) → [`stream`] (ring → socket) and, for all who keep up together,
-//! [`convoy`]; for a file of the past, [`past`] instead of [`plan`]; for the page's meters, [`levels`]; for
+//! [`fanout`]; for a file of the past, [`past`] instead of [`plan`]; for the page's meters, [`levels`]; for
 //! everything else a short answer ([`page`], [`status`], [`playlist`]).
 
 mod acceptor;
@@ -10,9 +10,9 @@ pub mod access;
 mod answer;
 mod bans;
 mod chunk;
-pub mod convoy;
 mod cors;
 mod dismiss;
+pub mod fanout;
 pub mod guard;
 pub mod levels;
 pub mod listeners;

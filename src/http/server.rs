@@ -35,8 +35,8 @@ use tiny_http::{Method, Request};
 
 use super::access::{self, Access, Asking};
 use super::chunk::Chunk;
-use super::convoy::{Passenger, Ride};
 use super::cors::Cors;
+use super::fanout::{Delivery, Resume};
 use super::guard::{Asked, Door, Guard};
 use super::listeners::Full;
 use super::past::{self, Refusal};
@@ -559,8 +559,8 @@ impl Playing {
         match next {
             Next::KeepsUp => {
                 let hub = Arc::clone(&self.handler.connection.hub);
-                let (convoy, seat) = self.stream.seat();
-                convoy.board(&hub, seat(self));
+                let (fanout, member) = self.stream.member();
+                fanout.join(&hub, member(self));
             }
             Next::Ended(end) => self.end(&end),
         }
@@ -579,9 +579,9 @@ impl Playing {
     }
 }
 
-impl Passenger for Playing {
-    fn get_off(mut self: Box<Self>, ride: Ride) {
-        let next = self.stream.go_on(ride);
+impl Resume for Playing {
+    fn resume(mut self: Box<Self>, delivery: Delivery) {
+        let next = self.stream.go_on(delivery);
         self.go_on(next);
     }
 }

@@ -1,8 +1,8 @@
 //! One listener: ring → socket.
 //!
 //! A listener's thread sends what it begins with (a burst, or sound from some time ago) until it has caught up
-//! with the live edge. Then it gets on the [convoy](super::convoy) of those who keep up, where one thread
-//! sends for all, and its own ends. It gets another one when it gets off: because the player takes sound too
+//! with the live edge. Then it joins the [fan-out](super::fanout) of those who keep up, where one thread
+//! sends for all, and its own ends. It gets another one when it leaves: because the player takes sound too
 //! slowly, or went away, or the input ended. What it does costs nobody else anything.
 //!
 //! # How often
@@ -27,7 +27,7 @@ use log::{info, warn};
 use rustix::net::sockopt;
 
 use super::chunk::{self, Chunk};
-use super::convoy::{Convoy, Passenger, Ride, Seat};
+use super::fanout::{Delivery, Fanout, Member, Resume};
 use super::listeners::{Admitted, Listener};
 use super::plan::{Begin, Plan};
 use crate::audio::format::StreamFormat;
@@ -67,7 +67,7 @@ pub enum End {
 /// What comes next for a stream.
 #[derive(Debug)]
 pub enum Next {
-    /// It has nothing left to send: it gets on the convoy.
+    /// It has nothing left to send: it joins the fan-out.
     KeepsUp,
     /// It ended.
     Ended(End),
@@ -85,7 +85,7 @@ pub struct Stream {
     low_latency: bool,
     /// Bytes that go out in one system call, at the most.
     capacity: usize,
-    convoy: Arc<Convoy>,
+    fanout: Arc<Fanout>,
     /// Frames it may be behind: what it began with and what is configured.
     allowed_lag: u64,
     warned: bool,
@@ -129,7 +129,7 @@ impl Stream {
             plan,
             low_latency,
             capacity,
-            convoy: hub.convoys.of(ring, low_latency),
+            fanout: hub.fanouts.of(ring, low_latency),
             allowed_lag,
             warned: false,
         }
@@ -144,13 +144,13 @@ impl Stream {
         self.next(sent)
     }
 
-    /// Goes on from where the convoy has brought it.
-    pub fn go_on(&mut self, ride: Ride) -> Next {
-        self.reader = ride.reader;
-        if ride.failed {
+    /// Goes on from where the fan-out has brought it.
+    pub fn go_on(&mut self, delivery: Delivery) -> Next {
+        self.reader = delivery.reader;
+        if delivery.failed {
             return Next::Ended(End::Left);
         }
-        let sent = self.listener.socket().write_all(&ride.unsent).and_then(|()| self.send_all());
+        let sent = self.listener.socket().write_all(&delivery.unsent).and_then(|()| self.send_all());
         self.next(sent)
     }
 
@@ -163,12 +163,12 @@ impl Stream {
         })
     }
 
-    /// The convoy that it gets on, and its seat there.
-    pub fn seat<P: Passenger + 'static>(&self) -> (Arc<Convoy>, impl FnOnce(P) -> Seat + use<P>) {
-        let (listener, ride) = (self.listener.shared(), Ride::from(self.reader.clone()));
+    /// The fan-out that it joins, and what makes it a member, given what is to go on when it leaves.
+    pub fn member<R: Resume + 'static>(&self) -> (Arc<Fanout>, impl FnOnce(R) -> Member + use<R>) {
+        let (listener, delivery) = (self.listener.shared(), Delivery::from(self.reader.clone()));
         let chunked = self.plan.chunked;
-        let seat = move |passenger| Seat { listener, chunked, ride, passenger: Box::new(passenger) };
-        (Arc::clone(&self.convoy), seat)
+        let member = move |stream| Member { listener, chunked, delivery, stream: Box::new(stream) };
+        (Arc::clone(&self.fanout), member)
     }
 
     /// Who listens.
@@ -315,7 +315,7 @@ impl Stream {
         match self.input.ring() {
             Some(ring) if !ring.is_closed() && ring.format() == self.format => {
                 self.block_frames = ring.block_frames();
-                self.convoy = self.hub.convoys.of(&ring, self.low_latency);
+                self.fanout = self.hub.fanouts.of(&ring, self.low_latency);
                 self.reader = ring.reader(self.plan.lag_target.unwrap_or(0));
                 true
             }

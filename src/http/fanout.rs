@@ -1,14 +1,14 @@
-//! All who keep up are served by one thread.
+//! The fan-out: all who keep up are served by one thread.
 //!
 //! What a listener costs is not its bytes but the waking of its thread, about three times what its send costs,
-//! and the memory of a thread that sleeps. So a listener that has caught up with the live edge gets on a convoy and
-//! its thread ends, all but the first one's: that drives. At each block the driver makes the round, and sends to
-//! those that are due what has come in since, without ever waiting for one of them. As nearly all of them are at
-//! the same place, it copies that out of the ring once.
+//! and the memory of a thread that sleeps. So a listener that has caught up with the live edge joins a fan-out and
+//! its thread ends, all but the first one's: that one drives. Whenever somebody is due the driver makes a round, and
+//! sends to those that are what has come in since, without ever waiting for one of them. As nearly all of them are at
+//! the same place, it copies that out of the ring once: a batch.
 //!
-//! Who does not take all of it at once gets off: it gets a thread again, waits with it, catches up or skips
-//! ([`stream`](super::stream) does that), and gets on again when there is nothing left to send. Who is slow so
-//! costs its own thread's time and nobody else's. The driver ends when nobody is on board.
+//! Who does not take all of it at once is released: it gets a thread again, waits with it, catches up or skips
+//! ([`stream`](super::stream) does that), and joins again when there is nothing left to send. Who is slow so costs its
+//! own thread's time and nobody else's. The driver ends when there are no members left.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,71 +35,71 @@ const BUFFER: usize = 64 * 1024;
 const GROUP: usize = 64;
 /// The driver looks this often whether something is wrong with the ring.
 const NAP: Duration = Duration::from_secs(1);
-/// Where there was no thread for those who got off, it is tried again after this.
+/// Where there was no thread for those who leave, it is tried again after this.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// Has the driver panic when it serves a player of that name.
 #[cfg(test)]
 pub(super) static PANICS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
-/// The convoys there are: for each ring that somebody listens to one of ordinary listeners and one of
-/// low-latency ones, so that all in a convoy are served equally often.
+/// The fan-outs there are: for each ring that somebody listens to one of ordinary listeners and one of
+/// low-latency ones, so that all in a fan-out are served equally often.
 #[derive(Default)]
-pub struct Convoys(Mutex<Vec<Weak<Convoy>>>);
+pub struct Fanouts(Mutex<Vec<Weak<Fanout>>>);
 
-impl Convoys {
-    /// The convoy of those listeners of that ring.
-    pub fn of(&self, ring: &Ring, low_latency: bool) -> Arc<Convoy> {
-        let mut convoys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = convoys
+impl Fanouts {
+    /// The fan-out of those listeners of that ring.
+    pub fn of(&self, ring: &Ring, low_latency: bool) -> Arc<Fanout> {
+        let mut fanouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = fanouts
             .iter()
             .filter_map(Weak::upgrade)
-            .find(|convoy| convoy.ring.is(ring) && convoy.low_latency == low_latency);
+            .find(|fanout| fanout.ring.is(ring) && fanout.low_latency == low_latency);
         found.unwrap_or_else(|| {
-            let stop = Mutex::new(Stop { driven: false, waiting: Vec::new() });
-            let convoy = Arc::new(Convoy { ring: ring.clone(), low_latency, stop });
-            convoys.retain(|convoy| convoy.strong_count() > 0);
-            convoys.push(Arc::downgrade(&convoy));
-            convoy
+            let entrance = Mutex::new(Entrance { driven: false, waiting: Vec::new() });
+            let fanout = Arc::new(Fanout { ring: ring.clone(), low_latency, entrance });
+            fanouts.retain(|fanout| fanout.strong_count() > 0);
+            fanouts.push(Arc::downgrade(&fanout));
+            fanout
         })
     }
 }
 
 /// The listeners of one ring that keep up.
-pub struct Convoy {
+pub struct Fanout {
     ring: Ring,
     low_latency: bool,
-    stop: Mutex<Stop>,
+    entrance: Mutex<Entrance>,
 }
 
-/// Where listeners get on.
-struct Stop {
+/// Where listeners join.
+struct Entrance {
     /// Whether somebody drives.
     driven: bool,
     /// Those who came since the last round.
-    waiting: Vec<Seat>,
+    waiting: Vec<Member>,
 }
 
-/// What gets on, and off again.
-pub trait Passenger: Send {
-    /// Goes on from where the convoy has brought it, in a thread of its own.
-    fn get_off(self: Box<Self>, ride: Ride);
+/// What a listener was before it joined, and is again when it leaves.
+pub trait Resume: Send {
+    /// Goes on from where the fan-out has brought it, in a thread of its own.
+    fn resume(self: Box<Self>, delivery: Delivery);
 }
 
-/// A listener on board.
-pub struct Seat {
+/// A listener that is served with the others.
+pub struct Member {
     /// Whom it is sent to.
     pub listener: Arc<Listener>,
     /// Whether in chunks.
     pub chunked: bool,
     /// Where it is.
-    pub ride: Ride,
-    /// Who goes on when it gets off. Dropped without that only after a panic, when its connection was cut.
-    pub passenger: Box<dyn Passenger>,
+    pub delivery: Delivery,
+    /// What goes on when it leaves. Dropped without that only after a panic, when its connection was cut.
+    pub stream: Box<dyn Resume>,
 }
 
 /// Where a listener is, and what is left of what should have been sent to it.
-pub struct Ride {
+pub struct Delivery {
     /// Its place in the ring.
     pub reader: Reader,
     /// Bytes that must go out before anything else, chunk framing included.
@@ -108,49 +108,49 @@ pub struct Ride {
     pub failed: bool,
 }
 
-impl Ride {
+impl Delivery {
     /// Of one who has nothing left to send.
-    pub fn from(reader: Reader) -> Ride {
-        Ride { reader, unsent: Vec::new(), failed: false }
+    pub fn from(reader: Reader) -> Delivery {
+        Delivery { reader, unsent: Vec::new(), failed: false }
     }
 }
 
-impl Convoy {
-    /// Takes a listener on board that has nothing left to send. It gets off when a send did not take everything,
-    /// its connection failed, it was lapped, or the ring was closed.
+impl Fanout {
+    /// Takes a listener in that has nothing left to send. It is released when a send did not take everything, its
+    /// connection failed, it was lapped, or the ring was closed.
     ///
-    /// Returns at once or, if nobody drives, when everybody has got off.
-    pub fn board(&self, hub: &Hub, seat: Seat) {
-        let mut stop = self.lock();
-        stop.waiting.push(seat);
-        if !std::mem::replace(&mut stop.driven, true) {
-            drop(stop);
+    /// Returns at once or, if nobody drives, when everybody has left.
+    pub fn join(&self, hub: &Hub, member: Member) {
+        let mut entrance = self.lock();
+        entrance.waiting.push(member);
+        if !std::mem::replace(&mut entrance.driven, true) {
+            drop(entrance);
             Driver::new(self, hub).drive();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stop> {
-        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entrance> {
+        self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Who makes the rounds.
 struct Driver<'a> {
-    convoy: &'a Convoy,
+    fanout: &'a Fanout,
     hub: &'a Hub,
-    seats: Vec<Seat>,
+    members: Vec<Member>,
     /// The one that is being served.
     at: usize,
-    /// Those who got off where there was no thread for them.
-    stranded: Vec<Seat>,
-    parcel: Parcel,
+    /// Those who were to be released where there was no thread for them.
+    leaving: Vec<Member>,
+    batch: Batch,
     /// At the last round, everybody was due at one block in so many, and there were so many groups.
     every: u64,
     groups: u64,
 }
 
-/// What is sent: what lies between two places of the ring, ready to go.
-struct Parcel {
+/// What is sent to many: what lies between two places of the ring, ready to go.
+struct Batch {
     chunk: Chunk,
     from: u64,
     to: Place,
@@ -161,9 +161,9 @@ struct Parcel {
 }
 
 impl<'a> Driver<'a> {
-    fn new(convoy: &'a Convoy, hub: &'a Hub) -> Driver<'a> {
-        let ring = &convoy.ring;
-        let parcel = Parcel {
+    fn new(fanout: &'a Fanout, hub: &'a Hub) -> Driver<'a> {
+        let ring = &fanout.ring;
+        let batch = Batch {
             chunk: Chunk::new(BUFFER.max(ring.format().frame_bytes())),
             from: u64::MAX,
             to: ring.reader(0).place(),
@@ -171,12 +171,12 @@ impl<'a> Driver<'a> {
             captured_at: 0,
             is_all: false,
         };
-        Driver { convoy, hub, seats: Vec::new(), at: 0, stranded: Vec::new(), parcel, every: 1, groups: 1 }
+        Driver { fanout, hub, members: Vec::new(), at: 0, leaving: Vec::new(), batch, every: 1, groups: 1 }
     }
 
-    /// Makes a round whenever somebody is due, until nobody is on board.
+    /// Makes a round whenever somebody is due, until there are no members left.
     fn drive(mut self) {
-        let clock = self.convoy.ring.reader(0);
+        let clock = self.fanout.ring.reader(0);
         // The first block that no round was made for yet, and the next at which somebody is due. Everybody is in the
         // first round.
         let (mut next, mut due) = (0, 0);
@@ -184,17 +184,17 @@ impl<'a> Driver<'a> {
             // By the time that it has served those who are due, the capture thread wants to know when it has to be back.
             clock.announce(self.next_due(due + 1));
             clock.wait(due, NAP);
-            let (published, closed) = (clock.next_block(), self.convoy.ring.is_closed());
+            let (published, closed) = (clock.next_block(), self.fanout.ring.is_closed());
             if published <= due && !closed {
                 continue;
             }
-            let mut stop = self.convoy.lock();
-            self.seats.append(&mut stop.waiting);
-            if self.seats.is_empty() && self.stranded.is_empty() {
-                stop.driven = false;
+            let mut entrance = self.fanout.lock();
+            self.members.append(&mut entrance.waiting);
+            if self.members.is_empty() && self.leaving.is_empty() {
+                entrance.driven = false;
                 return;
             }
-            drop(stop);
+            drop(entrance);
             due = self.round(next..published, closed);
             next = published;
             if closed {
@@ -206,18 +206,18 @@ impl<'a> Driver<'a> {
     /// Serves all who were due at one of these blocks, and returns the first block after them at which somebody may be.
     fn round(&mut self, blocks: Range<u64>, closed: bool) -> u64 {
         if closed {
-            self.stranded.append(&mut self.seats);
+            self.leaving.append(&mut self.members);
         }
-        for seat in std::mem::take(&mut self.stranded) {
-            self.let_off(seat);
+        for member in std::mem::take(&mut self.leaving) {
+            self.release(member);
         }
-        let ring = &self.convoy.ring;
+        let ring = &self.fanout.ring;
         let interval =
-            if self.convoy.low_latency { Duration::ZERO } else { super::stream::interval(self.hub) };
+            if self.fanout.low_latency { Duration::ZERO } else { super::stream::interval(self.hub) };
         self.every = blocks_in(interval, ring.format(), ring.block_frames());
-        self.groups = (self.seats.len().div_ceil(GROUP) as u64).clamp(1, self.every);
+        self.groups = (self.members.len().div_ceil(GROUP) as u64).clamp(1, self.every);
         // What was sent in the last round was read up to another edge.
-        self.parcel.from = u64::MAX;
+        self.batch.from = u64::MAX;
         // Whose turn came first goes first: who has waited longest while nothing went on does not wait for all the
         // others as well.
         for block in blocks.start..blocks.end.min(blocks.start + self.every) {
@@ -232,22 +232,22 @@ impl<'a> Driver<'a> {
     /// Serves all of a group.
     fn serve(&mut self, group: u64, interval: Duration) {
         self.at = 0;
-        while self.at < self.seats.len() {
+        while self.at < self.members.len() {
             // Whatever goes wrong with one listener is not the others'.
             let served = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(seat) = self.seats.get_mut(self.at) {
-                    if seat.listener.id % self.groups == group && !seat.serve(&mut self.parcel, interval) {
-                        let seat = self.seats.swap_remove(self.at);
-                        self.let_off(seat);
+                while let Some(member) = self.members.get_mut(self.at) {
+                    if member.listener.id % self.groups == group && !member.serve(&mut self.batch, interval) {
+                        let member = self.members.swap_remove(self.at);
+                        self.release(member);
                     } else {
                         self.at += 1;
                     }
                 }
             }));
-            if served.is_err() && self.at < self.seats.len() {
-                // It is not known what was sent to it, and the parcel may be half filled.
-                self.seats.swap_remove(self.at).listener.cut();
-                self.parcel.from = u64::MAX;
+            if served.is_err() && self.at < self.members.len() {
+                // It is not known what was sent to it, and the batch may be half filled.
+                self.members.swap_remove(self.at).listener.cut();
+                self.batch.from = u64::MAX;
             }
         }
     }
@@ -264,59 +264,59 @@ impl<'a> Driver<'a> {
         from + (at + self.every - from % self.every) % self.every
     }
 
-    fn let_off(&mut self, seat: Seat) {
-        if let Err(seat) = own_thread::start(seat, |seat| seat.passenger.get_off(seat.ride)) {
-            self.stranded.push(seat);
+    fn release(&mut self, member: Member) {
+        if let Err(member) = own_thread::start(member, |member| member.stream.resume(member.delivery)) {
+            self.leaving.push(member);
         }
     }
 }
 
-impl Seat {
+impl Member {
     /// Sends everything up to the live edge; `false` if not all of it could be sent at once.
-    fn serve(&mut self, parcel: &mut Parcel, interval: Duration) -> bool {
+    fn serve(&mut self, batch: &mut Batch, interval: Duration) -> bool {
         #[cfg(test)]
-        if self.listener.player.starts_with("panics-on-board") {
-            assert!(!PANICS.load(Ordering::Relaxed), "on board");
+        if self.listener.player.starts_with("panics-in-fanout") {
+            assert!(!PANICS.load(Ordering::Relaxed), "in the fan-out");
         }
-        let Seat { listener, ride, .. } = self;
+        let Member { listener, delivery, .. } = self;
         listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
         loop {
-            if parcel.from != ride.reader.frame() && !parcel.fill(&ride.reader) {
+            if batch.from != delivery.reader.frame() && !batch.fill(&delivery.reader) {
                 return false;
             }
-            if parcel.frames == 0 {
+            if batch.frames == 0 {
                 return true;
             }
-            let bytes = parcel.chunk.bytes(self.chunked);
+            let bytes = batch.chunk.bytes(self.chunked);
             let sent = rustix::net::send(listener.socket(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             let sent = match sent {
                 Ok(sent) => sent,
                 Err(Errno::AGAIN | Errno::INTR) => 0,
                 Err(_) => {
-                    ride.failed = true;
+                    delivery.failed = true;
                     return false;
                 }
             };
             let all = sent == bytes.len();
             if !all {
-                ride.unsent = bytes[sent..].to_vec();
+                delivery.unsent = bytes[sent..].to_vec();
             }
-            ride.reader.go_to(parcel.to);
-            listener.sent.fetch_add(parcel.frames, Ordering::Relaxed);
-            listener.position.store(parcel.to.frame, Ordering::Relaxed);
+            delivery.reader.go_to(batch.to);
+            listener.sent.fetch_add(batch.frames, Ordering::Relaxed);
+            listener.position.store(batch.to.frame, Ordering::Relaxed);
             if !all {
                 return false;
             }
-            let latency = monotonic_ns().saturating_sub(parcel.captured_at);
+            let latency = monotonic_ns().saturating_sub(batch.captured_at);
             listener.latency.note(Duration::from_nanos(latency));
-            if parcel.is_all {
+            if batch.is_all {
                 return true;
             }
         }
     }
 }
 
-impl Parcel {
+impl Batch {
     /// Takes what there is from that reader's place on, as far as it fits; `false` if the reader must see to
     /// it itself.
     fn fill(&mut self, from: &Reader) -> bool {
@@ -361,8 +361,8 @@ mod tests {
 
     struct Staying(#[expect(dead_code, reason = "its place is kept")] Admitted);
 
-    impl Passenger for Staying {
-        fn get_off(self: Box<Self>, _: Ride) {}
+    impl Resume for Staying {
+        fn resume(self: Box<Self>, _: Delivery) {}
     }
 
     #[test]
@@ -381,21 +381,21 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").expect("a port");
         let socket = TcpStream::connect(server.local_addr().expect("its port")).expect("it listens");
         let (received, address) = server.accept().expect("it connects");
-        let mut seat = |number: u64| {
+        let mut member = |number: u64| {
             let socket = socket.try_clone().expect("a descriptor");
             let most = (1000, usize::MAX);
             let admitted = hub.listeners.admit(most, "live", address, String::new(), socket).expect("room");
             assert_eq!(admitted.id, number);
-            Seat {
+            Member {
                 listener: admitted.shared(),
                 chunked: true,
-                ride: Ride::from(ring.reader(number)),
-                passenger: Box::new(Staying(admitted)),
+                delivery: Delivery::from(ring.reader(number)),
+                stream: Box::new(Staying(admitted)),
             }
         };
-        let convoy = hub.convoys.of(&ring, false);
-        let mut driver = Driver::new(&convoy, &hub);
-        driver.seats = (1..=listeners).map(&mut seat).collect();
+        let fanout = hub.fanouts.of(&ring, false);
+        let mut driver = Driver::new(&fanout, &hub);
+        driver.members = (1..=listeners).map(&mut member).collect();
 
         let order = thread::spawn(move || {
             let mut received = BufReader::new(received);
@@ -414,7 +414,7 @@ mod tests {
         order.dedup();
         assert_eq!(order, [1, 2, 0]);
         assert_eq!(next, 23);
-        assert_eq!(driver.seats.len(), 130);
+        assert_eq!(driver.members.len(), 130);
         // Until then nobody is due, and those who are then are no others.
         assert_eq!(driver.next_due(24), 26);
     }
