@@ -35,7 +35,7 @@ export class Events {
 		this.#open();
 	}
 
-	// Listens to nothing until it is nudged, and keeps what it knows.
+	// Listens to nothing until it is nudged.
 	rest() {
 		clearTimeout(this.#timer);
 		this.#source?.close();

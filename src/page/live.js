@@ -21,8 +21,8 @@ const CONNECT_MS = 6000;
 const FADE_MS = 60;
 const PAUSE_MS = { first: 250, most: 5000 };
 
-const Context = globalThis.AudioContext ?? globalThis.webkitAudioContext;
-export const supported = Boolean(Context && globalThis.ReadableStream && globalThis.AbortController);
+// Web Audio may be switched off.
+export const supported = Boolean(globalThis.AudioContext);
 
 let context;
 let worklet;
@@ -31,9 +31,9 @@ let worklet;
 export const prepare = () => context || make().suspend();
 
 function make() {
-	context ??= new Context({ latencyHint: 'interactive' });
+	context ??= new AudioContext({ latencyHint: 'interactive' });
 	// On secure origins only.
-	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
+	worklet ??= context.audioWorklet?.addModule('@page/worklet.js').then(() => true, () => false);
 	return context;
 }
 
@@ -46,12 +46,12 @@ export class Live {
 	#clock;
 	#tell;
 	#name = null;
-	#gain = null;
-	#abort = null;
+	#gain;
+	#abort;
 	#last = 0;
 	#pause = 0;
 	#resume = () => {};
-	#play = null;
+	#play;
 	#margin = 0;
 
 	// `clock.captured(stream, frame)` is its time; `tell(state, detail)` hears of all that happens.
@@ -108,7 +108,6 @@ export class Live {
 		return {
 			delay: captured === null ? null : performance.now() - captured,
 			back: play.back,
-			queued: 1000 * queued(play),
 			margin: 1000 * this.#margin,
 			way: play.output.way,
 		};
@@ -286,6 +285,10 @@ function heard() {
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 
+// Samples of litter with each piece. Chromium takes apart what was played when it collects garbage, all at once and on the
+// page's own thread: 29 ms after the first minute. With litter it collects every other second.
+const LITTER = 8192;
+
 // Plays by buffers, one begins where another ends.
 class Scheduled {
 	way = 'scheduled';
@@ -293,15 +296,15 @@ class Scheduled {
 	least = 0.029;
 	waits = false;
 	starved = 0;
-	#into;
 	// In samples: never rounded.
 	#end = 0;
+	#into;
 
 	constructor(into) {
 		this.#into = into;
 	}
 
-	// The context's time at which what was given ends.
+	// When what was given ends.
 	get end() {
 		return this.#end / context.sampleRate;
 	}
@@ -322,6 +325,7 @@ class Scheduled {
 		source.connect(this.#into);
 		source.start(this.end);
 		this.#end += length;
+		context.createBuffer(1, LITTER, context.sampleRate).getChannelData(0);
 	}
 }
 

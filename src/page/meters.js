@@ -25,8 +25,8 @@ export class Meters {
 			for (const row of this.#rows) row.look = '';
 		};
 		restyle();
-		matchMedia('(prefers-color-scheme: dark)').addEventListener?.('change', restyle);
-		if (globalThis.ResizeObserver) new ResizeObserver(() => this.#rows.forEach(fit)).observe(list);
+		matchMedia('(prefers-color-scheme: dark)').addEventListener('change', restyle);
+		new ResizeObserver(() => this.#rows.forEach(fit)).observe(list);
 	}
 
 	// Shows `[[peak, rms, clipped], …]` in dBFS.

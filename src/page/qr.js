@@ -52,7 +52,7 @@ function draw(words, version) {
 	const set = (x, y, dark) => {
 		if (rows[y]?.[x] !== undefined) rows[y][x] = Boolean(dark);
 	};
-	// Squares in squares: the finders with their margins, and the one for alignment; the timing lines.
+	// The finders with their margins and the one for alignment, squares in squares; the timing lines.
 	const square = (cx, cy, reach, light) => {
 		for (let y = -reach; y <= reach; y++) {
 			for (let x = -reach; x <= reach; x++) set(cx + x, cy + y, !light.includes(Math.max(Math.abs(x), Math.abs(y))));
@@ -64,10 +64,9 @@ function draw(words, version) {
 	// The format, twice, and the one module that is always dark.
 	for (let i = 0; i < 15; i++) {
 		const bit = FORMAT >> i & 1;
-		if (i < 8) set(8, i < 6 ? i : i + 1, bit);
-		else set(i === 8 ? 7 : 14 - i, 8, bit);
-		if (i < 8) set(size - 1 - i, 8, bit);
-		else set(8, size - 15 + i, bit);
+		const low = i < 8;
+		set(low ? 8 : 14 - i + (i === 8), low ? i + (i > 5) : 8, bit);
+		set(low ? size - 1 - i : 8, low ? 8 : size - 15 + i, bit);
 	}
 	set(8, size - 8, true);
 	// The data in pairs of columns from the right, up and down in turn.
@@ -77,9 +76,7 @@ function draw(words, version) {
 		for (let i = 0; i < size; i++) {
 			const y = up ? size - 1 - i : i;
 			for (const x of [right, right - 1]) {
-				if (rows[y][x] !== null) continue;
-				rows[y][x] = Boolean(words[at >> 3] >> 7 - at % 8 & 1 ^ (x + y) % 2 === 0);
-				at++;
+				rows[y][x] ??= Boolean(words[at >> 3] >> 7 - at++ % 8 & 1 ^ (x + y) % 2 === 0);
 			}
 		}
 	}

@@ -1,10 +1,8 @@
 // All words of the page.
 
 const seconds = (s) => {
-	if (s < 90) return `${Math.round(s)} s`;
-	if (s < 5400) return `${Math.round(s / 60)} min`;
-	if (s < 172_800) return `${Math.round(s / 3600)} h`;
-	return `${Math.round(s / 86_400)} days`;
+	const [unit, name] = s < 90 ? [1, 's'] : s < 5400 ? [60, 'min'] : s < 172_800 ? [3600, 'h'] : [86_400, 'days'];
+	return `${Math.round(s / unit)} ${name}`;
 };
 const length = (s) => (s < 120 || s % 60 > 0 ? `${s} s` : `${s / 60} min`);
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}`.replace(/\.?$/, '.');
