@@ -350,7 +350,6 @@ impl Report<'_> {
         self.rows.iter().find(|row| row.step.listeners == 0)
     }
 
-    /// The project's targets that these figures say something about, and whether they are met.
     /// The longest times that somebody heard nothing: when, how many, and what else stood still then.
     fn gaps(&self) -> String {
         const MOST: usize = 10;
@@ -391,6 +390,7 @@ impl Report<'_> {
         out + "\n"
     }
 
+    /// The project's targets that these figures say something about, and whether they are met.
     fn targets(&self) -> Vec<(bool, String)> {
         let mut targets = Vec::new();
         if !self.options.endurance {
