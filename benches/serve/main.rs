@@ -1,7 +1,7 @@
 //! What it costs to put sound on the air: the built daemon on the loopback, 44.1 kHz stereo, 16 bit.
 //!
 //! ```text
-//! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200] [--peers vlc,mpd]
+//! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200,1000] [--peers vlc,mpd]
 //!                              [--endurance] [--markdown]
 //! ```
 //!
@@ -59,6 +59,8 @@ const HISTORY: Duration = Duration::from_secs(30);
 /// Intervals to ask for: one block of 10 ms, and blocks of 1024, 2048 and 4096 frames, which others send. The
 /// daemon serves whole periods, and no longer than it was asked for.
 const INTERVALS_MS: [u32; 4] = [10, 23, 46, 93];
+/// As many listeners as the project's targets are for, unless a target says otherwise.
+const COMPARED: usize = 200;
 /// Until the bursts are sent, and everybody is served at the interval that belongs to so many.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -173,7 +175,7 @@ const USAGE: &str = "Options: --quick  --seconds N  --rounds N  --listeners N,N,
 impl Options {
     fn parse(arguments: &[String]) -> Result<Options, String> {
         let mut options = Options {
-            listeners: vec![1, 50, 200],
+            listeners: vec![1, 50, COMPARED, 1000],
             time: Duration::from_secs(8),
             rounds: 3,
             starts: 100,
@@ -225,15 +227,22 @@ impl Options {
         Ok(options)
     }
 
+    /// The number of listeners at which intervals are compared, and for which the targets are: [`COMPARED`], or as near
+    /// to it as was asked for.
+    fn compared(&self) -> usize {
+        let below = self.listeners.iter().rev().find(|listeners| **listeners <= COMPARED);
+        below.or(self.listeners.first()).copied().unwrap_or(1)
+    }
+
     fn steps(&self) -> Vec<Step> {
         let default = |listeners| Step { listeners, low_latency: false, interval_ms: None };
         if self.endurance {
             return self.listeners.iter().copied().map(default).collect();
         }
-        let most = self.listeners.last().copied().unwrap_or(1);
+        let compared = self.compared();
         let mut steps = vec![default(0), Step { low_latency: true, ..default(1) }];
         steps.extend(self.listeners.iter().copied().map(default));
-        steps.extend(INTERVALS_MS.map(|ms| Step { interval_ms: Some(ms), ..default(most) }));
+        steps.extend(INTERVALS_MS.map(|ms| Step { interval_ms: Some(ms), ..default(compared) }));
         steps
     }
 

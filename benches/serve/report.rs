@@ -415,16 +415,17 @@ impl Report<'_> {
             let percent = row.served(|served| served.cpu.as_secs_f64() * 100.0).median;
             targets.push((percent < 0.5, format!("one listener under 0.5 % of a core: {percent:.2} %")));
         }
-        let most = self.options.listeners.last().copied().unwrap_or_default();
-        for row in self.rows.iter().filter(|row| row.step.listeners == most && !row.step.low_latency) {
+        let compared = self.options.compared();
+        for row in self.rows.iter().filter(|row| row.step.listeners == compared && !row.step.low_latency) {
             let (ratio, interval) = (row.ratio().median, row.interval());
             if row.floor.is_empty() {
                 let gap = row.served(|served| ms(served.heard.largest_gap)).most;
                 targets.push((gap <= 200.0, format!("no gap over 200 ms, {}: {gap:.0} ms", row.step)));
                 continue;
             }
-            let what =
-                format!("at most 1.5 × the floor at {most} listeners, every {interval:.0} ms: {ratio:.2}");
+            let what = format!(
+                "at most 1.5 × the floor at {compared} listeners, every {interval:.0} ms: {ratio:.2}"
+            );
             targets.push((ratio <= 1.5, what));
         }
         if let Some(nobody) = self.nobody() {
@@ -434,20 +435,27 @@ impl Report<'_> {
                 megabytes <= 4.0 + history,
                 format!("at most 4 MB and the history's {history:.1} MB of memory: {megabytes:.1} MB"),
             ));
-            if let Some(row) =
-                self.rows.iter().find(|row| most >= 10 && row.step.listeners == most && default(&row.step))
+            if let Some(row) = self
+                .rows
+                .iter()
+                .find(|row| compared >= 10 && row.step.listeners == compared && default(&row.step))
             {
                 let one = row.memory_of_one(nobody);
-                targets.push((one <= 24.0, format!("at most 24 KB more per listener, {most}: {one:.1} KB")));
+                targets
+                    .push((one <= 24.0, format!("at most 24 KB more per listener, {compared}: {one:.1} KB")));
             }
         }
-        for peer in self.others.iter().filter(|row| row.listeners == most) {
+        for peer in self.others.iter().filter(|row| row.listeners == compared) {
             let theirs =
-                Figure::of(peer.served.iter().map(|s| s.cpu.as_secs_f64() * 1e6 / most as f64)).median;
-            if let Some(row) = self.rows.iter().find(|row| row.step.listeners == most && row.is_default()) {
+                Figure::of(peer.served.iter().map(|s| s.cpu.as_secs_f64() * 1e6 / compared as f64)).median;
+            if let Some(row) = self.rows.iter().find(|row| row.step.listeners == compared && row.is_default())
+            {
                 let ours = row.served(|served| row.micros(served.cpu)).median;
-                let what =
-                    format!("less CPU than {} for {most} listeners: {:.2} of it", peer.peer, ours / theirs);
+                let what = format!(
+                    "less CPU than {} for {compared} listeners: {:.2} of it",
+                    peer.peer,
+                    ours / theirs
+                );
                 targets.push((ours < theirs, what));
             }
         }
