@@ -33,7 +33,7 @@ export const prepare = () => context || make().suspend();
 function make() {
 	context ??= new AudioContext({ latencyHint: 'interactive' });
 	// On secure origins only.
-	worklet ??= context.audioWorklet?.addModule('@page/worklet.js').then(() => true, () => false);
+	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
 	return context;
 }
 

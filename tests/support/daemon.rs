@@ -63,7 +63,9 @@ impl Daemon {
         fs::create_dir_all(&folder).expect("a folder for the configuration");
         let file = folder.join("wavecast.toml");
         fs::write(&file, with_listen(config)).expect("the configuration is written");
-        let program = env!("CARGO_BIN_EXE_wavecast");
+        // Another one than was just built, as that of the package.
+        let named = std::env::var("WAVECAST").ok();
+        let program = named.as_deref().unwrap_or(env!("CARGO_BIN_EXE_wavecast"));
         let mut words = through.iter().copied().chain([program]);
         let mut command = Command::new(words.next().unwrap_or(program));
         command.args(words).arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
