@@ -17,16 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use wavecast::audio::convert::{Converter, SourceSample};
-use wavecast::audio::format::{SampleFormat, StreamFormat};
-use wavecast::audio::levels::Levels;
+use wavecast::capture::convert::Converter;
 use wavecast::config;
 use wavecast::http::access::Access;
-use wavecast::http::fanout::{Delivery, Member, Resume};
-use wavecast::http::listeners::Admitted;
-use wavecast::hub::Hub;
-use wavecast::os;
-use wavecast::ring::{self, Read as Got, Ring, Writer};
+use wavecast::http::context::Context;
+use wavecast::listeners::Admitted;
+use wavecast::listeners::fanout::{Delivery, Member, Resume};
+use wavecast::media::format::{SampleFormat, SourceSample, StreamFormat};
+use wavecast::media::meter::Meter;
+use wavecast::media::ring::{self, Read as Got, Ring, Writer};
+use wavecast::sys::clock;
 
 /// A CD's sound, 10 ms a block.
 const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
@@ -128,7 +128,7 @@ fn new_ring() -> (Writer, Ring) {
 }
 
 fn levels(blocks: u64) {
-    let levels = Levels::new(FORMAT, FRAMES);
+    let levels = Meter::new(FORMAT, FRAMES);
     let sound: Vec<u8> = (0..BYTES).map(|n| (n * 7) as u8).collect();
     (0..blocks).for_each(|_| levels.note(&sound));
 }
@@ -172,7 +172,7 @@ impl Resume for Joined {
 fn serve(blocks: u64, listeners: usize) {
     let access = Access::new(&config::Access::default()).expect("the default has no file");
     let interval = config::Interval::Every(Duration::from_millis(10));
-    let hub = Arc::new(Hub::new(
+    let context = Arc::new(Context::new(
         config::Listeners { interval, ..config::Listeners::default() },
         config::Limits::default(),
         access,
@@ -184,13 +184,13 @@ fn serve(blocks: u64, listeners: usize) {
             let player = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
             let (socket, address) = server.accept().expect("a player");
             let admitted =
-                hub.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
+                context.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
             let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
-            let (hub, ring) = (Arc::clone(&hub), ring.clone());
+            let (context, ring) = (Arc::clone(&context), ring.clone());
             thread::spawn(move || {
                 let (listener, delivery) = (admitted.shared(), Delivery::from(ring.reader(0)));
                 let member = Member { listener, chunked: true, delivery, stream: Box::new(Joined(admitted)) };
-                hub.fanouts.of(&ring, false).join(&hub, member);
+                context.listeners.fanouts.of(&ring, false).join(&context.listeners, member);
             });
             player
         })
@@ -201,7 +201,7 @@ fn serve(blocks: u64, listeners: usize) {
     // Size, line end, block, line end.
     let mut heard = vec![0; format!("{BYTES:x}").len() + 2 + BYTES + 2];
     for _ in 0..blocks {
-        writer.publish(&block, os::monotonic_ns());
+        writer.publish(&block, clock::monotonic_ns());
         for player in &mut players {
             player.read_exact(&mut heard).expect("a chunk");
         }

@@ -84,7 +84,7 @@ impl Cli {
                 }
                 Arg::Long("log") => {
                     let filter = value(&mut parser, "--log", |text| {
-                        text.parse::<crate::logging::Filter>()
+                        text.parse::<crate::sys::logging::Filter>()
                             .map(|_| text.to_owned())
                             .map_err(|error| error.to_string())
                     })?;
@@ -169,8 +169,8 @@ impl std::error::Error for UsageError {}
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::audio::format::SampleFormat;
     use crate::config::{Config, Device, ListenAddr};
+    use crate::media::format::SampleFormat;
     use std::os::unix::ffi::OsStringExt;
 
     fn cli(args: &str) -> Cli {

@@ -35,20 +35,13 @@
 
 #![deny(unsafe_code)]
 
-pub mod addresses;
-pub mod audio;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod daemon;
-mod few;
 pub mod http;
-pub mod hub;
-pub mod logging;
-pub mod os;
-pub mod panics;
-pub mod password;
-pub mod ring;
-pub mod service;
-mod take;
-mod threads;
-pub mod wav;
+pub mod inputs;
+pub mod listeners;
+pub mod media;
+pub mod settings;
+pub mod sys;

@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use wavecast::audio::devices::{self, Roots};
+use wavecast::capture::devices::{self, SystemPaths};
 use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
 use wavecast::config::Config;
+use wavecast::daemon;
 use wavecast::http::access::Access;
-use wavecast::{daemon, logging, os};
+use wavecast::sys::{limits, logging};
 
 /// What exit codes mean: those of sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Help => print!("{HELP}"),
         Command::Version => println!("wavecast {}", env!("CARGO_PKG_VERSION")),
-        Command::Devices => print!("{}", devices::listing(&Roots::default())),
+        Command::Devices => print!("{}", devices::listing(&SystemPaths::default())),
         Command::Check => match load(&cli) {
             Ok((config, _)) => print!("{}", summary(&cli, &config)),
             Err(error) => return fail(EX_CONFIG, &error),
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
-    os::lean_heap();
+    limits::lean_heap();
     let (config, access) = match load(&cli) {
         Ok(loaded) => loaded,
         Err(error) => return fail(EX_CONFIG, &error),
@@ -69,7 +70,7 @@ fn password(user: &str) -> ExitCode {
             if std::io::stdin().is_terminal() && ask("The same again: ").ok().as_ref() != Some(&password) {
                 return Err("these were two different ones; nothing was made".to_owned());
             }
-            wavecast::password::line(user, &password)
+            wavecast::http::access::passwords::line(user, &password)
         });
     match line {
         Ok(line) => println!("{line}"),

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use wavecast::audio::capture::Capture;
-use wavecast::audio::input::LiveInput;
+use wavecast::capture::Capture;
 use wavecast::config;
 use wavecast::http::access::Access;
-use wavecast::http::guard::Guard;
+use wavecast::http::context::Context;
 use wavecast::http::server::{self, Server};
-use wavecast::hub::Hub;
+use wavecast::http::tiny::guard::Guard;
+use wavecast::inputs::LiveInput;
 
 struct Counting;
 
@@ -72,7 +72,7 @@ const AT_ONCE: usize = 5;
 #[test]
 fn nothing_is_allocated_per_block() {
     let access = Access::new(&config::Access::default()).expect("no file to be read");
-    let hub = Arc::new(Hub::new(config::Listeners::default(), config::Limits::default(), access));
+    let context = Arc::new(Context::new(config::Listeners::default(), config::Limits::default(), access));
     let input = config::Input {
         // A card as libasound sees it, and with a conversion.
         device: "null".parse().expect("a device"),
@@ -82,17 +82,17 @@ fn nothing_is_allocated_per_block() {
         ..config::Input::default()
     };
     let live = Arc::new(LiveInput::new("live", "null"));
-    hub.set_inputs(vec![Arc::clone(&live)]);
+    context.inputs.set(vec![Arc::clone(&live)]);
     let (sender, _events) = crossbeam_channel::unbounded();
     let _capture =
         Capture::start(input, Duration::from_secs(1), Arc::clone(&live), sender, None).expect("a thread");
-    let guard = Guard::start(Arc::clone(&hub)).expect("a thread");
+    let guard = Guard::start(Arc::clone(&context)).expect("a thread");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     server::prepare(&listener).expect("it listens");
     while live.ring().is_none() {
         thread::sleep(Duration::from_millis(10));
     }
-    let server = Server::start(listener, Arc::clone(&hub), &guard).expect("threads");
+    let server = Server::start(listener, Arc::clone(&context), &guard).expect("threads");
     let mut players: Vec<TcpStream> = (0..LISTENERS)
         .map(|number| {
             let mut player = TcpStream::connect(server.address()).expect("it listens");

@@ -22,7 +22,7 @@ use support::card::{CardFormat, CardOptions, Cards, Order};
 use support::daemon::Daemon;
 use support::ramp::{RampReader, Stretch};
 use support::wait_for;
-use wavecast::wav::HEADER_BYTES;
+use wavecast::media::wav::HEADER_BYTES;
 
 /// A stream of [`Room`].
 #[derive(Clone, Copy)]

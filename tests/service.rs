@@ -28,7 +28,7 @@ use support::server::Server;
 use support::stopwatch::Stopwatch;
 use support::strace;
 use support::wait_for;
-use wavecast::os;
+use wavecast::sys::socket;
 
 /// A message to the service manager, and the descriptor that came with it.
 #[derive(Clone, Debug)]
@@ -529,7 +529,7 @@ fn who_was_let_in_is_answered_before_it_ends_however_late_the_request_is_read() 
     let text = http::request_text(address, "GET", "/healthz", "1.1", &[]);
     stream.write_all(text.as_bytes()).expect("the request is sent");
     // Nobody waits for it any more: it was accepted.
-    wait_for("it to be let in", || (os::waiting_connections(&socket) == 0).then_some(()));
+    wait_for("it to be let in", || (socket::waiting_connections(&socket) == 0).then_some(()));
     service.signal("TERM");
     assert_eq!(Response::read(stream, false).text(), "ok\n");
     assert_eq!(service.wait(), Some(0));

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use std::{env, process, thread};
 
-use wavecast::wav::{self, Sizes};
+use wavecast::media::wav::{self, Sizes};
 
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &[String]) -> ! {
     let [listeners, frames] = arguments else { panic!("LISTENERS and FRAMES") };
     let (listeners, frames): (usize, usize) =
         (listeners.parse().expect("a number"), frames.parse().expect("a number"));
-    wavecast::os::raise_open_files();
+    wavecast::sys::limits::raise_open_files();
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = socket.local_addr().expect("it is bound").port();
     std::io::stdout().write_all(&port.to_ne_bytes()).expect("the bench reads it");

@@ -5,7 +5,7 @@
 //!                              [--endurance] [--markdown]
 //! ```
 //!
-//! - **Levels**: what it takes the capture thread to measure how loud a block is, for the page's meters.
+//! - **Meter**: what it takes the capture thread to measure how loud a block is, for the page's meters.
 //! - **Start**: how long a player waits, from before it connects to the first byte of sound.
 //! - **Serving**: CPU, memory and threads of the server; how late sound is and what is missing, as the server and
 //!   as its listeners see it. Every step is followed by the [floor], which serves as many listeners at the same
@@ -38,8 +38,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
 use serde_json::Value;
-use wavecast::audio::format::{SampleFormat, StreamFormat};
-use wavecast::audio::levels::Levels;
+use wavecast::media::format::{SampleFormat, StreamFormat};
+use wavecast::media::meter::Meter;
 
 use crowd::Crowd;
 use floor::Floor;
@@ -78,7 +78,7 @@ fn main() {
         eprintln!("{error}\n{USAGE}");
         exit(2);
     });
-    wavecast::os::raise_open_files();
+    wavecast::sys::limits::raise_open_files();
     let machine = process::machine();
     eprintln!("{machine}\nAbout {:.0} s.", options.estimate().as_secs_f64());
 
@@ -143,7 +143,7 @@ fn keep(report: &report::Report<'_>) -> io::Result<()> {
 /// added to it is other programs'.
 fn measure_levels() -> Duration {
     const BLOCKS: u32 = 2000;
-    let levels = Levels::new(FORMAT, PERIOD as u32);
+    let levels = Meter::new(FORMAT, PERIOD as u32);
     let noise = |n: usize| (n as u32).wrapping_mul(2_654_435_761) as i16 / 2;
     let block: Vec<u8> = (0..PERIOD * 2).flat_map(|n| noise(n).to_le_bytes()).collect();
     let round = || {

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wavecast::wav::{self, Sizes};
+use wavecast::media::wav::{self, Sizes};
 
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use wavecast::os;
+use wavecast::sys::limits;
 
 use crate::crowd::Gap;
 
@@ -37,7 +37,7 @@ impl Stalls {
                 thread::spawn(move || {
                     let mut only = CpuSet::new();
                     only.set(core);
-                    let may = sched_setaffinity(None, &only).is_ok() && os::realtime(PRIORITY).is_ok();
+                    let may = sched_setaffinity(None, &only).is_ok() && limits::realtime(PRIORITY).is_ok();
                     let mut stalls = Vec::new();
                     while may && !over.load(Ordering::Relaxed) {
                         let due = Instant::now() + NAP;

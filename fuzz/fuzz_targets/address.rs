@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wavecast::http::request::{BadRequest, Target};
+use wavecast::http::target::{BadRequest, Target};
 
 fuzz_target!(|bytes: &[u8]| {
     // tiny_http lets ASCII through, and nothing else.

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use wavecast::config::Config;
 use wavecast::http::access::Access;
-use wavecast::http::player::{self, Player};
-use wavecast::http::request::Range;
+use wavecast::http::players::{self, Player};
+use wavecast::http::target::Range;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
-use super::reader::{RESERVED_NAMES, Reader, find, parse_bytes};
+use super::parse::{RESERVED_NAMES, Reader, find, parse_bytes};
 use super::*;
 
 const DEFAULT_FILE: &str = include_str!("../../config/wavecast.toml");
@@ -94,7 +94,7 @@ fn every_key_can_be_set() {
         request_seconds = 1.5
         idle_seconds = 7
         [log]
-        filter = "warn,wavecast::ring=trace"
+        filter = "warn,wavecast::media::ring=trace"
         [input.roof]
         device = "hw:1,0"
         rate = 48_000
@@ -142,7 +142,7 @@ fn every_key_can_be_set() {
             request_time: Duration::from_millis(1500),
             idle_time: Duration::from_secs(7),
         },
-        log: Some("warn,wavecast::ring=trace".to_owned()),
+        log: Some("warn,wavecast::media::ring=trace".to_owned()),
         inputs: vec![Input {
             name: "roof".to_owned(),
             device: Device::Alsa("hw:1,0".to_owned()),

@@ -5,29 +5,16 @@
 //! [`fanout`]; for a file of the past, [`past`] instead of [`plan`]; for the page's meters, [`levels`]; for
 //! everything else a short answer ([`page`], [`status`], [`playlist`]).
 
-mod acceptor;
 pub mod access;
-mod answer;
-mod bans;
-mod chunk;
-mod cors;
-mod dismiss;
-pub mod fanout;
-pub mod guard;
-pub mod levels;
-pub mod listeners;
-mod own_thread;
-pub mod page;
-pub mod past;
-pub mod plan;
-pub mod player;
-pub mod playlist;
-pub mod request;
+pub mod context;
+pub mod event_stream;
+pub mod handlers;
+pub mod players;
+mod response;
 pub mod server;
-mod sockets;
-pub mod status;
-pub mod stream;
-pub mod stuck;
+pub mod stream_response;
+pub mod target;
+pub mod tiny;
 
 /// The Server header.
 const SERVER: &str = concat!("wavecast/", env!("CARGO_PKG_VERSION"));

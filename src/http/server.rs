@@ -33,26 +33,27 @@ use log::debug;
 use rustix::net::{Shutdown, sockopt};
 use tiny_http::{Method, Request};
 
+use super::access::cors::Cors;
 use super::access::{self, Access, Asking};
-use super::chunk::Chunk;
-use super::cors::Cors;
-use super::fanout::{Delivery, Resume};
-use super::guard::{Asked, Door, Guard};
-use super::listeners::Full;
-use super::past::{self, Refusal};
-use super::plan::{self, Ask};
-use super::player::{self, Player};
-use super::request::{BadRequest, Range, Target, Wanted};
-use super::stream::{self, Next, Stream};
-use super::{answer, levels, own_thread, page, playlist, status};
-use crate::audio::input::LiveInput;
+use super::handlers::clip::{self, Refusal};
+use super::handlers::{page, playlist, status};
+use super::players::{self, Player};
+use super::stream_response::{self, StreamRequest};
+use super::target::{BadRequest, Range, Target, Wanted};
+use super::tiny::guard::{Asked, Door, Guard};
+use super::{event_stream, response};
 use crate::config::ListenAddr;
-use crate::hub::Hub;
-use crate::ring::Ring;
-use crate::{os, panics};
+use crate::http::context::Context;
+use crate::inputs::LiveInput;
+use crate::listeners::Full;
+use crate::listeners::catch_up::{self, Next, Stream};
+use crate::listeners::chunked::Chunk;
+use crate::listeners::fanout::{Delivery, Resume};
+use crate::media::ring::Ring;
+use crate::sys::{panics, reserve_threads, socket};
 
 /// A body that is announced as larger than this ends the connection. Nothing here wants one.
-pub(super) const LARGEST_BODY: usize = 1024 * 1024;
+pub(crate) const LARGEST_BODY: usize = 1024 * 1024;
 /// An answer that makes no progress for so long is given up.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel holds back a connection that says nothing for so many seconds.
@@ -104,7 +105,7 @@ pub fn prepare(listener: &TcpListener) -> io::Result<()> {
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_nodelay(listener, true)?;
     sockopt::set_socket_recv_buffer_size(listener, RECEIVE_BUFFER)?;
-    os::accept_when_it_speaks(listener, SILENT_CONNECT_SECONDS)
+    socket::accept_when_it_speaks(listener, SILENT_CONNECT_SECONDS)
 }
 
 /// A running server on one listening socket.
@@ -124,12 +125,12 @@ struct Progress {
 }
 
 impl Server {
-    /// Serves what the hub has, on that socket.
+    /// Serves what the context has, on that socket.
     ///
     /// # Errors
     ///
     /// When the operating system gives no thread.
-    pub fn start(listener: TcpListener, hub: Arc<Hub>, guard: &Arc<Guard>) -> io::Result<Server> {
+    pub fn start(listener: TcpListener, context: Arc<Context>, guard: &Arc<Guard>) -> io::Result<Server> {
         let requests: Arc<AtomicU64> = Arc::default();
         let (counter, same) = (Arc::clone(&requests), Arc::clone(guard));
         let door = guard.open(listener, move |door, request| {
@@ -137,7 +138,7 @@ impl Server {
             // None only for Unix sockets, of which there are none here.
             let Some(peer) = request.remote_addr().copied() else { return };
             let connection = Connection {
-                hub: Arc::clone(&hub),
+                context: Arc::clone(&context),
                 guard: Arc::clone(&same),
                 door: Arc::clone(door),
                 address: door.address,
@@ -162,7 +163,7 @@ impl Server {
     pub fn gets_on(&mut self) -> bool {
         let now = Progress {
             requests: self.requests.load(Ordering::Relaxed),
-            queued: os::waiting_connections(&self.door.listener),
+            queued: socket::waiting_connections(&self.door.listener),
         };
         let before = std::mem::replace(&mut self.progress, now);
         let stuck =
@@ -196,7 +197,7 @@ impl Server {
 
 /// Where a connection came from, and who knows of it.
 struct Connection {
-    hub: Arc<Hub>,
+    context: Arc<Context>,
     guard: Arc<Guard>,
     door: Arc<Door>,
     /// The server's own.
@@ -229,10 +230,10 @@ impl Connection {
             if let Some(peer) = request.remote_addr() {
                 let what =
                     "announced a body larger than the memory: a thread and two descriptors stay with it";
-                self.guard.say(stream::shown(*peer), what);
+                self.guard.say(catch_up::shown(*peer), what);
             }
             std::mem::forget(request);
-            if self.hub.stuck.one_more() {
+            if self.context.stuck.one_more() {
                 self.guard.shut();
             }
         }
@@ -267,7 +268,7 @@ impl Handler {
     /// Answers in a thread of its own.
     fn start(mut self, request: Request) {
         self.finished = false;
-        let started = own_thread::start_in_any_case((self, request), |(handler, request)| {
+        let started = reserve_threads::start_in_any_case((self, request), |(handler, request)| {
             handler.answer_all(Some(request))
         });
         if let Err((mut handler, request)) = started {
@@ -296,7 +297,7 @@ impl Handler {
         // tiny_http reads on where a body in chunks begins, and would take it for the next request.
         let last = !matches!(request.method(), Method::Get | Method::Head) || has_body(&request);
         if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
-            let who = stream::shown(self.peer);
+            let who = catch_up::shown(self.peer);
             self.connection.guard.say(who, "announced a body of more than 1 MiB, and was disconnected");
             self.hang_up();
             return self.connection.discard(request);
@@ -313,51 +314,51 @@ impl Handler {
     }
 
     fn answer_one(&mut self, request: Request) {
-        let hub = &Arc::clone(&self.connection.hub);
+        let context = &Arc::clone(&self.connection.context);
         #[cfg(test)]
         assert!(request.url() != "/panic", "while answering");
-        let access = hub.access();
+        let access = context.access();
         let cors = &access.cors(header(&request, "Origin"));
         if *request.method() == Method::Options && header(&request, "Access-Control-Request-Method").is_some()
         {
             return self.preflight(request, &access);
         }
         if !matches!(request.method(), Method::Get | Method::Head) {
-            return answer::not_allowed(request, &Cors::none());
+            return response::not_allowed(request, &Cors::none());
         }
         let client = match access.check(&self.asking(&request)) {
             Ok(client) => client,
             Err(refusal) => return refuse(request, cors, refusal),
         };
         match Target::parse(request.url()) {
-            Err(BadRequest(why)) => answer::text(request, cors, 400, &why),
-            Ok(Target::Page) => answer::asset(request, cors, &page::INDEX),
+            Err(BadRequest(why)) => response::text(request, cors, 400, &why),
+            Ok(Target::Page) => response::asset(request, cors, &page::INDEX),
             Ok(Target::Asset(name)) => match page::asset(&name) {
-                Some(asset) => answer::asset(request, cors, asset),
-                None => answer::text(request, cors, 404, &not_found(hub)),
+                Some(asset) => response::asset(request, cors, asset),
+                None => response::text(request, cors, 404, &not_found(context)),
             },
             Ok(Target::Levels(name, interval)) => {
-                let name = name.or_else(|| hub.inputs().first().map(|input| input.name.clone()));
-                match name.filter(|name| hub.input(name).is_some()) {
+                let name = name.or_else(|| context.inputs.all().first().map(|input| input.name.clone()));
+                match name.filter(|name| context.input(name).is_some()) {
                     Some(name) => self.levels(request, cors, &name, interval),
-                    None => answer::text(request, cors, 404, &not_found(hub)),
+                    None => response::text(request, cors, 404, &not_found(context)),
                 }
             }
-            Ok(Target::Status) => answer::json(request, cors, status::render(hub)),
+            Ok(Target::Status) => response::json(request, cors, status::render(context)),
             Ok(Target::Health) => {
-                let (code, text) = status::health(hub);
-                answer::text(request, cors, code, &text);
+                let (code, text) = status::health(context);
+                response::text(request, cors, code, &text);
             }
-            Ok(Target::M3u(name)) if hub.input(&name).is_some() => {
+            Ok(Target::M3u(name)) if context.input(&name).is_some() => {
                 let base = playlist::base(&request, self.connection.address);
-                answer::playlist(request, cors, "audio/x-mpegurl", playlist::m3u(&base, &name));
+                response::playlist(request, cors, "audio/x-mpegurl", playlist::m3u(&base, &name));
             }
-            Ok(Target::Pls(name)) if hub.input(&name).is_some() => {
+            Ok(Target::Pls(name)) if context.input(&name).is_some() => {
                 let base = playlist::base(&request, self.connection.address);
-                answer::playlist(request, cors, "audio/x-scpls", playlist::pls(&base, &name));
+                response::playlist(request, cors, "audio/x-scpls", playlist::pls(&base, &name));
             }
             Ok(Target::Wav(name, wanted)) => self.stream(request, cors, client, &name, wanted),
-            Ok(_) => answer::text(request, cors, 404, &not_found(hub)),
+            Ok(_) => response::text(request, cors, 404, &not_found(context)),
         }
     }
 
@@ -367,39 +368,43 @@ impl Handler {
             return refuse(request, &Cors::none(), refusal);
         }
         match access.cors(header(&request, "Origin")).preflight() {
-            Some(cors) if self.is_there(request.url()) => answer::preflight(request, &cors),
-            Some(_) => answer::text(request, &Cors::none(), 404, &not_found(&self.connection.hub)),
-            None => answer::not_allowed(request, &Cors::none()),
+            Some(cors) if self.is_there(request.url()) => response::preflight(request, &cors),
+            Some(_) => response::text(request, &Cors::none(), 404, &not_found(&self.connection.context)),
+            None => response::not_allowed(request, &Cors::none()),
         }
     }
 
     /// Whether there is something under that address.
     fn is_there(&self, url: &str) -> bool {
-        let hub = &*self.connection.hub;
+        let context = &*self.connection.context;
         match Target::parse(url) {
             Ok(Target::Page | Target::Status | Target::Health) => true,
             Ok(Target::Asset(name)) => page::asset(&name).is_some(),
-            Ok(Target::Levels(None, _)) => !hub.inputs().is_empty(),
+            Ok(Target::Levels(None, _)) => !context.inputs.all().is_empty(),
             Ok(
                 Target::Levels(Some(name), _) | Target::M3u(name) | Target::Pls(name) | Target::Wav(name, _),
-            ) => hub.input(&name).is_some(),
+            ) => context.input(&name).is_some(),
             Ok(Target::Unknown) | Err(BadRequest(_)) => false,
         }
     }
 
     /// Begins a stream.
     fn stream(&mut self, request: Request, cors: &Cors, client: IpAddr, name: &str, wanted: Wanted) {
-        let hub = &self.connection.hub;
-        let Some(input) = hub.input(name) else {
-            return answer::text(request, cors, 404, &not_found(hub));
+        let context = &self.connection.context;
+        let Some(input) = context.input(name) else {
+            return response::text(request, cors, 404, &not_found(context));
         };
         let Some(ring) = soon_a_ring(&input) else {
             let state = input.state();
-            return answer::unavailable(request, cors, &format!("{name} has no sound yet: {}", state.why()));
+            return response::unavailable(
+                request,
+                cors,
+                &format!("{name} has no sound yet: {}", state.why()),
+            );
         };
         let user_agent = header(&request, "User-Agent").unwrap_or_default().to_owned();
         let range = header(&request, "Range");
-        let ask = Ask {
+        let ask = StreamRequest {
             name,
             wanted,
             player: Player::of(&user_agent, range.is_some()),
@@ -408,56 +413,63 @@ impl Handler {
         };
         let history = input.history();
         if let Some(last) = wanted.last {
-            return match past::address(&ring, name, last, history, wanted.utc) {
-                Ok(Some(address)) => answer::redirect(request, cors, &address),
-                Ok(None) => answer::unavailable(request, cors, &format!("{name} has no sound yet.")),
-                Err(BadRequest(why)) => answer::text(request, cors, 400, &why),
+            return match clip::address(&ring, name, last, history, wanted.utc) {
+                Ok(Some(address)) => response::redirect(request, cors, &address),
+                Ok(None) => response::unavailable(request, cors, &format!("{name} has no sound yet.")),
+                Err(BadRequest(why)) => response::text(request, cors, 400, &why),
             };
         }
         let mut plan = match wanted.span {
             Some(span) => {
                 let (range, if_range) = (header(&request, "Range"), header(&request, "If-Range"));
-                match past::plan(&past::Ask { name, span, utc: wanted.utc, range, if_range }, &ring) {
+                match clip::plan(&clip::ClipRequest { name, span, utc: wanted.utc, range, if_range }, &ring) {
                     Ok(plan) => plan,
                     Err(Refusal::Range(head)) => return self.head_only(request, &cors.within(&head)),
                     Err(refusal) => {
                         let (status, why) = refusal.text();
-                        return answer::text(request, cors, status, why);
+                        return response::text(request, cors, status, why);
                     }
                 }
             }
-            None => match plan::plan(&ask, ring.format(), history) {
+            None => match stream_response::plan(&ask, ring.format(), history) {
                 Ok(plan) => plan,
-                Err(BadRequest(why)) => return answer::text(request, cors, 400, &why),
+                Err(BadRequest(why)) => return response::text(request, cors, 400, &why),
             },
         };
         if *request.method() == Method::Head {
             return self.head_only(request, &cors.within(&plan.head));
         }
-        let most = (hub.settings().max, hub.limits().listeners_per_address.of(client));
+        let most =
+            (context.settings.listeners().max, context.settings.limits().listeners_per_address.of(client));
         let client = SocketAddr::new(client, self.peer.port());
         let admit = |socket| {
-            hub.listeners.admit(most, name, client, player::product(&user_agent), socket).map_err(|full| {
-                self.connection.guard.say(stream::shown(client), "is refused: there are too many listeners");
-                match full {
-                    Full::All(count) => format!("{count} are listening, no more can."),
-                    Full::Address(count) => format!("{count} are listening from your address, no more can."),
-                }
-            })
+            context.listeners.admit(most, name, client, players::product(&user_agent), socket).map_err(
+                |full| {
+                    self.connection
+                        .guard
+                        .say(catch_up::shown(client), "is refused: there are too many listeners");
+                    match full {
+                        Full::All(count) => format!("{count} are listening, no more can."),
+                        Full::Address(count) => {
+                            format!("{count} are listening from your address, no more can.")
+                        }
+                    }
+                },
+            )
         };
         let listener = match self.socket().ok_or_else(|| NO_DESCRIPTOR.to_owned()).and_then(admit) {
             Ok(listener) => listener,
-            Err(why) => return answer::unavailable(request, cors, &why),
+            Err(why) => return response::unavailable(request, cors, &why),
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
         let mut head = cors.within(&std::mem::take(&mut plan.head));
         let mut writer = request.into_writer();
-        self.told = self.connection.guard.tells_of(stream::shown(client));
+        self.told = self.connection.guard.tells_of(catch_up::shown(client));
         if self.told {
-            stream::log_start(&listener);
+            catch_up::log_start(&listener);
         }
-        let stream = Stream::new(hub, input, &ring, listener, plan, wanted.low_latency);
+        let stream = Stream::new(&context.listeners, input, &ring, listener, plan.body, wanted.low_latency);
         if wanted.low_latency {
             // By this the page knows when what it plays was captured.
             head.truncate(head.len() - "\r\n".len());
@@ -467,7 +479,7 @@ impl Handler {
             Ok(()) => self.begun = Some((stream, writer)),
             Err(_) => {
                 if self.told {
-                    stream::log_end(stream.listener(), &stream::End::Left);
+                    catch_up::log_end(stream.listener(), &catch_up::End::Left);
                 }
                 self.hang_up();
             }
@@ -488,7 +500,7 @@ impl Handler {
 
     /// Answers with events, which another thread sends.
     fn levels(&self, request: Request, cors: &Cors, name: &str, interval: Duration) {
-        let hub = &self.connection.hub;
+        let context = &self.connection.context;
         let chunked = *request.http_version() >= (1, 1);
         let head = format!(
             "HTTP/1.1 200 OK\r\nServer: {}\r\nContent-Type: text/event-stream\r\n\
@@ -501,20 +513,20 @@ impl Handler {
         if *request.method() == Method::Head {
             return self.head_only(request, &head);
         }
-        let (admitted, socket) = (hub.pages.admit(hub.settings().max), self.socket());
-        let full = || format!("{} pages are open, no more can be.", hub.pages.count());
+        let (admitted, socket) = (context.subscribers.admit(context.settings.listeners().max), self.socket());
+        let full = || format!("{} pages are open, no more can be.", context.subscribers.count());
         let (Some(_admitted), Some(socket)) = (&admitted, socket) else {
             let why = if admitted.is_none() { full() } else { NO_DESCRIPTOR.to_owned() };
-            return answer::unavailable(request, cors, &why);
+            return response::unavailable(request, cors, &why);
         };
         let everywhere = self.connection.address.ip().is_unspecified();
-        let hello = levels::hello(socket.local_addr().ok(), everywhere);
+        let hello = event_stream::hello(socket.local_addr().ok(), everywhere);
         let mut chunk = Chunk::new(hello.len());
         chunk.push(hello.as_bytes());
         let mut writer = request.into_writer();
         let first = [head.as_bytes(), chunk.bytes(chunked)].concat();
         if writer.write_all(&first).and_then(|()| writer.flush()).is_ok() {
-            let served = hub.pages.join(hub, name, interval, socket, chunked);
+            let served = context.subscribers.join(context, name, interval, socket, chunked);
             let _ = served.recv();
         }
         self.hang_up();
@@ -559,18 +571,18 @@ impl Playing {
     fn go_on(self, next: Next) {
         match next {
             Next::KeepsUp => {
-                let hub = Arc::clone(&self.handler.connection.hub);
+                let context = Arc::clone(&self.handler.connection.context);
                 let (fanout, member) = self.stream.member();
-                fanout.join(&hub, member(self));
+                fanout.join(&context.listeners, member(self));
             }
             Next::Ended(end) => self.end(&end),
         }
     }
 
-    fn end(self, end: &stream::End) {
+    fn end(self, end: &catch_up::End) {
         let Playing { handler, stream, writer } = self;
         if handler.told {
-            stream::log_end(stream.listener(), end);
+            catch_up::log_end(stream.listener(), end);
         }
         // What is with the kernel still goes out. Without this tiny_http would wait for another request.
         let _ = rustix::net::shutdown(stream.listener().socket(), Shutdown::Both);
@@ -628,15 +640,15 @@ fn refuse(request: Request, cors: &Cors, refusal: access::Refusal) {
         access::Refusal::Address(ip) => {
             let why =
                 format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
-            answer::text(request, &Cors::none(), 403, &why);
+            response::text(request, &Cors::none(), 403, &why);
         }
         access::Refusal::Host(host) => {
             let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
             let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
-            answer::text(request, &Cors::none(), 403, &why);
+            response::text(request, &Cors::none(), 403, &why);
         }
-        access::Refusal::Password => answer::unauthorized(request, cors),
-        access::Refusal::TooManyTries => answer::too_many(request, cors, "Too many passwords were tried."),
+        access::Refusal::Password => response::unauthorized(request, cors),
+        access::Refusal::TooManyTries => response::too_many(request, cors, "Too many passwords were tried."),
     }
 }
 
@@ -659,8 +671,9 @@ fn soon_a_ring(input: &LiveInput) -> Option<Ring> {
 }
 
 /// Names the streams that there are.
-fn not_found(hub: &Hub) -> String {
-    let streams: Vec<String> = hub.inputs().iter().map(|input| format!("/{}.wav", input.name)).collect();
+fn not_found(context: &Context) -> String {
+    let streams: Vec<String> =
+        context.inputs.all().iter().map(|input| format!("/{}.wav", input.name)).collect();
     format!("There is nothing here. To listen: {}", streams.join("  "))
 }
 

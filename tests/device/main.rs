@@ -22,7 +22,7 @@ use support::listening::{Ending, Listener, number};
 use support::ramp::RampReader;
 use support::server::Server;
 use wavecast::config::Input;
-use wavecast::wav::HEADER_BYTES;
+use wavecast::media::wav::HEADER_BYTES;
 
 /// The board's address in its own network.
 const ADDRESS: &str = "10.0.2.15";

@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::time::Instant;
 
 use super::*;
-use crate::audio::capture::{Capture, Event};
-use crate::audio::input::LiveInput;
+use crate::capture::Capture;
+use crate::capture::event::CaptureEvent;
 use crate::config::{self, Limits};
 use crate::http::access::Access;
+use crate::inputs::LiveInput;
 
 /// The log of all tests in this program.
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -32,8 +33,8 @@ impl log::Log for Logger {
 /// A server with an input whose sound goes on as long as this lives.
 struct Room {
     server: Server,
-    hub: Arc<Hub>,
-    _capture: (Capture, crossbeam_channel::Receiver<Event>),
+    context: Arc<Context>,
+    _capture: (Capture, crossbeam_channel::Receiver<CaptureEvent>),
 }
 
 impl Room {
@@ -44,7 +45,7 @@ impl Room {
             panics::install();
         }
         let access = Access::new(&config::Access::default()).expect("no file to be read");
-        let hub = Arc::new(Hub::new(config::Listeners::default(), Limits::default(), access));
+        let context = Arc::new(Context::new(config::Listeners::default(), Limits::default(), access));
         let input = config::Input {
             device: "synth:noise".parse().expect("a device"),
             rate: 8000,
@@ -52,16 +53,16 @@ impl Room {
             ..config::Input::default()
         };
         let live = Arc::new(LiveInput::new("live", "synth:noise"));
-        hub.set_inputs(vec![Arc::clone(&live)]);
+        context.inputs.set(vec![Arc::clone(&live)]);
         let (sender, events) = crossbeam_channel::unbounded();
         let keep = Duration::from_secs(1);
         let capture = Capture::start(input, keep, Arc::clone(&live), sender, None).expect("a thread");
         wait_for("sound", || live.ring().is_some());
-        let guard = Guard::start(Arc::clone(&hub)).expect("a thread");
+        let guard = Guard::start(Arc::clone(&context)).expect("a thread");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         prepare(&listener).expect("it listens");
-        let server = Server::start(listener, Arc::clone(&hub), &guard).expect("threads");
-        Room { server, hub, _capture: (capture, events) }
+        let server = Server::start(listener, Arc::clone(&context), &guard).expect("threads");
+        Room { server, context, _capture: (capture, events) }
     }
 
     fn ask(&self, target: &str, player: &str) -> TcpStream {
@@ -94,9 +95,9 @@ fn a_panic_ends_the_thread_it_happens_in_is_logged_once_and_gives_its_place_back
     assert!(hears(&mut first, 300));
     let mut others: Vec<TcpStream> = (0..5).map(|_| room.ask("/live.wav", "fine/1")).collect();
     assert!(others.iter_mut().all(|one| hears(one, 2000)));
-    wait_for("all to listen", || room.hub.listeners.count() == 6);
-    super::super::fanout::PANICS.store(true, Ordering::Relaxed);
-    wait_for("the first to be gone", || room.hub.listeners.count() == 5);
+    wait_for("all to listen", || room.context.listeners.count() == 6);
+    crate::listeners::fanout::PANICS.store(true, Ordering::Relaxed);
+    wait_for("the first to be gone", || room.context.listeners.count() == 5);
     while hears(&mut first, 1) {}
     assert!(others.iter_mut().all(|one| hears(one, 16_000)), "the others hear on");
 
@@ -108,7 +109,7 @@ fn a_panic_ends_the_thread_it_happens_in_is_logged_once_and_gives_its_place_back
     let mut healthy = room.ask("/status.json", "fine/1");
     assert!(hears(&mut healthy, 100));
     drop((others, healthy));
-    wait_for("all places to be free", || room.hub.listeners.count() == 0 && room.server.is_idle());
+    wait_for("all places to be free", || room.context.listeners.count() == 0 && room.server.is_idle());
 
     // Not held any more when this test fails, which is logged too.
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner).clone();

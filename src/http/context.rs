@@ -1,0 +1,62 @@
+//! The state that the handlers of requests share: inputs, listeners, subscribers of events, settings, access rules.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::access::Access;
+use super::event_stream::EventSubscribers;
+use super::tiny::stuck::Stuck;
+use crate::config;
+use crate::inputs::{Inputs, LiveInput};
+use crate::listeners::Listeners;
+use crate::settings::Settings;
+
+/// Shared by the main thread, which changes it, and every thread that handles a request, which reads it. No capture
+/// thread knows it.
+pub struct Context {
+    /// Start of the daemon.
+    pub started: Instant,
+    /// The inputs that run. Written by the main thread.
+    pub inputs: Arc<Inputs>,
+    /// The settings that a reload replaces. Written by the main thread.
+    pub settings: Arc<Settings>,
+    /// The clients that listen.
+    pub listeners: Arc<Listeners>,
+    /// The open pages that receive `/NAME/levels`.
+    pub subscribers: Arc<EventSubscribers>,
+    /// Requests that stay for ever.
+    pub stuck: Stuck,
+    /// Written by the main thread at a reload.
+    access: RwLock<Arc<Access>>,
+}
+
+impl Context {
+    /// A context without inputs.
+    pub fn new(listeners: config::Listeners, limits: config::Limits, access: Access) -> Context {
+        let settings = Arc::new(Settings::new(listeners, limits));
+        Context {
+            started: Instant::now(),
+            inputs: Arc::default(),
+            listeners: Arc::new(Listeners::new(Arc::clone(&settings))),
+            settings,
+            subscribers: Arc::default(),
+            stuck: Stuck::default(),
+            access: RwLock::new(Arc::new(access)),
+        }
+    }
+
+    /// Returns the input of that name.
+    pub fn input(&self, name: &str) -> Option<Arc<LiveInput>> {
+        self.inputs.find(name)
+    }
+
+    /// Returns the access rules in force.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the access rules, for requests that come from now on.
+    pub fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+}

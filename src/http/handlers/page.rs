@@ -1,0 +1,132 @@
+//! The page: what it is made of, as it lies in `src/page`, within the program.
+//!
+//! It is the same for everybody and changes with the program alone; what it shows comes from
+//! [`levels`](crate::http::event_stream). These are the files that a browser gets; in the program they are deflated
+//! (`src/build.rs`), for it is to be small.
+
+use miniz_oxide::inflate::decompress_to_vec;
+
+/// A file of the page.
+pub struct Asset {
+    name: &'static str,
+    /// Its Content-Type.
+    pub kind: &'static str,
+    deflated: &'static [u8],
+}
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+macro_rules! asset {
+    ($name:literal, $kind:expr) => {
+        Asset { name: $name, kind: $kind, deflated: include_bytes!(concat!(env!("OUT_DIR"), "/", $name)) }
+    };
+}
+
+macro_rules! scripts {
+    ($($name:literal),*) => { [$(asset!($name, SCRIPT)),*] };
+}
+
+/// `/`
+pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
+
+static STYLE: Asset = asset!("style.css", "text/css; charset=utf-8");
+
+static SCRIPTS: [Asset; 10] = scripts![
+    "app.js",
+    "events.js",
+    "live.js",
+    "meters.js",
+    "qr.js",
+    "sound.js",
+    "spectrogram.js",
+    "steady.js",
+    "texts.js",
+    "worklet.js"
+];
+
+/// The file of that name under `/@page/`.
+pub fn asset(name: &str) -> Option<&'static Asset> {
+    if name == STYLE.name {
+        return Some(&STYLE);
+    }
+    SCRIPTS.iter().find(|asset| asset.name == name)
+}
+
+impl Asset {
+    /// What is in it.
+    pub fn text(&self) -> String {
+        // What was deflated was UTF-8, and what went in comes out.
+        decompress_to_vec(self.deflated)
+            .ok()
+            .and_then(|text| String::from_utf8(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Its ETag: another one for every other content.
+    pub fn tag(&self) -> String {
+        // FNV-1a, 64 bits: nobody has a reason to make two that are alike.
+        let hash = self.deflated.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("\"{hash:016x}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> impl Iterator<Item = &'static Asset> {
+        [&INDEX, &STYLE].into_iter().chain(&SCRIPTS)
+    }
+
+    #[test]
+    fn a_browser_gets_the_files_as_they_are_in_the_tree() {
+        let files = std::fs::read_dir("src/page").expect("the page").map(|file| file.expect("a file").path());
+        let mut count = 0;
+        for file in files {
+            let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+            let asset = all().find(|asset| asset.name == name).unwrap_or_else(|| panic!("{name} is missing"));
+            assert_eq!(asset.text(), std::fs::read_to_string(&file).expect("text"), "{name}");
+            count += 1;
+        }
+        assert_eq!(count, all().count());
+    }
+
+    #[test]
+    fn the_page_is_small() {
+        let bytes: usize = all().map(|asset| asset.text().len()).sum();
+        assert!(bytes < 60 * 1024, "{bytes} bytes");
+    }
+
+    #[test]
+    fn nothing_in_it_comes_from_elsewhere_and_nothing_is_inline() {
+        for asset in all() {
+            for mark in ["http://", "https://", "<style", "style=\"", "onclick=\"", "javascript:", "eval("] {
+                // The one exception is the name of SVG.
+                let text = asset.text().replace("http://www.w3.org/2000/svg", "");
+                assert!(!text.contains(mark), "{}: {mark}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_that_is_referred_to_is_there() {
+        for asset in all() {
+            let text = asset.text();
+            for part in text.split("\"@page/").skip(1).chain(text.split("from './").skip(1)) {
+                let name: String = part.chars().take_while(|c| !matches!(c, '"' | '\'' | '`')).collect();
+                assert!(super::asset(&name).is_some(), "{}: {name}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_content_has_its_own_tag() {
+        let mut tags: Vec<String> = all().map(Asset::tag).collect();
+        let count = tags.len();
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), count);
+    }
+}

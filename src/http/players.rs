@@ -1,0 +1,199 @@
+//! Which player asks, and what it needs: one table, found with the real players, but for Apple's, which is from
+//! public reports.
+//!
+//! | player | sizes in the header | burst | why |
+//! |---|---|---|---|
+//! | Chromium, `<audio>` | unknown | 256 KiB | it waits for 229 KB before the first sound, whatever their age |
+//! | Firefox | largest whole | 500 ms | refuses 0; would wrap into the middle of a frame at 4 GiB; comes back after a cut connection only to a file with an end |
+//! | GStreamer | 0 | 500 ms | stops at 2 GiB of anything else |
+//! | WebKitGTK | 0 | 500 ms | is GStreamer; starts in 73 ms instead of 4.6 s |
+//! | Apple | 0x7FFFFF00 | 500 ms | wants ranges of a file with an end |
+//! | all others | unknown | 500 ms | go on beyond 4 GiB; a burst below their own need only shortens the start |
+//!
+//! A burst is sound from before the request, sent at once. One that is longer than what the player wants in
+//! its buffer anyway would stay as delay for as long as it plays. 500 ms are not too long for
+//! any of these; seconds from the request to the first sound / behind live from then on, for a burst of
+//!
+//! | player, stream | 0 | 300 ms | 500 ms |
+//! |---|---|---|---|
+//! | VLC 3.0.24, each of these | 1.09 / 1.09 | 0.79 / 1.09 | 0.59 / 1.09 |
+//! | mpv 0.35, 44.1 kHz mono 16 bit | 2.33 / 2.33 | 2.03 / 2.33 | 1.83 / 2.33 |
+//! | mpv, 44.1 kHz stereo 16 bit | 1.18 / 1.17 | 0.86 / 1.17 | 0.67 / 1.17 |
+//! | mpv, 48 kHz stereo 16 bit | 1.06 / 1.07 | 0.77 / 1.07 | 0.56 / 1.07 |
+//! | mpv, 48 kHz stereo 32 bit | 0.54 / 0.54 | 0.24 / 0.54 | 0.04 / 0.54 |
+//! | ffplay 5.1, MPD 0.23 | as mpv | as mpv | as mpv, all within 0.05 |
+//! | but MPD, 48 kHz stereo 32 bit | 1.01 / 1.01 | 0.70 / 1.01 | 0.51 / 1.01 |
+//! | GStreamer 1.22 playbin, stereo | 6.06 / 6.06 | 5.48 / 5.79 | 5.09 / 5.59 |
+//!
+//! Medians of three runs, each player with PulseAudio and a null sink for a sound card; live is what a listener
+//! with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
+
+use std::time::Duration;
+
+use crate::media::format::StreamFormat;
+use crate::media::wav::Sizes;
+
+/// A kind of player.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Player {
+    /// The media element of Chromium and all that is made of it (Chrome, Edge, Android's).
+    ChromiumMedia,
+    /// Chromium's `fetch`, which decodes nothing itself.
+    ChromiumFetch,
+    /// Firefox.
+    Firefox,
+    /// Whatever uses GStreamer's HTTP source.
+    GStreamer,
+    /// WebKit on Linux: a browser outside, GStreamer inside.
+    WebKitGtk,
+    /// Safari, and everything on iOS.
+    Apple,
+    /// VLC, mpv, ffmpeg, MPD, MPlayer, curl and the rest.
+    Other,
+}
+
+/// Apple's players get a file with an end, though one that is far: 13.5 h of mono at 44.1 kHz.
+pub const APPLE_DATA_BYTES: u32 = 0x7FFF_FF00;
+
+impl Player {
+    /// Tells the player from its User-Agent, and Chromium's media element from its `fetch` by whether it asks
+    /// for a range (it always does; its Sec-Fetch-Dest comes on secure origins only).
+    pub fn of(user_agent: &str, asks_for_range: bool) -> Player {
+        let has = |part: &str| user_agent.contains(part);
+        if has("AppleCoreMedia") {
+            Player::Apple
+        } else if has("GStreamer") {
+            Player::GStreamer
+        } else if has("Firefox/") {
+            Player::Firefox
+        } else if has("Chrome/") || has("Chromium/") {
+            if asks_for_range { Player::ChromiumMedia } else { Player::ChromiumFetch }
+        } else if has("AppleWebKit/") && has("Safari/") {
+            if has("Macintosh") || has("iPhone") || has("iPad") { Player::Apple } else { Player::WebKitGtk }
+        } else {
+            Player::Other
+        }
+    }
+
+    /// What the header's size fields say to it.
+    pub const fn sizes(self) -> Sizes {
+        match self {
+            Player::Firefox => Sizes::LargestWhole,
+            Player::GStreamer | Player::WebKitGtk => Sizes::Zero,
+            Player::Apple => Sizes::Data(APPLE_DATA_BYTES),
+            _ => Sizes::Unknown,
+        }
+    }
+
+    /// How many frames from before the request it gets at once.
+    pub fn burst(self, format: StreamFormat) -> u64 {
+        match self {
+            Player::ChromiumMedia => (256 * 1024) / format.frame_bytes() as u64,
+            Player::ChromiumFetch => 0,
+            _ => format.frames_in(Duration::from_millis(500)),
+        }
+    }
+}
+
+/// What to call a player in the log and in `/status.json`: the product it names first, or the browser that
+/// hides behind `Mozilla/5.0`.
+pub fn product(user_agent: &str) -> String {
+    // Every WebKit and Chromium names the ones before it; the last of these that is there is the truth.
+    const BROWSERS: [(&str, &str); 6] = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("AppleCoreMedia/", "Apple Core Media"),
+        ("Version/", "Safari"),
+    ];
+    let version = |mark: &str| {
+        let rest = &user_agent[user_agent.find(mark)? + mark.len()..];
+        let version: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').take(20).collect();
+        Some(version)
+    };
+    for (mark, name) in BROWSERS {
+        if let Some(version) = version(mark) {
+            return format!("{name} {version}").trim_end().to_owned();
+        }
+    }
+    // Not a browser: its first words, without anything that could disturb a log line.
+    let name: String = user_agent.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect();
+    match name.trim() {
+        "" => "unknown player".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::format::SampleFormat;
+
+    const AGENTS: [(&str, bool, Player, &str); 12] = [
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+            true,
+            Player::ChromiumMedia,
+            "Chrome 156.0.0.0",
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+            false,
+            Player::ChromiumFetch,
+            "Chrome 156.0.0.0",
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0",
+            true,
+            Player::Firefox,
+            "Firefox 153.0",
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Safari/605.1.15",
+            true,
+            Player::Apple,
+            "Safari 17.4",
+        ),
+        (
+            "AppleCoreMedia/1.0.0.21E219 (iPhone; U; CPU OS 17_4 like Mac OS X)",
+            true,
+            Player::Apple,
+            "Apple Core Media 1.0.0.21",
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 Safari/605.1.15",
+            true,
+            Player::WebKitGtk,
+            "Safari 17.0",
+        ),
+        (
+            "GStreamer souphttpsrc 1.22.0 libsoup/3.2.2",
+            false,
+            Player::GStreamer,
+            "GStreamer souphttpsrc 1.22.0 libsoup/3.2",
+        ),
+        ("VLC/3.0.24 LibVLC/3.0.24", true, Player::Other, "VLC/3.0.24 LibVLC/3.0.24"),
+        ("Lavf/59.27.100", true, Player::Other, "Lavf/59.27.100"),
+        ("Music Player Daemon 0.23.12", false, Player::Other, "Music Player Daemon 0.23.12"),
+        ("", false, Player::Other, "unknown player"),
+        ("evil\u{7}\nagent", false, Player::Other, "evilagent"),
+    ];
+
+    #[test]
+    fn players_are_known_by_what_they_call_themselves() {
+        for (agent, range, player, name) in AGENTS {
+            assert_eq!(Player::of(agent, range), player, "{agent}");
+            assert_eq!(product(agent), name);
+        }
+    }
+
+    #[test]
+    fn chromium_starts_at_once_and_nobody_else_gets_more_than_half_a_second() {
+        let format = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
+        assert!(Player::ChromiumMedia.burst(format) * 4 > 229_000);
+        for player in [Player::Firefox, Player::GStreamer, Player::Other, Player::Apple] {
+            assert!(player.burst(format) <= 24_000);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The policy for listeners that are too slow.

@@ -1,0 +1,196 @@
+//! Rate, channels and sample format of a stream; frames ↔ bytes ↔ time.
+//!
+//! A *frame* is one sample for every channel. Counts are in frames unless a name says bytes.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How one sample of the outgoing stream is stored: a little-endian signed integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SampleFormat {
+    /// 16 bits in 2 bytes.
+    S16,
+    /// 24 bits packed in 3 bytes, as WAV has them.
+    S24,
+    /// 32 bits in 4 bytes.
+    S32,
+}
+
+impl SampleFormat {
+    /// Every format there is, smallest first.
+    pub const ALL: [SampleFormat; 3] = [SampleFormat::S16, SampleFormat::S24, SampleFormat::S32];
+
+    /// The name used in the configuration: `s16`, `s24` or `s32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SampleFormat::S16 => "s16",
+            SampleFormat::S24 => "s24",
+            SampleFormat::S32 => "s32",
+        }
+    }
+
+    /// Bytes that one sample takes.
+    pub const fn bytes(self) -> usize {
+        match self {
+            SampleFormat::S16 => 2,
+            SampleFormat::S24 => 3,
+            SampleFormat::S32 => 4,
+        }
+    }
+
+    /// Bits of one sample.
+    pub const fn bits(self) -> u16 {
+        self.bytes() as u16 * 8
+    }
+
+    /// The format of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<SampleFormat> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+impl fmt::Display for SampleFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a listener gets: so many frames a second, each of so many samples, each stored so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamFormat {
+    /// Frames a second.
+    pub rate: u32,
+    /// Samples in a frame; never 0.
+    pub channels: u16,
+    /// How each sample is stored.
+    pub sample: SampleFormat,
+}
+
+impl StreamFormat {
+    /// Bytes of one frame.
+    pub const fn frame_bytes(self) -> usize {
+        self.sample.bytes() * self.channels as usize
+    }
+
+    /// Bytes of one second.
+    pub const fn bytes_per_second(self) -> u64 {
+        self.rate as u64 * self.frame_bytes() as u64
+    }
+
+    /// Whole frames in that time, rounded down.
+    pub const fn frames_in(self, time: Duration) -> u64 {
+        // 128 bits: a year at 192 kHz in nanoseconds does not fit into 64.
+        (time.as_nanos() * self.rate as u128 / 1_000_000_000) as u64
+    }
+
+    /// The time that so many frames last, rounded down to a nanosecond.
+    pub const fn duration_of(self, frames: u64) -> Duration {
+        Duration::from_nanos((frames as u128 * 1_000_000_000 / self.rate as u128) as u64)
+    }
+}
+
+impl fmt::Display for StreamFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Hz, ", self.rate)?;
+        match self.channels {
+            1 => f.write_str("mono")?,
+            2 => f.write_str("stereo")?,
+            n => write!(f, "{n} channels")?,
+        }
+        write!(f, ", {}", self.sample)
+    }
+}
+
+/// How a source stores one sample, little-endian. The names are ALSA's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceSample {
+    /// 16 bits in 2 bytes.
+    S16,
+    /// 24 bits in 3 bytes.
+    S24Packed,
+    /// 24 bits in the lower 3 of 4 bytes; the upper one says nothing.
+    S24,
+    /// 32 bits in 4 bytes.
+    S32,
+    /// IEEE 754 single precision, full scale is ±1.
+    F32,
+}
+
+impl SourceSample {
+    /// ALSA's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SourceSample::S16 => "S16_LE",
+            SourceSample::S24Packed => "S24_3LE",
+            SourceSample::S24 => "S24_LE",
+            SourceSample::S32 => "S32_LE",
+            SourceSample::F32 => "FLOAT_LE",
+        }
+    }
+
+    /// Bytes that one sample takes.
+    pub const fn bytes(self) -> usize {
+        match self {
+            SourceSample::S16 => 2,
+            SourceSample::S24Packed => 3,
+            SourceSample::S24 | SourceSample::S32 | SourceSample::F32 => 4,
+        }
+    }
+
+    /// What to ask a card for, best first: the very format that goes out, then those that lose nothing,
+    /// then what is left.
+    pub const fn preference(output: SampleFormat) -> [SourceSample; 5] {
+        use SourceSample::{F32, S16, S24, S24Packed, S32};
+        match output {
+            SampleFormat::S16 => [S16, S32, S24Packed, S24, F32],
+            SampleFormat::S24 => [S24Packed, S24, S32, F32, S16],
+            SampleFormat::S32 => [S32, S24Packed, S24, F32, S16],
+        }
+    }
+}
+
+impl From<SampleFormat> for SourceSample {
+    fn from(format: SampleFormat) -> Self {
+        match format {
+            SampleFormat::S16 => SourceSample::S16,
+            SampleFormat::S24 => SourceSample::S24Packed,
+            SampleFormat::S32 => SourceSample::S32,
+        }
+    }
+}
+
+impl fmt::Display for SourceSample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CD: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
+
+    #[test]
+    fn a_cd_second_has_176400_bytes() {
+        assert_eq!(CD.frame_bytes(), 4);
+        assert_eq!(CD.bytes_per_second(), 176_400);
+    }
+
+    #[test]
+    fn frames_and_time_convert_both_ways_for_a_year() {
+        let year = Duration::from_secs(365 * 86_400);
+        let frames = CD.frames_in(year);
+        assert_eq!(frames, 365 * 86_400 * 44_100);
+        assert_eq!(CD.duration_of(frames), year);
+    }
+
+    #[test]
+    fn names_are_those_of_the_configuration() {
+        for format in SampleFormat::ALL {
+            assert_eq!(SampleFormat::from_name(format.name()), Some(format));
+        }
+        assert_eq!(SampleFormat::from_name("S16"), None);
+        assert_eq!(SampleFormat::from_name("float"), None);
+    }
+}

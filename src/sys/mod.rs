@@ -1,0 +1,12 @@
+//! The operating system: clock, sockets, limits, names of this machine, log. The only module with unsafe code.
+
+pub mod clock;
+pub mod host;
+pub mod limits;
+pub mod logging;
+pub mod panics;
+pub(crate) mod reserve_threads;
+pub mod socket;
+pub(crate) mod sort;
+pub(crate) mod threads;
+pub mod tiny;
