@@ -1,20 +1,25 @@
-//! Sound goes out; knows nothing of ALSA.
+//! HTTP: requests come in, short responses and streams go out. Knows nothing of ALSA.
 //!
-//! A request's way: [`server`] → [`access`] (who may) → [`request`] (what is asked for) → for a stream, [`player`] (who asks) →
-//! [`plan`] (what exactly goes out) → [`stream`] (ring → socket) and, for all who keep up together,
-//! [`fanout`]; for a file of the past, [`past`] instead of [`plan`]; for the page's meters, [`levels`]; for
-//! everything else a short answer ([`page`], [`status`], [`playlist`]).
+//! The way of a request: [`gate`] (accepts, reads the head, applies the limits) → tiny_http (parses) → [`server`] →
+//! `exchange` (the request and its connection) → `router` ([`access`]: may this client listen?
+//! [`target`]: which endpoint?) → one of the [`handlers`]. A short [response](self::response) is rendered by tiny_http and
+//! goes back through the gate. For a stream ([`stream_response`], [`players`]) and for the events of the page
+//! ([`event_stream`]) the handler takes the socket out of the gate.
 
 pub mod access;
+pub mod byte_range;
 pub mod context;
 pub mod event_stream;
+mod exchange;
+pub mod gate;
 pub mod handlers;
 pub mod players;
 mod response;
+pub mod response_head;
+mod router;
 pub mod server;
 pub mod stream_response;
 pub mod target;
-pub mod tiny;
 
 /// The Server header.
 const SERVER: &str = concat!("wavecast/", env!("CARGO_PKG_VERSION"));

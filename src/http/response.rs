@@ -1,108 +1,192 @@
-//! The short answers, which tiny_http writes.
+//! Short responses: status, headers and a body that fits into memory. tiny_http renders them.
 
-use tiny_http::{Header, Request, Response};
+use tiny_http::{Header, HTTPVersion, StatusCode};
 
-use super::access::cors::Cors;
 use super::handlers::page::Asset;
 
-/// Answers with a line of text.
-pub(crate) fn text(request: Request, cors: &Cors, status: u16, line: &str) {
-    send(request, cors, status, "text/plain; charset=utf-8", format!("{line}\n"), &[]);
-}
+const TEXT: &str = "text/plain; charset=utf-8";
 
-/// 503: it may be otherwise in a moment.
-pub(crate) fn unavailable(request: Request, cors: &Cors, line: &str) {
-    send(request, cors, 503, "text/plain; charset=utf-8", format!("{line}\n"), &[("Retry-After", "5")]);
-}
-
-/// 401: a browser asks its user, and tries again.
-pub(crate) fn unauthorized(request: Request, cors: &Cors) {
-    let challenge = ("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"");
-    send(
-        request,
-        cors,
-        401,
-        "text/plain; charset=utf-8",
-        "This needs a user and a password.\n".to_owned(),
-        &[challenge],
-    );
-}
-
-/// 429: too much in too short a time.
-pub(crate) fn too_many(request: Request, cors: &Cors, line: &str) {
-    send(request, cors, 429, "text/plain; charset=utf-8", format!("{line}\n"), &[("Retry-After", "1")]);
-}
-
-/// 405, with what is allowed. The connection cannot go on: what came with the request was not read.
-pub(crate) fn not_allowed(request: Request, cors: &Cors) {
-    let text = format!("{} is not allowed here, only GET and HEAD.\n", request.method());
-    send(request, cors, 405, "text/plain; charset=utf-8", text, &[("Allow", "GET, HEAD")]);
-}
-
-/// 204: a page from elsewhere may ask for this.
-pub(crate) fn preflight(request: Request, cors: &Cors) {
-    let mut response = Response::empty(204);
-    for (name, value) in [("Server", super::SERVER)].into_iter().chain(cors.headers()) {
-        if let Ok(header) = Header::from_bytes(name.as_bytes(), value.as_bytes()) {
-            response.add_header(header);
-        }
-    }
-    let _ = request.respond(response);
-}
-
-/// Answers with a part of the page, or with 304 to a browser that has it already.
-pub(crate) fn asset(request: Request, cors: &Cors, asset: &Asset) {
-    // Nothing comes from elsewhere, and nobody may put the page into a frame.
-    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                          media-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-                          frame-ancestors 'none'";
-    let tag = asset.tag();
-    let more = [
-        ("Cache-Control", "no-cache"),
-        ("ETag", tag.as_str()),
-        ("Content-Security-Policy", POLICY),
-        ("Referrer-Policy", "no-referrer"),
-        ("Cross-Origin-Resource-Policy", "same-origin"),
-    ];
-    let known = request.headers().iter().find(|header| header.field.equiv("If-None-Match"));
-    let known = known.is_some_and(|known| known.value.as_str().split(',').any(|known| known.trim() == tag));
-    let (status, body) = if known { (304, String::new()) } else { (200, asset.text()) };
-    send(request, cors, status, asset.kind, body, &more);
-}
-
-/// 307: what is asked for is there.
-pub(crate) fn redirect(request: Request, cors: &Cors, to: &str) {
-    send(request, cors, 307, "text/plain; charset=utf-8", format!("{to}\n"), &[("Location", to)]);
-}
-
-/// Answers with JSON.
-pub(crate) fn json(request: Request, cors: &Cors, json: String) {
-    send(request, cors, 200, "application/json", json, &[]);
-}
-
-/// Answers with a playlist of that type.
-pub(crate) fn playlist(request: Request, cors: &Cors, kind: &str, list: String) {
-    send(request, cors, 200, kind, list, &[]);
-}
-
-fn send(
-    request: Request,
-    cors: &Cors,
+/// A response that is sent whole.
+pub(crate) struct Response {
     status: u16,
-    kind: &str,
-    body: impl Into<String>,
-    more: &[(&str, &str)],
-) {
-    let common = [("Server", super::SERVER), ("Content-Type", kind), ("X-Content-Type-Options", "nosniff")];
-    let fresh =
-        more.iter().all(|(name, _)| *name != "Cache-Control").then_some(("Cache-Control", "no-store"));
-    let mut response = Response::from_string(body).with_status_code(status);
-    for (name, value) in common.into_iter().chain(fresh).chain(more.iter().copied()).chain(cors.headers()) {
-        // All of these are ASCII, which is all that this asks for.
-        if let Ok(header) = Header::from_bytes(name.as_bytes(), value.as_bytes()) {
-            response.add_header(header);
-        }
+    /// Names and values in the order in which they are sent.
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// The connection's side of a response: what the request allows, and what becomes of the connection.
+pub(crate) struct Rendering<'a> {
+    /// The version of the request.
+    pub(crate) version: &'a HTTPVersion,
+    /// The header fields of the request.
+    pub(crate) request_headers: &'a [Header],
+    /// Whether the request was HEAD: the headers are those of GET, the body is left out.
+    pub(crate) head_only: bool,
+    /// Whether the connection ends after this response.
+    pub(crate) closes: bool,
+}
+
+impl Response {
+    fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
+        let headers = vec![
+            ("Server", super::SERVER.to_owned()),
+            ("Content-Type", content_type.to_owned()),
+            ("X-Content-Type-Options", "nosniff".to_owned()),
+        ];
+        Response { status, headers, body: body.into() }
     }
-    // An error is a client that is gone.
-    let _ = request.respond(response);
+
+    /// A line of text.
+    pub(crate) fn text(status: u16, line: &str) -> Response {
+        Response::new(status, TEXT, format!("{line}\n"))
+    }
+
+    /// 503: the request may succeed in a moment.
+    pub(crate) fn unavailable(line: &str) -> Response {
+        Response::text(503, line).with("Retry-After", "5")
+    }
+
+    /// 429: too many requests of this kind in too short a time.
+    pub(crate) fn too_many(line: &str) -> Response {
+        Response::text(429, line).with("Retry-After", "1")
+    }
+
+    /// 401: a browser asks its user for the password and repeats the request.
+    pub(crate) fn unauthorized() -> Response {
+        Response::text(401, "This needs a user and a password.")
+            .with("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"")
+    }
+
+    /// 405, with the methods that are allowed.
+    pub(crate) fn not_allowed(method: &str) -> Response {
+        Response::text(405, &format!("{method} is not allowed here, only GET and HEAD.")).with("Allow", "GET, HEAD")
+    }
+
+    /// 204, without a body.
+    pub(crate) fn no_content() -> Response {
+        Response { status: 204, headers: vec![("Server", super::SERVER.to_owned())], body: Vec::new() }
+    }
+
+    /// 307 to `location`, which may be relative.
+    pub(crate) fn redirect(location: &str) -> Response {
+        Response::text(307, location).with("Location", location)
+    }
+
+    /// A JSON document.
+    pub(crate) fn json(json: String) -> Response {
+        Response::new(200, "application/json", json)
+    }
+
+    /// A playlist of that content type.
+    pub(crate) fn playlist(content_type: &str, list: String) -> Response {
+        Response::new(200, content_type, list)
+    }
+
+    /// A file of the page, or 304 for a browser whose `If-None-Match` names it.
+    pub(crate) fn asset(asset: &Asset, if_none_match: Option<&str>) -> Response {
+        // Every source is this server, and no other site may put the page into a frame.
+        const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                              media-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+                              frame-ancestors 'none'";
+        let tag = asset.tag();
+        let known = if_none_match.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
+        let (status, body) = if known { (304, String::new()) } else { (200, asset.text()) };
+        Response::new(status, asset.kind, body)
+            .with("Cache-Control", "no-cache")
+            .with("ETag", &tag)
+            .with("Content-Security-Policy", POLICY)
+            .with("Referrer-Policy", "no-referrer")
+            .with("Cross-Origin-Resource-Policy", "same-origin")
+    }
+
+    /// Adds a header.
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Response {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// Adds headers.
+    pub(crate) fn with_all<'a>(mut self, headers: impl Iterator<Item = (&'static str, &'a str)>) -> Response {
+        self.headers.extend(headers.map(|(name, value)| (name, value.to_owned())));
+        self
+    }
+
+    /// Returns the bytes of the response.
+    pub(crate) fn render(mut self, to: &Rendering<'_>) -> Vec<u8> {
+        if self.status != 204 && self.headers.iter().all(|(name, _)| *name != "Cache-Control") {
+            self.headers.push(("Cache-Control", "no-store".to_owned()));
+        }
+        let length = self.body.len();
+        // Every value here is ASCII, which is all that from_bytes asks for.
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok())
+            .collect();
+        let body = std::io::Cursor::new(self.body);
+        // No chunks, whatever the length: a body that fits into memory has a Content-Length.
+        let response =
+            tiny_http::Response::new(StatusCode(self.status), headers, body, Some(length), None)
+                .with_chunked_threshold(usize::MAX);
+        let mut bytes = Vec::with_capacity(length + 512);
+        // Writing to memory does not fail.
+        let _ = response.raw_print(&mut bytes, to.version.clone(), to.request_headers, to.head_only, None);
+        // tiny_http writes no Connection header of its own. HTTP/1.1 keeps a connection unless it says close,
+        // HTTP/1.0 ends it unless it says keep-alive (RFC 9112 §9.3).
+        let connection = match to.closes {
+            true => Some("Connection: close\r\n"),
+            false if *to.version < (1, 1) => Some("Connection: keep-alive\r\n"),
+            false => None,
+        };
+        let status_line = bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+        if let (Some(connection), Some(at)) = (connection, status_line) {
+            bytes.splice(at..at, connection.bytes());
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(response: Response, version: (u8, u8), head_only: bool, closes: bool) -> String {
+        let version = HTTPVersion(version.0, version.1);
+        let bytes =
+            response.render(&Rendering { version: &version, request_headers: &[], head_only, closes });
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn a_response_has_a_length_a_date_and_no_chunks_however_long_it_is() {
+        let long = render(Response::json("x".repeat(100_000)), (1, 1), false, false);
+        assert!(long.starts_with("HTTP/1.1 200 OK\r\n"), "{long:.100}");
+        for field in ["\r\nContent-Length: 100000\r\n", "\r\nDate: ", "\r\nCache-Control: no-store\r\n"] {
+            assert!(long.contains(field), "{field}");
+        }
+        assert!(!long.contains("Transfer-Encoding") && !long.contains("Connection:"));
+    }
+
+    #[test]
+    fn head_has_the_headers_of_get_and_no_body() {
+        let get = render(Response::text(404, "nothing"), (1, 1), false, false);
+        let head = render(Response::text(404, "nothing"), (1, 1), true, false);
+        assert!(get.ends_with("\r\n\r\nnothing\n") && head.ends_with("\r\n\r\n"));
+        assert!(head.contains("Content-Length: 8\r\n"));
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_announced() {
+        assert!(render(Response::text(200, ""), (1, 1), false, true).contains("\r\nConnection: close\r\n"));
+        assert!(render(Response::text(200, ""), (1, 0), false, true).contains("\r\nConnection: close\r\n"));
+        assert!(render(Response::text(200, ""), (1, 0), false, false).contains("\r\nConnection: keep-alive\r\n"));
+        assert!(!render(Response::text(200, ""), (1, 1), false, false).contains("Connection:"));
+    }
+
+    #[test]
+    fn no_content_has_no_body_and_no_type() {
+        let response = render(Response::no_content().with("Allow", "GET"), (1, 1), false, false);
+        assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
+        assert!(!response.contains("Content-Type") && response.ends_with("\r\n\r\n"), "{response}");
+    }
 }

@@ -1,6 +1,9 @@
-//! The endpoints, one a file.
+//! The endpoints, one a file. Each takes an exchange and answers it.
 
 pub mod clip;
+pub(crate) mod events;
+pub(crate) mod health;
 pub mod page;
 pub mod playlist;
 pub mod status;
+pub(crate) mod stream;

@@ -1,0 +1,95 @@
+//! `/NAME/levels`: server-sent events with the levels and the state of an input.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::http::context::Context;
+use crate::http::event_stream::Topic;
+use crate::http::exchange::Exchange;
+use crate::http::response::Response;
+use crate::http::response_head::ResponseHead;
+use crate::http::router;
+use crate::listeners::chunked::Chunk;
+use crate::sys::host;
+
+/// Subscribes the client to the events of the input `name`, or of the default input, at most one per `interval`.
+pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&str>, interval: Duration) {
+    let input = match name {
+        Some(name) => context.input(name),
+        None => context.inputs.all().into_iter().next(),
+    };
+    let Some(input) = input else { return router::not_found(context, exchange) };
+    let chunked = exchange.takes_chunks();
+    let mut head = ResponseHead::new(200, "text/event-stream");
+    head.add("Cache-Control", "no-store, no-transform");
+    // nginx would collect the events before it sends them on.
+    head.add("X-Accel-Buffering", "no");
+    if chunked {
+        head.add("Transfer-Encoding", "chunked");
+    }
+    head.add_all(exchange.cors().headers());
+    if exchange.is_head() {
+        return exchange.respond_with_head(head.render());
+    }
+    let max = context.settings.listeners().max;
+    let Some(admitted) = context.subscribers.admit(max) else {
+        let why = format!("{} pages are open, no more can be.", context.subscribers.count());
+        return exchange.respond(Response::unavailable(&why));
+    };
+    let hello = hello(exchange.local_addr(), exchange.listens_everywhere());
+    let mut chunk = Chunk::new(hello.len());
+    chunk.push(hello.as_bytes());
+    let first = [&head.render(), chunk.bytes(chunked)].concat();
+    let Some((socket, place)) = exchange.take() else { return };
+    let topic = Topic { input: input.name.clone(), interval };
+    context.subscribers.join(admitted, topic, socket, Box::new(place), chunked, first);
+}
+
+/// Returns the first event of a subscription: the version, and the addresses under which other machines find this one.
+///
+/// `local` is the address to which the client connected. `reachable` is false for a daemon that listens on the loopback
+/// alone, which other machines cannot reach.
+fn hello(local: Option<SocketAddr>, reachable: bool) -> String {
+    #[derive(Serialize)]
+    struct Hello<'a> {
+        version: &'a str,
+        /// `NAME.local:PORT`, as mDNS has it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// `ADDRESS:PORT`
+        #[serde(skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+    }
+    let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
+    let local = local.filter(|local| reachable || !local.ip().is_loopback());
+    let address = local.and_then(|local| match local.ip().is_loopback() {
+        true => host::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
+        false => Some(local),
+    });
+    let name = local.and_then(|local| Some(format!("{}:{}", host::local_name()?, local.port())));
+    let hello = Hello {
+        version: env!("CARGO_PKG_VERSION"),
+        name,
+        address: address.map(|address| address.to_string()),
+    };
+    // A struct of strings has no way to fail.
+    let json = serde_json::to_string(&hello).unwrap_or_default();
+    format!("retry: 1000\nevent: hello\ndata: {json}\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_on_the_loopback_alone_has_no_address_for_others() {
+        let local = Some("127.0.0.1:4410".parse().expect("an address"));
+        let alone = hello(local, false);
+        assert!(!alone.contains("address") && !alone.contains("name"), "{alone}");
+        let lan = Some("[::ffff:192.168.1.20]:4410".parse().expect("an address"));
+        assert!(hello(lan, true).contains("\"address\":\"192.168.1.20:4410\""));
+    }
+}
