@@ -49,6 +49,7 @@ pub mod panics;
 pub mod password;
 pub mod ring;
 pub mod service;
+pub mod sys;
 mod take;
 mod threads;
 pub mod wav;

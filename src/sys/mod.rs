@@ -1,0 +1,3 @@
+//! What the operating system's facts mean to wavecast.
+
+pub mod client_key;
