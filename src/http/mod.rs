@@ -13,6 +13,7 @@ mod chunk;
 mod cors;
 mod dismiss;
 pub mod fanout;
+pub mod gate;
 pub mod guard;
 pub mod levels;
 pub mod listeners;
