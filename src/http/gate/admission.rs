@@ -157,7 +157,7 @@ impl EventLoop {
     pub(super) fn report(&self, peer: SocketAddr, refusal: Refusal) {
         match refusal.warning() {
             Some(text) => self.log.warn(peer.ip(), text),
-            None => self.log.debug(peer.ip(), format!("is refused: {}", refusal.explanation())),
+            None => self.log.debug(peer.ip(), refusal.debug_text()),
         }
     }
 }

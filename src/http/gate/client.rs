@@ -29,6 +29,8 @@ pub(super) struct Client {
     pub(super) has_asked: bool,
     /// The connection ends after the answer.
     pub(super) closes: bool,
+    /// The request has the version HTTP/1.0.
+    pub(super) is_1_0: bool,
     /// The rest of the answer.
     pub(super) unsent: Vec<u8>,
 }
@@ -68,6 +70,7 @@ impl Client {
             skipped: 0,
             has_asked: false,
             closes: false,
+            is_1_0: false,
             unsent: Vec::new(),
         }
     }

@@ -49,17 +49,19 @@ impl Connection {
         self.client.socket.local_addr()
     }
 
-    /// Returns `true` if the connection ends after this answer, which then has the field `Connection: close`.
+    /// Returns `true` if the connection ends after this answer. [`answer`](Connection::answer) says so to the client.
     pub fn closes(&self) -> bool {
         self.client.closes
     }
 
     /// Sends a whole answer, head included, and returns the connection to the gate.
     ///
+    /// The answer gets the field `Connection` that it needs, unless the handler wrote one: tiny_http writes none.
+    ///
     /// This never waits. The gate sends the bytes that the kernel has no room for, for up to 10 s without progress.
     /// An answer is short (below 1 MiB): the gate keeps 8 MB of unsent bytes for all clients together.
     pub fn answer(self, bytes: Vec<u8>) {
-        let mut unsent = bytes;
+        let mut unsent = with_connection_field(bytes, self.connection_option());
         match send(&self.client.socket, &unsent, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => drop(unsent.drain(..sent)),
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -74,6 +76,15 @@ impl Connection {
     pub fn answer_and_close(mut self, bytes: Vec<u8>) {
         self.client.closes = true;
         self.answer(bytes);
+    }
+
+    /// Returns the value of the answer's `Connection` field, if it needs one.
+    fn connection_option(&self) -> Option<&'static str> {
+        match (self.client.closes, self.client.is_1_0) {
+            (true, _) => Some("close"),
+            (false, true) => Some("keep-alive"),
+            (false, false) => None,
+        }
     }
 
     /// Takes the socket out of the gate, for an answer without an end or of any length.
@@ -102,6 +113,19 @@ impl Connection {
             place.mailbox.send(Message::Released(released));
         }
     }
+}
+
+/// Adds a `Connection` field to an answer that has none, as the first field.
+fn with_connection_field(answer: Vec<u8>, option: Option<&str>) -> Vec<u8> {
+    const LINE_END: &[u8] = b"\r\n";
+    let Some(option) = option else { return answer };
+    let mut lines = answer.split_inclusive(|byte| *byte == b'\n').take_while(|line| *line != LINE_END);
+    let Some(first) = lines.next().filter(|line| line.ends_with(LINE_END)) else { return answer };
+    let name = b"connection:";
+    if lines.any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))) {
+        return answer;
+    }
+    [first, format!("Connection: {option}\r\n").as_bytes(), &answer[first.len()..]].concat()
 }
 
 /// The place of a connection among those that there may be. It is free again when this is dropped.
@@ -182,5 +206,36 @@ impl Deref for Request {
 impl Drop for Request {
     fn drop(&mut self) {
         drop(self.0.take().map(tiny_http::Request::into_writer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_one_connection_field_at_the_most() {
+        for (answer, option, expected) in [
+            ("HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody", None, "HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody"),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\n\r\nconnection: x",
+                Some("close"),
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\n\r\nconnection: x",
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\n\r\n",
+                Some("close"),
+                "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nA: b\r\nconnection: close\r\n\r\n",
+                Some("keep-alive"),
+                "HTTP/1.0 200 OK\r\nA: b\r\nconnection: close\r\n\r\n",
+            ),
+            ("", Some("close"), ""),
+        ] {
+            let found = with_connection_field(answer.as_bytes().to_vec(), option);
+            assert_eq!(String::from_utf8_lossy(&found), expected);
+        }
     }
 }

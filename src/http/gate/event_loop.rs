@@ -69,6 +69,8 @@ pub(super) struct EventLoop {
     in_flight: usize,
     /// Requests that have no answer yet.
     with_handlers: usize,
+    /// Something of this turn has ended in a panic.
+    has_panicked: bool,
 }
 
 /// A public listening socket.
@@ -104,6 +106,7 @@ impl EventLoop {
             generation: 0,
             in_flight: 0,
             with_handlers: 0,
+            has_panicked: false,
         };
         event_loop.start_inner(Instant::now())?;
         Ok(event_loop)
@@ -113,10 +116,8 @@ impl EventLoop {
     pub(super) fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
-            // A connection that is changed at the moment of a panic is dropped, and gives its place back. Everything
-            // else is consistent between two operations on the table.
-            let turn = panic::catch_unwind(AssertUnwindSafe(|| self.turn(&mut events)));
-            if turn.is_err() {
+            self.turn(&mut events);
+            if self.has_panicked {
                 thread::sleep(PANIC_PAUSE);
             }
             self.mailbox.connections.store(self.shares.total(), Ordering::Relaxed);
@@ -125,7 +126,12 @@ impl EventLoop {
     }
 
     fn turn(&mut self, events: &mut Vec<Event>) {
-        let timeout = self.next_event().map(|time| time.saturating_duration_since(Instant::now()));
+        let timeout = match self.has_panicked {
+            // What the panic left undone.
+            true => Some(Duration::ZERO),
+            false => self.next_event().map(|time| time.saturating_duration_since(Instant::now())),
+        };
+        self.has_panicked = false;
         let timeout = timeout.and_then(|time| rustix::time::Timespec::try_from(time).ok());
         events.clear();
         // EINTR is a turn without events.
@@ -136,19 +142,31 @@ impl EventLoop {
             let Event { data, flags } = *event;
             match data.u64() {
                 WAKE => is_woken = true,
-                token if token & LISTENER != 0 => self.accept(ListenerId(token & !LISTENER), now),
-                token if token & LINK != 0 => self.progress_link(token & !LINK),
-                id => self.on_event(id, flags, now),
+                token if token & LISTENER != 0 => {
+                    self.catch_panic(|gate| gate.accept(ListenerId(token & !LISTENER), now));
+                }
+                token if token & LINK != 0 => self.catch_panic(|gate| gate.progress_link(token & !LINK)),
+                id => self.catch_panic(|gate| gate.on_event(id, flags, now)),
             }
         }
         if is_woken {
             for message in self.mailbox.receive() {
-                self.on_message(message, now);
+                self.catch_panic(|gate| gate.on_message(message, now));
             }
         }
-        self.expire(now);
-        self.shares.resume(now);
-        self.pass_on(now);
+        self.catch_panic(|gate| {
+            gate.expire(now);
+            gate.shares.resume(now);
+            gate.pass_on(now);
+        });
+    }
+
+    /// Does one thing, and goes on after a panic. The panic hook has logged it.
+    ///
+    /// A connection that is changed at that moment is dropped, and gives its place back. Everything else is consistent
+    /// between two operations on the table. No other event or message is lost: an edge-triggered event does not come again.
+    fn catch_panic(&mut self, work: impl FnOnce(&mut EventLoop)) {
+        self.has_panicked |= panic::catch_unwind(AssertUnwindSafe(|| work(self))).is_err();
     }
 
     /// Returns the time of the next thing to do without an event.
@@ -175,8 +193,15 @@ impl EventLoop {
                 let _ = reply.send(());
             }
             Message::IsIdle(reply) => drop(reply.send(self.is_idle(now))),
-            Message::SetPolicy(policy) => self.policy = policy,
+            Message::SetPolicy(policy, reply) => {
+                self.policy = policy;
+                let _ = reply.send(());
+            }
             Message::Ping => {}
+            #[cfg(test)]
+            Message::BreakLink => self.inner.iter().for_each(InnerServer::break_link),
+            #[cfg(test)]
+            Message::Panic => panic!("a panic of the gate's thread, as a test"),
         }
     }
 

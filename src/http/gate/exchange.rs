@@ -134,7 +134,7 @@ impl EventLoop {
         // Waiting connections keep no memory that they do not need.
         client.unread = if head.closes { Vec::new() } else { client.unread.split_off(length) };
         (client.search, client.skipped) = (EndSearch::default(), 0);
-        client.closes = head.closes;
+        (client.closes, client.is_1_0) = (head.closes, head.is_1_0);
         // The first request was paid for with the connection.
         let is_free = !client.has_asked || self.policy.has_free_requests(client.peer.ip());
         client.has_asked = true;

@@ -57,6 +57,8 @@ pub struct Head {
     pub forwarded: Vec<u8>,
     /// The connection ends after the answer: the client asked for that, or what follows the head is no request.
     pub closes: bool,
+    /// The client speaks HTTP/1.0, and knows that a connection is kept only if the answer says so.
+    pub is_1_0: bool,
 }
 
 /// A search for the end of a head that arrives in pieces. Looks at each byte about once.
@@ -143,7 +145,11 @@ pub fn parse(head: &[u8], connection: u64) -> Result<Head, Refusal> {
     }
     let has_usual_method = [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&line.method);
     let is_persistent = if line.is_1_1 { !fields.close } else { fields.keep_alive && !fields.close };
-    Ok(Head { forwarded, closes: !is_persistent || fields.has_body || !has_usual_method })
+    Ok(Head {
+        forwarded,
+        closes: !is_persistent || fields.has_body || !has_usual_method,
+        is_1_0: !line.is_1_1,
+    })
 }
 
 /// The first line of a request, with a target that begins with `/` wherever possible.

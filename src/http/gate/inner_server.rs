@@ -207,7 +207,7 @@ mod tests {
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None)
                 .expect("a socket")
         };
-        assert_eq!(connect(&stranger(), &address), Err(Errno::CONNREFUSED));
+        assert_eq!(connect(stranger(), &address), Err(Errno::CONNREFUSED));
         for _ in 0..LINKS {
             listener.accept().expect("a connection of ours");
         }
@@ -217,7 +217,7 @@ mod tests {
             Some(Errno::INVAL.raw_os_error()),
             "tiny_http's acceptor ends by this"
         );
-        assert_eq!(connect(&stranger(), &address), Err(Errno::CONNREFUSED), "also when the queue is empty");
+        assert_eq!(connect(stranger(), &address), Err(Errno::CONNREFUSED), "also when the queue is empty");
     }
 
     #[test]

@@ -42,9 +42,15 @@ pub(super) enum Message {
     Close(ListenerId, Sender<()>),
     HandOver(ListenerId, Sender<()>),
     IsIdle(Sender<bool>),
-    SetPolicy(Policy),
+    SetPolicy(Policy, Sender<()>),
     /// Nothing but a turn of the thread.
     Ping,
+    /// Ends a connection to tiny_http, as a bug there would.
+    #[cfg(test)]
+    BreakLink,
+    /// Panics in the gate's thread.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Mailbox {

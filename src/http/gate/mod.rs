@@ -160,9 +160,9 @@ impl Gate {
         self.ask(Message::IsIdle).unwrap_or(false)
     }
 
-    /// Replaces the rules. They hold for all that happens from now on.
+    /// Replaces the rules. They hold for all that happens from the return on.
     pub fn set_policy(&self, policy: Policy) {
-        self.mailbox.send(Message::SetPolicy(policy));
+        self.ask(|reply| Message::SetPolicy(policy, reply));
     }
 
     /// Returns the number of turns of the gate's thread, and has it make one.

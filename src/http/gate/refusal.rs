@@ -36,6 +36,17 @@ impl Refusal {
         }
     }
 
+    /// Returns the text for a line at level debug about a client whose refusal is nothing to warn of.
+    pub(super) fn debug_text(self) -> &'static str {
+        match self {
+            Refusal::Tls => "speaks TLS (https://) to a port for HTTP, and was disconnected",
+            Refusal::Version => {
+                "speaks HTTP/2 or another version than HTTP/1.0 and HTTP/1.1, and was disconnected"
+            }
+            _ => "sent a malformed request, and was disconnected",
+        }
+    }
+
     /// Returns one sentence for the client, which is the answer's body.
     pub(super) fn explanation(self) -> &'static str {
         match self {

@@ -1,33 +1,32 @@
 //! The log lines about clients: one for the first refusal of a burst, and one with the count when the burst is over.
 //!
-//! A thread of its own writes them. The gate's thread lets everybody in, so it must not wait for a blocked journal.
-//! Reports reach the thread through a bounded queue, and a report that finds the queue full is dropped.
+//! A thread of its own writes them. The gate's thread lets everybody in, so it must not wait for a blocked journal. A
+//! report counts its burst under a lock, and only the first one of a burst wakes the log thread: 5000 refusals per second cost
+//! 5000 additions. A line that finds the thread's queue full is dropped.
 
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use log::{debug, warn};
+use log::{Level, log};
 
 /// Refusals of one kind that follow each other within this time are one burst.
 const BURST_PAUSE: Duration = Duration::from_secs(10);
 /// A burst that goes on has a line with its count this often.
 const LONG_BURST: Duration = Duration::from_secs(60);
-/// Reports that may wait for a log that is slow.
-const QUEUE: usize = 256;
+/// Lines that may wait for a log that is slow.
+const QUEUE: usize = 64;
 
-/// A handle that reports to the log thread without waiting.
+/// A handle that reports without waiting.
 #[derive(Clone)]
-pub(super) struct RefusalLog(Sender<Report>);
-
-/// A report about a client.
-struct Report {
-    client: Option<IpAddr>,
-    text: Cow<'static, str>,
-    is_warning: bool,
+pub(super) struct RefusalLog {
+    /// Written by whoever reports, read by the log thread, which does not log while it holds the lock.
+    bursts: Arc<Mutex<Bursts>>,
+    lines: Sender<(Level, String)>,
 }
 
 impl RefusalLog {
@@ -37,56 +36,60 @@ impl RefusalLog {
     ///
     /// When the operating system has no thread left.
     pub(super) fn start() -> io::Result<RefusalLog> {
-        let (sender, receiver) = bounded(QUEUE);
-        thread::Builder::new().name("gate log".to_owned()).spawn(move || write_reports(&receiver))?;
-        Ok(RefusalLog(sender))
+        let (lines, receiver) = bounded(QUEUE);
+        let bursts: Arc<Mutex<Bursts>> = Arc::default();
+        let shared = Arc::clone(&bursts);
+        thread::Builder::new().name("gate log".to_owned()).spawn(move || write_lines(&receiver, &shared))?;
+        Ok(RefusalLog { bursts, lines })
     }
 
     /// Reports a refusal at level warn: one line per burst. `text` continues a sentence that begins with the client's address.
     pub(super) fn warn(&self, client: IpAddr, text: impl Into<Cow<'static, str>>) {
-        self.send(Some(client), text.into(), true);
+        self.note(Some(client), text.into());
     }
 
     /// Reports a fault of the server itself at level warn: one line per burst.
     pub(super) fn fault(&self, text: impl Into<Cow<'static, str>>) {
-        self.send(None, text.into(), true);
+        self.note(None, text.into());
     }
 
     /// Reports something about a client at level debug, each time.
-    pub(super) fn debug(&self, client: IpAddr, text: impl Into<Cow<'static, str>>) {
-        if log::log_enabled!(log::Level::Debug) {
-            self.send(Some(client), text.into(), false);
+    pub(super) fn debug(&self, client: IpAddr, text: &str) {
+        if log::log_enabled!(Level::Debug) {
+            let _ = self.lines.try_send((Level::Debug, sentence(Some(client), text)));
         }
     }
 
-    fn send(&self, client: Option<IpAddr>, text: Cow<'static, str>, is_warning: bool) {
-        // The queue is full, or the thread has ended: either way nobody must wait for a line in the log.
-        let _ = self.0.try_send(Report { client, text, is_warning });
+    fn note(&self, client: Option<IpAddr>, text: Cow<'static, str>) {
+        let line = lock(&self.bursts).note(client, text, Instant::now());
+        if let Some(line) = line {
+            let _ = self.lines.try_send((Level::Warn, line));
+        }
     }
 }
 
-fn write_reports(reports: &Receiver<Report>) {
-    let mut bursts = Bursts::default();
+fn write_lines(lines: &Receiver<(Level, String)>, bursts: &Mutex<Bursts>) {
     loop {
-        let report = match bursts.next_end() {
-            Some(end) => reports.recv_deadline(end),
-            None => reports.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        // A burst that begins after this sends a line, which ends the waiting.
+        let next_end = lock(bursts).next_end();
+        let line = match next_end {
+            Some(end) => lines.recv_deadline(end),
+            None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        let now = Instant::now();
-        match report {
-            Ok(Report { client, text, is_warning: false }) => debug!("{}", sentence(client, &text)),
-            Ok(Report { client, text, is_warning: true }) => {
-                if let Some(line) = bursts.note(client, text, now) {
-                    warn!("{line}");
-                }
-            }
+        match line {
+            Ok((level, line)) => log!(level, "{line}"),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        for line in bursts.ended(now) {
-            warn!("{line}");
+        let ended = lock(bursts).ended(Instant::now());
+        for line in ended {
+            log!(Level::Warn, "{line}");
         }
     }
+}
+
+fn lock(bursts: &Mutex<Bursts>) -> MutexGuard<'_, Bursts> {
+    bursts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn sentence(client: Option<IpAddr>, text: &str) -> String {
