@@ -81,8 +81,8 @@ impl EndSearch {
     /// As soon as the bytes cannot become a request: TLS, something that is no method, a line that ends with a bare LF.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         match bytes {
-            // A handshake record, and the major version of SSL 3 and every TLS (RFC 8446 §5.1).
-            [0x16] | [0x16, 3, ..] => return Err(Refusal::Tls),
+            // The type of a handshake record (RFC 8446 §5.1).
+            [0x16, ..] => return Err(Refusal::Tls),
             [first, ..] if !is_token_byte(*first) => return Err(NOT_HTTP),
             _ => {}
         }

@@ -143,7 +143,7 @@ fn what_cannot_become_a_request_is_refused_before_its_end() {
     for (bytes, refusal) in [
         (&b"\x16\x03\x01\x02"[..], Refusal::Tls),
         (b"\x16", Refusal::Tls),
-        (b"\x16\x01", NOT_HTTP),
+        (b"\x15\x03", NOT_HTTP),
         (b"\x80", NOT_HTTP),
         (b" GET", NOT_HTTP),
         (b"GET / HTTP/1.1\n", BARE_LINE_FEED),
