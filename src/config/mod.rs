@@ -324,7 +324,11 @@ pub struct Limits {
     pub connections_per_address: PerAddress,
     /// `listeners_per_address`: how many listeners one address may have.
     pub listeners_per_address: PerAddress,
-    /// `header_bytes`: how long a request may be, its line and headers together.
+    /// `requests_per_second`: how many requests one client may make in the long run, connections included.
+    pub requests_per_second: u32,
+    /// `request_burst`: how many requests one client may make at once.
+    pub request_burst: u32,
+    /// `header_bytes`: how long a request may be, its line and headers together, with the empty line at the end.
     pub header_bytes: u32,
     /// `request_seconds`: how long one may take to send a request.
     pub request_time: Duration,
@@ -338,7 +342,9 @@ impl Default for Limits {
             connections: 1200,
             connections_per_address: PerAddress::Auto(120),
             listeners_per_address: PerAddress::Auto(100),
-            header_bytes: 8192,
+            requests_per_second: 20,
+            request_burst: 100,
+            header_bytes: 16_384,
             request_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(30),
         }

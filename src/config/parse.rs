@@ -130,6 +130,12 @@ impl Reader {
                 1..=100_000,
                 default_limits.listeners_per_address,
             ),
+            requests_per_second: table.whole(
+                "requests_per_second",
+                1..=100_000,
+                default_limits.requests_per_second,
+            ),
+            request_burst: table.whole("request_burst", 20..=100_000, default_limits.request_burst),
             header_bytes: table.whole("header_bytes", 1024..=65_536, default_limits.header_bytes),
             request_time: table.seconds("request_seconds", 1..=300, default_limits.request_time),
             idle_time: table.seconds("idle_seconds", 1..=3600, default_limits.idle_time),

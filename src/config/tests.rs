@@ -90,6 +90,8 @@ fn every_key_can_be_set() {
         connections = 50
         connections_per_address = 5
         listeners_per_address = 4
+        requests_per_second = 7
+        request_burst = 30
         header_bytes = 2048
         request_seconds = 1.5
         idle_seconds = 7
@@ -138,6 +140,8 @@ fn every_key_can_be_set() {
             connections: 50,
             connections_per_address: PerAddress::Most(5),
             listeners_per_address: PerAddress::Most(4),
+            requests_per_second: 7,
+            request_burst: 30,
             header_bytes: 2048,
             request_time: Duration::from_millis(1500),
             idle_time: Duration::from_secs(7),
