@@ -40,7 +40,7 @@ pub(crate) struct Counts {
     pub(crate) connections: u64,
     /// Connects that failed or took longer than a second.
     pub(crate) failed_connects: u64,
-    /// Requests, or pieces of other data, that the kernel took for sending.
+    /// Requests, or units of other data ([`attacks::Attack::sent`]), that the kernel took for sending.
     pub(crate) sent: u64,
     /// Answers that were read, by status.
     pub(crate) answers: BTreeMap<u16, u64>,

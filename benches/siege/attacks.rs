@@ -24,6 +24,8 @@ pub(crate) struct Attack {
     pub(crate) memory_mb: f64,
     /// Streams that the attackers ask for at once. The daemon may use a thread for each stream that falls behind.
     pub(crate) streams: u64,
+    /// The unit of what the attackers count as sent.
+    pub(crate) sent: &'static str,
     pub(crate) run: fn(&Attacker),
 }
 
@@ -35,6 +37,7 @@ const ORDINARY: Attack = Attack {
     open_files: None,
     memory_mb: 16.0,
     streams: 0,
+    sent: "requests",
     run: idle,
 };
 
@@ -43,6 +46,7 @@ pub(crate) const ATTACKS: [Attack; 11] = [
     Attack {
         name: "header-bomb",
         title: "a header line of 200 MB, 3 at once, repeated",
+        sent: "pieces of 64 KiB",
         run: header_bomb,
         ..ORDINARY
     },
@@ -53,7 +57,13 @@ pub(crate) const ATTACKS: [Attack; 11] = [
         run: half_requests,
         ..ORDINARY
     },
-    Attack { name: "slow-heads", title: "1000 slow heads", run: slow_heads, ..ORDINARY },
+    Attack {
+        name: "slow-heads",
+        title: "1000 slow heads",
+        sent: "header lines",
+        run: slow_heads,
+        ..ORDINARY
+    },
     Attack {
         name: "pipeline",
         title: "60 addresses pipeline `GET /live.wav` without pause",
@@ -78,6 +88,7 @@ pub(crate) const ATTACKS: [Attack; 11] = [
     Attack {
         name: "never-readers",
         title: "800 never-readers from 40 addresses",
+        sent: "requests for a stream or eight pages",
         memory_mb: 32.0,
         streams: 400,
         run: never_readers,
@@ -87,10 +98,18 @@ pub(crate) const ATTACKS: [Attack; 11] = [
     Attack {
         name: "gone-senders",
         title: "1200 queued requests whose senders have gone, each second",
+        sent: "connections with requests",
         run: gone_senders,
         ..ORDINARY
     },
-    Attack { name: "random", title: "random bytes", streams: 16, run: random_bytes, ..ORDINARY },
+    Attack {
+        name: "random",
+        title: "random bytes",
+        streams: 16,
+        sent: "messages",
+        run: random_bytes,
+        ..ORDINARY
+    },
 ];
 
 fn idle(attacker: &Attacker) {

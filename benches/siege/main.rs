@@ -112,7 +112,7 @@ impl Options {
                 "--bench" => {}
                 "--quick" => {
                     options.time = Duration::from_millis(1500);
-                    options.settle = Duration::from_millis(1000);
+                    options.settle = Duration::from_millis(700);
                     options.rounds = 2;
                 }
                 "--seconds" => {

@@ -101,7 +101,7 @@ impl Report {
                 };
                 let mut cells = vec![title];
                 match result {
-                    Ok(siege) => cells.extend(siege_cells(siege)),
+                    Ok(siege) => cells.extend(siege_cells(attack, siege)),
                     Err(_) => cells.push("failed".to_owned()),
                 }
                 cells.resize(SIEGE.len(), String::new());
@@ -126,8 +126,13 @@ impl Report {
 
     /// Returns the goals of all attacks on one program. An attack that misses a goal is named.
     fn siege_goals(&self, program: usize) -> Vec<Goal> {
-        if self.sieges.is_empty() {
-            return Vec::new();
+        let failures = self.sieges.iter().filter_map(|AttackRow { attack, results }| {
+            let error = results.get(program)?.as_ref().err()?;
+            Some(Goal::missed(format!("{}: {error}", attack.name)))
+        });
+        let mut goals: Vec<Goal> = failures.collect();
+        if goals.len() == self.sieges.len() {
+            return goals;
         }
         let measured = || {
             self.sieges.iter().filter_map(|row| Some((row.attack, row.results.get(program)?.as_ref().ok()?)))
@@ -135,16 +140,19 @@ impl Report {
         // A goal over all attacks: `excess` names the figure where an attack misses the goal.
         let goal = |text: &str, excess: &dyn Fn(&Attack, &Siege) -> Option<String>| {
             let misses = measured().filter_map(|(attack, siege)| {
-                excess(attack, siege).map(|excess| format!("{}: {excess}{}", attack.name, siege.noise.note()))
+                excess(attack, siege).map(|excess| format!("{}: {excess}", attack.name))
             });
             let misses: Vec<String> = misses.collect();
             let separator = if misses.is_empty() { "" } else { "; " };
             Goal { is_met: misses.is_empty(), text: format!("{text}{separator}{}", misses.join("; ")) }
         };
-        let mut goals = vec![
-            goal("no frame lost", &|_, siege| (siege.heard.lost > 0).then(|| siege.heard.lost.to_string())),
+        goals.extend([
+            goal("no frame lost", &|_, siege| {
+                (siege.heard.lost > 0).then(|| format!("{}{}", grouped(siege.heard.lost), siege.noise.note()))
+            }),
             goal("no listener disconnected", &|_, siege| {
-                (siege.heard.disconnected > 0).then(|| siege.heard.disconnected.to_string())
+                (siege.heard.disconnected > 0)
+                    .then(|| format!("{}{}", siege.heard.disconnected, siege.noise.note()))
             }),
             goal("each newcomer served within 100 ms", &|_, siege| newcomer_excess(siege)),
             goal("at most 16 MB above idle, 32 MB with never-readers", &|attack, siege| {
@@ -156,12 +164,7 @@ impl Report {
                 (above > THREADS_ABOVE_IDLE + attack.streams).then(|| format!("{above} threads"))
             }),
             goal("the daemon survives", &|_, siege| (!siege.survived).then(|| "it ended".to_owned())),
-        ];
-        for AttackRow { attack, results } in &self.sieges {
-            if let Some(Err(error)) = results.get(program) {
-                goals.push(Goal::missed(format!("{}: {error}", attack.name)));
-            }
-        }
+        ]);
         goals
     }
 }
@@ -198,7 +201,7 @@ const SIEGE: [&str; 12] = [
     "others, steal",
 ];
 
-fn siege_cells(siege: &Siege) -> Vec<String> {
+fn siege_cells(attack: &Attack, siege: &Siege) -> Vec<String> {
     let Siege { heard, waits, idle, peak, .. } = siege;
     let wait =
         |share| waits.quantile(share).map_or("–".to_owned(), |wait| format!("{:.1}", ms(wait.total)));
@@ -220,13 +223,13 @@ fn siege_cells(siege: &Siege) -> Vec<String> {
         format!("{} → {}", idle.threads, peak.threads),
         format!("{} → {}", idle.descriptors, peak.descriptors),
         format!("{:.0}", ms(siege.cpu)),
-        counts_text(&siege.counts, siege.time),
+        counts_text(&siege.counts, attack.sent, siege.time),
         noise_text(&siege.noise),
     ]
 }
 
-/// Returns the attackers' counts as text: connections, what they sent, the answers they read.
-fn counts_text(counts: &Counts, time: Duration) -> String {
+/// Returns the attackers' counts as text: connections, requests or what `sent` names, answers by status.
+fn counts_text(counts: &Counts, sent: &str, time: Duration) -> String {
     let mut parts = Vec::new();
     if counts.connections > 0 {
         let rate = counts.connections as f64 / time.as_secs_f64();
@@ -236,7 +239,7 @@ fn counts_text(counts: &Counts, time: Duration) -> String {
         parts.push(format!("{} not connected", grouped(counts.failed_connects)));
     }
     if counts.sent > 0 {
-        parts.push(format!("{} sent", grouped(counts.sent)));
+        parts.push(format!("{} {sent}", grouped(counts.sent)));
     }
     parts.extend(counts.answers.iter().map(|(status, count)| format!("{} × {status}", grouped(*count))));
     parts.join(", ")
@@ -256,7 +259,7 @@ fn newcomer_excess(siege: &Siege) -> Option<String> {
     if not_served > 0 {
         excess.push(format!("{not_served} of {} not served", siege.waits.count()));
     }
-    (!excess.is_empty()).then(|| excess.join(", "))
+    (!excess.is_empty()).then(|| excess.join(", ") + &siege.noise.note())
 }
 
 const IDLE_COST: [&str; 9] = [
