@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio, exit};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,28 +91,24 @@ pub(crate) fn run(arguments: &[String]) -> ! {
     let (Some(attack), Ok(target), Ok(time)) = (attack, target.parse(), time.parse()) else { exit(2) };
     // The attackers stand for other machines: they take only the CPU time that nobody else wants.
     let _ = rustix::process::nice(19);
-    let attacker = Attacker {
+    let attacker = Arc::new(Attacker {
         target,
         end: Instant::now() + Duration::from_millis(time),
         connections: AtomicU64::new(0),
         failed_connects: AtomicU64::new(0),
         sent: AtomicU64::new(0),
         answers: Mutex::default(),
-    };
-    let end = attacker.end;
+    });
+    let overdue = Arc::clone(&attacker);
     thread::spawn(move || {
-        thread::sleep(end.saturating_duration_since(Instant::now()) + OVERTIME);
-        eprintln!("The attack did not end by itself.");
-        exit(1);
+        thread::sleep(overdue.end.saturating_duration_since(Instant::now()) + OVERTIME);
+        overdue.report_and_exit();
     });
     (attack.run)(&attacker);
-    let counts = attacker.counts();
-    println!("{}", serde_json::to_string(&counts).expect("numbers are JSON"));
-    exit(0);
+    attacker.report_and_exit()
 }
 
-/// An attack while it runs, shared by its threads. The threads write the counts; [`run`] reads them after the last
-/// thread has ended.
+/// An attack while it runs, shared by its threads. The threads write the counts, which are read at the end.
 pub(crate) struct Attacker {
     pub(crate) target: SocketAddr,
     end: Instant,
@@ -241,13 +237,16 @@ impl Attacker {
         }
     }
 
-    fn counts(self) -> Counts {
-        Counts {
-            connections: self.connections.into_inner(),
-            failed_connects: self.failed_connects.into_inner(),
-            sent: self.sent.into_inner(),
-            answers: self.answers.into_inner().unwrap_or_else(PoisonError::into_inner),
-        }
+    /// Prints the counts for the parent process and ends this one.
+    fn report_and_exit(&self) -> ! {
+        let counts = Counts {
+            connections: self.connections.load(Ordering::Relaxed),
+            failed_connects: self.failed_connects.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+            answers: self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        println!("{}", serde_json::to_string(&counts).expect("numbers are JSON"));
+        exit(0)
     }
 }
 

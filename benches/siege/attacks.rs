@@ -87,8 +87,8 @@ pub(crate) const ATTACKS: [Attack; 11] = [
     },
     Attack {
         name: "never-readers",
-        title: "800 never-readers from 40 addresses",
-        sent: "requests for a stream or eight pages",
+        title: "800 never-readers from 40 addresses, half of them come again each 1.5 s",
+        sent: "streams, 8 pages or 8 status requests",
         memory_mb: 32.0,
         streams: 400,
         run: never_readers,
@@ -219,17 +219,31 @@ fn connects(attacker: &Attacker) {
 }
 
 fn never_readers(attacker: &Attacker) {
-    let stream_request = attacker.get("/live.wav");
-    // Not more than eight requests ahead of their answers: more is another attack.
-    let page_requests = attacker.get("/").repeat(8);
-    let open = |address, number| {
-        let mut stream = attacker.connect_narrow(address)?;
-        let text = if number % 2 == 0 { &stream_request } else { &page_requests };
-        stream.write_all(text.as_bytes()).ok()?;
+    const EACH: usize = 20;
+    // Half of the connections ask for a stream, a quarter for pages, a quarter for the status, whose length grows
+    // with the number of listeners. Eight requests ahead of their answers are permitted; more is another attack.
+    let stream = attacker.get("/live.wav");
+    let pages = attacker.get("/").repeat(8);
+    let status = attacker.get("/status.json").repeat(8);
+    let texts = [&stream, &pages, &stream, &status];
+    let open = |address, number: usize| {
+        let mut connection = attacker.connect_narrow(address)?;
+        connection.write_all(texts[number % texts.len()].as_bytes()).ok()?;
         attacker.count_sent(1);
-        Some(stream)
+        Some(connection)
     };
-    attacker.hold(40, 20, Duration::from_millis(250), open, |stream| !is_reset(stream));
+    thread::scope(|scope| {
+        // Half of the addresses stay, the others leave after 1.5 s and come again.
+        scope.spawn(|| {
+            attacker.hold(20, EACH, Duration::from_millis(250), open, |stream| !is_reset(stream));
+        });
+        attacker.repeat_in_parallel(20, |address| {
+            let numbers = (0..EACH).take_while(|_| !attacker.is_over());
+            let held: Vec<_> = numbers.map(|number| open(20 + address, number)).collect();
+            attacker.sleep(Duration::from_millis(1500));
+            drop(held);
+        });
+    });
 }
 
 fn bodies(attacker: &Attacker) {
@@ -250,7 +264,8 @@ fn gone_senders(attacker: &Attacker) {
     attacker.in_parallel(40, |address| {
         while !attacker.is_over() {
             let round = Instant::now();
-            let connections = (0..30).map_while(|_| attacker.connect(address));
+            let connections =
+                (0..30).map_while(|_| attacker.connect(address)).take_while(|_| !attacker.is_over());
             let mut connections: Vec<TcpStream> = connections.collect();
             for stream in &mut connections {
                 attacker.count_sent(stream.write_all(requests.as_bytes()).is_ok().into());
