@@ -1,16 +1,14 @@
 //! Who may listen, asked of the running daemon.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::wait_for;
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::wait_for;
 
 const INPUT: &str = "[input.live]\ndevice = \"synth:ramp\"\n";
 

@@ -1,7 +1,5 @@
 //! The daemon's life as its owner sees it: start, mistakes, signals, the end.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,11 +13,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::stopwatch::Stopwatch;
+use crate::support::synth::SynthRamp;
+use crate::support::wait_for;
 
 const HEADER_BYTES: usize = 44;
 /// Within this the daemon ends.

@@ -1,15 +1,13 @@
 //! What the card delivers is what the client gets, bit for bit.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::card::{CardFormat, CardOptions, Cards, Order};
-use support::daemon::Daemon;
-use support::http::Response;
-use support::listening::{Ending, Listener, number};
-use support::ramp::{RampReader, Stretch};
-use support::wait_for;
+use crate::support::card::{CardFormat, CardOptions, Cards, Order};
+use crate::support::daemon::Daemon;
+use crate::support::http::Response;
+use crate::support::listening::{Ending, Listener, number};
+use crate::support::ramp::{RampReader, Stretch};
+use crate::support::wait_for;
 
 /// The formats that go out, with their names in the configuration.
 const OUTPUTS: [(&str, CardFormat); 3] =
@@ -287,9 +285,9 @@ fn fifty_listeners_at_once_each_get_every_frame() {
     let began = Instant::now();
     // They begin with half a second of the past.
     let frames = seconds * 48_000 + 24_000;
-    let patience = Duration::from_secs(seconds) + support::PATIENCE;
+    let patience = Duration::from_secs(seconds) + crate::support::PATIENCE;
     for listener in &listeners {
-        support::wait_within(patience, Duration::from_millis(20), &format!("{frames} frames"), || {
+        crate::support::wait_within(patience, Duration::from_millis(20), &format!("{frames} frames"), || {
             assert_eq!(listener.ending(), None, "it is connected");
             (listener.look_at(RampReader::frames) >= frames).then_some(())
         });
@@ -345,7 +343,7 @@ fn the_drift_of_the_cards_clock_is_found_within_some_parts_in_a_million() {
 }
 
 fn wait_for_long<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    support::wait_within(Duration::from_secs(20), Duration::from_millis(200), what, look)
+    crate::support::wait_within(Duration::from_secs(20), Duration::from_millis(200), what, look)
 }
 
 #[test]

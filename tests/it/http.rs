@@ -1,19 +1,17 @@
 //! What every kind of player gets for its request, byte for byte, from the real daemon.
 
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::stopwatch::Stopwatch;
+use crate::support::synth::SynthRamp;
+use crate::support::wait_for;
 use rustix::net::sockopt;
 use serde_json::Value;
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
 
 const CHROMIUM: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";

@@ -3,8 +3,6 @@
 //!
 //! A test whose proxy is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`; `players.packages` has them.
 
-mod support;
-
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
-use support::daemon::Daemon;
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
+use crate::support::daemon::Daemon;
+use crate::support::stopwatch::Stopwatch;
+use crate::support::synth::SynthRamp;
+use crate::support::wait_for;
 
 const NAME: &str = "birdbox.example.org";
 

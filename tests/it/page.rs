@@ -1,17 +1,15 @@
 //! The page and what it lives on: its files, the events with the levels, and files of what was heard already.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::stopwatch::Stopwatch;
+use crate::support::synth::SynthRamp;
+use crate::support::wait_for;
 use serde_json::Value;
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
 
 const RATE: u64 = 44_100;
 const FRAME_BYTES: usize = 4;

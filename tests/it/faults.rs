@@ -4,17 +4,15 @@
 //! is compared, frame by frame, with what the card says that it gave and that nobody got; and with the clock,
 //! since silence takes the place of what was lost.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::card::{Card, CardFormat, CardOptions, Cards, Order, ramp_bytes};
+use crate::support::daemon::Daemon;
+use crate::support::listening::{CLOSE, Ending, Listener, number};
+use crate::support::ramp::{RampReader, Stretch};
+use crate::support::stopwatch::Stopwatch;
+use crate::support::wait_for;
 use serde_json::Value;
-use support::card::{Card, CardFormat, CardOptions, Cards, Order, ramp_bytes};
-use support::daemon::Daemon;
-use support::listening::{CLOSE, Ending, Listener, number};
-use support::ramp::{RampReader, Stretch};
-use support::stopwatch::Stopwatch;
-use support::wait_for;
 
 /// Frames until the ramp of two channels begins again.
 const RAMP: u64 = 32_768;

@@ -3,8 +3,6 @@
 //! The tests stand at systemd's end of its protocols, sd_notify(3) and sd_listen_fds(3). That the real one takes it
 //! all as it is meant is shown in tests/package.rs.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Write};
@@ -19,15 +17,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::card::{Card, CardFormat, CardOptions, Order};
+use crate::support::http::{self, Response};
+use crate::support::listening::{Listener, number};
+use crate::support::ramp::RampReader;
+use crate::support::server::Server;
+use crate::support::stopwatch::Stopwatch;
+use crate::support::strace;
+use crate::support::wait_for;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use support::card::{Card, CardFormat, CardOptions, Order};
-use support::http::{self, Response};
-use support::listening::{Listener, number};
-use support::ramp::RampReader;
-use support::server::Server;
-use support::stopwatch::Stopwatch;
-use support::strace;
-use support::wait_for;
 use wavecast::sys::socket;
 
 /// A message to the service manager, and the descriptor that came with it.

@@ -4,8 +4,6 @@
 //! Each attack lasts some seconds; with `WAVECAST_SIEGE=full` as long and as hard as is promised (some minutes
 //! in all). The attackers have addresses of their own where they can choose them.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -17,13 +15,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::stopwatch::Stopwatch;
+use crate::support::strace;
+use crate::support::synth::SynthRamp;
+use crate::support::{PATIENCE, wait_for};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::stopwatch::Stopwatch;
-use support::strace;
-use support::synth::SynthRamp;
-use support::{PATIENCE, wait_for};
 
 /// A format whose ramp of 65536 frames lasts 8.2 s, longer than any hole here.
 const SLOW_RAMP: &str = "rate = 8000\nformat = \"s32\"\nhistory_seconds = 2\n";

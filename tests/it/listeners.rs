@@ -1,7 +1,5 @@
 //! Many listen at once, some of them badly: nobody pays for another one.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -9,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::stopwatch::Stopwatch;
+use crate::support::synth::SynthRamp;
+use crate::support::wait_for;
 use serde_json::Value;
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
 
 const HEADER_BYTES: usize = 44;
 
