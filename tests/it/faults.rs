@@ -424,7 +424,7 @@ fn a_card_that_does_not_come_back_is_tried_less_and_less_often_but_at_least_ever
             .windows(2)
             .map(|pair| {
                 let ([first, seen], [not_yet, last]) = (pair[0], pair[1]);
-                (not_yet.since(&seen).as_secs_f64(), last.by_the_clock_since(&first).as_secs_f64())
+                (not_yet.span_since(&seen).net().as_secs_f64(), last.span_since(&first).clock.as_secs_f64())
             })
             .collect();
         for ((at_least, at_most), pause) in took.iter().zip(pauses) {

@@ -144,7 +144,7 @@ fn a_signal_ends_it_within_two_seconds_and_every_listener_with_its_last_byte() {
         let (status, time) = daemon.wait();
         println!("SIG{signal}: {time:?}");
         assert_eq!(status.code(), Some(0));
-        assert!(time < END, "{time:?}");
+        assert!(time.net() < END, "{time:?}");
         for one in healthy {
             let (ramp, complete) = one.join().expect("it read on");
             assert!(complete, "the last chunk came");
@@ -170,7 +170,7 @@ fn without_listeners_it_ends_at_once_even_if_it_never_had_a_card() {
         daemon.signal("TERM");
         let (status, time) = daemon.wait();
         assert_eq!(status.code(), Some(0), "{device}");
-        assert!(time < Duration::from_secs(1), "{device}: {time:?}");
+        assert!(time.net() < Duration::from_secs(1), "{device}: {time:?}");
     }
 }
 
@@ -186,7 +186,7 @@ fn two_hundred_listeners_do_not_make_its_end_longer() {
     daemon.signal("TERM");
     let (status, time) = daemon.wait();
     assert_eq!(status.code(), Some(0));
-    assert!(time < END, "{time:?}");
+    assert!(time.net() < END, "{time:?}");
     let clean = listeners.into_iter().filter_map(|one| one.join().ok()).filter(|clean| *clean).count();
     assert_eq!(clean, 200, "all got the last chunk");
 }

@@ -12,5 +12,6 @@ mod listeners;
 mod page;
 mod proxy;
 mod service;
+mod stopwatch;
 #[path = "../support/mod.rs"]
 mod support;
