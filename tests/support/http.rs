@@ -21,31 +21,38 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 /// Connects from the address `from`, with `patience` as the timeout of the connect and of each send. Returns `None` if
 /// the connection is refused or takes longer.
 pub(crate) fn connect_from(from: IpAddr, address: SocketAddr, patience: Duration) -> Option<TcpStream> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    // CLOEXEC: the daemons that other tests start meanwhile must not inherit the socket.
-    let socket: OwnedFd = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
-    net::bind(&socket, &SocketAddr::new(from, 0)).ok()?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience)).ok()?;
-    net::connect(&socket, &address).ok()?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    Some(stream)
+    connect_with(Some(from), None, address, patience)
 }
 
 /// Connects with a receive buffer of at most `receive_buffer` bytes (the kernel doubles that for its own bookkeeping),
 /// so that the server soon feels a client that does not read.
 pub(crate) fn connect_narrow(address: SocketAddr, receive_buffer: usize) -> TcpStream {
+    connect_with(None, Some(receive_buffer), address, PATIENCE).expect("it listens")
+}
+
+/// Connects like [`connect_from`] and [`connect_narrow`] together.
+pub(crate) fn connect_with(
+    from: Option<IpAddr>,
+    receive_buffer: Option<usize>,
+    address: SocketAddr,
+    patience: Duration,
+) -> Option<TcpStream> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     // CLOEXEC: the daemons that other tests start meanwhile must not inherit the socket.
-    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .expect("a socket");
+    let socket: OwnedFd = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
     // The buffer is set before the connect, because a window that was offered is never taken back.
-    sockopt::set_socket_recv_buffer_size(&socket, receive_buffer).expect("a buffer");
-    net::connect(&socket, &address).expect("it listens");
+    if let Some(bytes) = receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes).ok()?;
+    }
+    if let Some(from) = from {
+        net::bind(&socket, &SocketAddr::new(from, 0)).ok()?;
+    }
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience)).ok()?;
+    net::connect(&socket, &address).ok()?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_nodelay(true).expect("no delay");
-    stream
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
 }
 
 /// Returns the text of a request without a body.
