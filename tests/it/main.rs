@@ -11,6 +11,7 @@ mod lifecycle;
 mod listeners;
 mod page;
 mod proxy;
+mod requests;
 mod service;
 mod stopwatch;
 #[path = "../support/mod.rs"]
