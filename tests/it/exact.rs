@@ -166,10 +166,10 @@ fn a_card_without_the_wanted_rate_or_channels_gives_the_nearest_and_the_log_says
         ramp.feed(&response.bytes(rate as usize * channels as usize * 2));
         assert_eq!(ramp.stretches, [Stretch::Ramp { first: 0, frames: rate.into() }], "{name}");
         let line = daemon.wait_for_log(&format!("{name}: capturing from"));
-        let said = "asked for 44100 Hz, this is the nearest it offers";
-        assert_eq!(line.contains(said), rate != 44_100, "{line}");
-        let said = "asked for stereo, this is the nearest it offers";
-        assert_eq!(line.contains(said), channels != 2, "{line}");
+        let words = "asked for 44100 Hz, this is the nearest it offers";
+        assert_eq!(line.contains(words), rate != 44_100, "{line}");
+        let words = "asked for stereo, this is the nearest it offers";
+        assert_eq!(line.contains(words), channels != 2, "{line}");
     }
 }
 
@@ -342,8 +342,8 @@ fn the_drift_of_the_cards_clock_is_found_within_some_parts_in_a_million() {
     }
 }
 
-fn wait_for_long<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    crate::support::wait_within(Duration::from_secs(20), Duration::from_millis(200), what, look)
+fn wait_for_long<T>(event: &str, look: impl FnMut() -> Option<T>) -> T {
+    crate::support::wait_within(Duration::from_secs(20), Duration::from_millis(200), event, look)
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn a_listener_that_asks_for_more_past_than_there_is_is_skipped_forward_and_never
     });
     ramp.feed(&response.bytes(4 * 44_100 * 10));
     let missing: u64 = ramp.holes().iter().map(|hole| hole.missing).sum();
-    assert_eq!(missing % 32_768, skipped % 32_768, "the hole is what is counted: {}", ramp.shown());
+    assert_eq!(missing % 32_768, skipped % 32_768, "the hole is counted: {}", ramp.shown());
     assert_eq!(ramp.holes().len(), 1, "{}", ramp.shown());
     assert!(ramp.frames() + skipped <= card.position().delivered, "nothing came twice: {}", ramp.shown());
 }

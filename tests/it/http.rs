@@ -312,7 +312,7 @@ fn a_range_that_cannot_be_served_is_ignored_and_never_refused() {
         assert_eq!(response.header("content-range"), None);
         assert_eq!(response.bytes(4), b"RIFF");
     }
-    // A range beyond the end of the file, as Apple's players have been told its length.
+    // A range beyond the end of the file, whose length Apple's players have from the probe.
     let headers = [("User-Agent", APPLE), ("Range", "bytes=2147483436-")];
     assert_eq!(daemon.get_with("/live.wav", &headers).status, 200);
 }

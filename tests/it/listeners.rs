@@ -192,7 +192,7 @@ fn when_behind_disconnect_cuts_the_stream_before_the_hole() {
     assert!(sleeper.body.read_to_end(&mut sound).is_err(), "cut, so that its player knows");
     assert!(!sleeper.body.is_complete());
     ramp.feed(&sound);
-    assert!(ramp.is_whole(), "what it got has no hole: {:?}", ramp.holes);
+    assert!(ramp.is_whole(), "the sound before the cut has no hole: {:?}", ramp.holes);
     daemon.wait_for_log("(sleeper) was too slow and was disconnected after");
     all_leave(healthy, 3 * RATE);
 }

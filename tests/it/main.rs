@@ -14,5 +14,6 @@ mod proxy;
 mod requests;
 mod service;
 mod stopwatch;
+mod structure;
 #[path = "../support/mod.rs"]
 mod support;

@@ -215,12 +215,12 @@ fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
 fn a_page_with_a_longer_interval_gets_fewer_events_and_misses_no_peak() {
     let daemon = Daemon::synth("synth:tone");
     daemon.wait_for_state("live", "capturing");
-    let mut often = Events::of(&daemon, "/live/levels");
-    let mut seldom = Events::of(&daemon, "/live/levels?interval=500");
+    let mut frequent = Events::of(&daemon, "/live/levels");
+    let mut rare = Events::of(&daemon, "/live/levels?interval=500");
     let mut more = Events::of(&daemon, "/live/levels?interval=500");
-    for events in [&mut often, &mut seldom, &mut more] {
+    for events in [&mut frequent, &mut rare, &mut more] {
         assert_eq!(events.next().0, "hello");
-        assert_eq!(events.next().0, "state", "at once, however seldom the levels come");
+        assert_eq!(events.next().0, "state", "at once, however rare the levels come");
     }
     // The time is counted in frames, so that a stall of this machine changes nothing.
     let count_until = |frame: u64, events: &mut Events| {
@@ -230,10 +230,11 @@ fn a_page_with_a_longer_interval_gets_fewer_events_and_misses_no_peak() {
         }
         count
     };
-    let now = seldom.named("")["frame"].as_u64().expect("a number");
-    let (few, many) = (count_until(now + 2 * RATE, &mut seldom), count_until(now + 2 * RATE, &mut often));
-    assert!((2..=5).contains(&few), "{few} events in two seconds");
-    assert!(many >= 4 * few, "{many} events in the same time");
+    let now = rare.named("")["frame"].as_u64().expect("a number");
+    let (rare_count, frequent_count) =
+        (count_until(now + 2 * RATE, &mut rare), count_until(now + 2 * RATE, &mut frequent));
+    assert!((2..=5).contains(&rare_count), "{rare_count} events in two seconds");
+    assert!(frequent_count >= 4 * rare_count, "{frequent_count} events in the same time");
     // Each event covers the time since the one before, so the tone has the same level in all of them.
     let levels = more.named("");
     assert!((levels["levels"][0][0].as_f64().expect("a level") + 18.06).abs() < 0.2, "{levels}");

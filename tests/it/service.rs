@@ -286,7 +286,7 @@ fn a_reload_is_reported_and_a_refused_one_is_not() {
     let reloading = manager.wait_for("RELOADING=1").text;
     assert!(reloading.contains("MONOTONIC_USEC="), "systemd 253 and newer want it");
 
-    fs::write(manager.folder.join("wavecast.toml"), "what = 1").expect("written");
+    fs::write(manager.folder.join("wavecast.toml"), "unknown = 1").expect("written");
     service.signal("HUP");
     wait_for("the mistake to be logged", || service.log().contains("stays as it was").then_some(()));
     assert_eq!(manager.count("RELOADING=1"), 1);

@@ -311,14 +311,14 @@ impl Card {
     }
 
     /// Waits until the counters are as a test wants them, and returns them. Panics after [`PATIENCE`].
-    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&Counters) -> bool) -> Counters {
+    pub(crate) fn wait_until(&self, event: &str, wanted: impl Fn(&Counters) -> bool) -> Counters {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let counters = self.position();
             if wanted(&counters) {
                 return counters;
             }
-            assert!(Instant::now() < deadline, "still waiting until {what}: {counters:?}");
+            assert!(Instant::now() < deadline, "still waiting until {event}: {counters:?}");
             thread::sleep(Duration::from_millis(2));
         }
     }

@@ -107,8 +107,8 @@ impl Listener {
     }
 
     /// Waits until the stream is as a test wants it.
-    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&RampReader) -> bool) {
-        wait_for(what, || self.look(|heard| wanted(&heard.ramp)).then_some(()));
+    pub(crate) fn wait_until(&self, event: &str, wanted: impl Fn(&RampReader) -> bool) {
+        wait_for(event, || self.look(|heard| wanted(&heard.ramp)).then_some(()));
     }
 
     /// Waits until `time` more of the ramp has come.
@@ -130,7 +130,7 @@ impl Listener {
     /// If the stream stays late or early, or has ended.
     pub(crate) fn keeps_up_with_the_clock(&self) {
         let end = Instant::now() + PATIENCE;
-        let (began, before) = self.began.expect("a listener who knows when it began");
+        let (began, before) = self.began.expect("a listener with a known start");
         loop {
             let heard = self.look_at(RampReader::frames) as f64 / f64::from(self.rate);
             let late = before as f64 / f64::from(self.rate) + began.elapsed().as_secs_f64() - heard;
@@ -182,7 +182,7 @@ impl Listener {
     }
 
     fn look<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
-        look(&self.heard.lock().expect("the listener heard what is no ramp"))
+        look(&self.heard.lock().expect("the stream is not the ramp"))
     }
 }
 

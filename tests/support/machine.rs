@@ -31,9 +31,9 @@ pub(crate) fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(program);
     let output = command.args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = [output.stdout, output.stderr].concat();
+    let output_text = [output.stdout, output.stderr].concat();
     // apt has dpkg write to a terminal, where lines end in CR LF.
-    (output.status.success(), String::from_utf8_lossy(&said).replace("\r\n", "\n"))
+    (output.status.success(), String::from_utf8_lossy(&output_text).replace("\r\n", "\n"))
 }
 
 /// Returns the folder in which `scripts/package` and the tests keep files that take long to make.

@@ -29,15 +29,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 ///
 /// After [`PATIENCE`], with the name of the event.
-pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    wait_within(PATIENCE, Duration::from_millis(5), what, look)
+pub(crate) fn wait_for<T>(event: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, Duration::from_millis(5), event, look)
 }
 
 /// Waits like [`wait_for`], for at most `patience`, with `pause` between two looks.
 pub(crate) fn wait_within<T>(
     patience: Duration,
     pause: Duration,
-    what: &str,
+    event: &str,
     mut look: impl FnMut() -> Option<T>,
 ) -> T {
     let began = Stopwatch::start();
@@ -45,7 +45,7 @@ pub(crate) fn wait_within<T>(
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < patience, "waited {patience:?} in vain for {what}");
+        assert!(began.elapsed() < patience, "waited {patience:?} in vain for {event}");
         std::thread::sleep(pause);
     }
 }

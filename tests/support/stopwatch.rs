@@ -94,7 +94,7 @@ pub(crate) struct TimeBoundMissed {
     /// The name of the test.
     pub(crate) test: String,
     /// The thing that was measured.
-    pub(crate) what: String,
+    pub(crate) measured: String,
     /// The longest time that was allowed.
     pub(crate) limit: Duration,
     /// The time that was measured, longer than `limit` even without the time that the host took.
@@ -119,7 +119,7 @@ impl fmt::Display for TimeBoundMissed {
             self.test,
             self.missed_by().as_micros().div_ceil(1000),
             self.took.stolen.as_millis(),
-            self.what,
+            self.measured,
             self.took.clock.as_millis(),
             self.took.net().as_millis(),
             self.limit.as_millis(),
@@ -135,18 +135,18 @@ impl fmt::Display for TimeBoundMissed {
 ///
 /// With a [`TimeBoundMissed`] if more has passed. Its line is written to the test's output before that.
 #[track_caller]
-pub(crate) fn assert_within(stopwatch: &Stopwatch, limit: Duration, what: &str) {
-    assert_span_within(stopwatch.span(), limit, what);
+pub(crate) fn assert_within(stopwatch: &Stopwatch, limit: Duration, measured: &str) {
+    assert_span_within(stopwatch.span(), limit, measured);
 }
 
 /// Asserts that `took` is at most `limit`, like [`assert_within`].
 #[track_caller]
-pub(crate) fn assert_span_within(took: Span, limit: Duration, what: &str) {
+pub(crate) fn assert_span_within(took: Span, limit: Duration, measured: &str) {
     if took.net() <= limit {
         return;
     }
     let test = thread::current().name().unwrap_or("unnamed").to_owned();
-    let missed = TimeBoundMissed { test, what: what.to_owned(), limit, took };
+    let missed = TimeBoundMissed { test, measured: measured.to_owned(), limit, took };
     eprintln!("{missed}");
     panic::panic_any(missed);
 }

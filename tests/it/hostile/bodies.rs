@@ -36,7 +36,7 @@ fn bodies_that_are_announced_and_do_not_come_are_answered_and_cost_nothing() {
         for n in 0..40 {
             let method = ["POST", "GET", "HEAD"][n % 3];
             let target = ["/", "/live.wav", "/healthz"][n / 3 % 3];
-            // A bucket per client slows down who asks too often, so the sources are many.
+            // A client that asks too fast is slowed down, so there are many source addresses.
             let from: IpAddr = Ipv4Addr::new(127, 66, 8, (bodies % 100) as u8).into();
             let Some(mut stream) = connect_from(from, address) else { continue };
             bodies += 1;

@@ -125,7 +125,7 @@ fn slow_readers_half_closers_resetters_and_pipeliners() {
         }
         let excess = held.len().saturating_sub(70);
         held.drain(..excess);
-        // The pace of those who read a byte at a time.
+        // The pace at which they read a byte.
         thread::sleep(Duration::from_millis(200));
     }
     drop(held);

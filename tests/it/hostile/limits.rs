@@ -347,7 +347,7 @@ fn one_of_two_neighbours_with_a_common_ipv6_prefix_misbehaves_and_costs_the_othe
     let text = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 1_u64 << 62);
     answer_to(connect(bad).expect("it listens"), text.as_bytes());
     good_is_served("a body");
-    // Heads that are too large, the last ones beyond what a client may have refused.
+    // Heads that are too large, more than a client may send without being slowed down.
     for _ in 0..20 {
         let Some(stream) = connect(bad) else { break };
         answer_to(stream, format!("GET /?{} HTTP/1.1\r\n", "a".repeat(60_000)).as_bytes());

@@ -59,7 +59,7 @@ impl Siege {
         // Without the limit, addresses of this machine may have any number of connections.
         let tables = format!("[limits]\nconnections_per_address = 120\n{tables}");
         let daemon = Daemon::ramp_with(&tables, "synth:ramp", SLOW_RAMP);
-        // Each look is a request, and the honest clients must not use up what their address may ask for.
+        // Each look is a request, and the honest clients must not empty the bucket of their address.
         let rarely = Duration::from_millis(200);
         wait_within(PATIENCE, rarely, "a second of sound", || (daemon.edge() >= RATE as u64).then_some(()));
         let over: Arc<AtomicBool> = Arc::default();
