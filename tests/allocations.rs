@@ -1,4 +1,5 @@
-//! From card to socket nothing is allocated, however many listen: counted by an allocator.
+//! Allocations, a program of its own because it counts them by its own allocator: from card to socket there is none,
+//! whatever the number of listeners.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
@@ -21,10 +22,10 @@ struct Counting;
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static COUNTED: AtomicU64 = AtomicU64::new(0);
 
-/// Whether the guard's thread runs this: it looks at all connections every few seconds, not at each block.
+/// Returns `true` on the guard's thread, which looks at all connections every few seconds, not at each block.
 fn is_guard() -> bool {
     let mut name = [0u8; 16];
-    // SAFETY: the kernel writes at most 16 bytes to `name`, which has so many.
+    // SAFETY: the kernel writes at most 16 bytes to `name`, which has 16.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     name.starts_with(b"guard\0")
 }
@@ -35,7 +36,7 @@ fn count() {
     }
 }
 
-// SAFETY: everything is passed on to the system's allocator as it is. Counting allocates nothing.
+// SAFETY: all calls are passed on to the system's allocator as they are. Counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -66,7 +67,7 @@ static ALLOCATOR: Counting = Counting;
 
 const RATE: u32 = 44_100;
 const LISTENERS: usize = 20;
-/// The last so many of them are low-latency ones.
+/// The number of low-latency listeners among them, which come last.
 const AT_ONCE: usize = 5;
 
 #[test]
@@ -74,7 +75,7 @@ fn nothing_is_allocated_per_block() {
     let access = Access::new(&config::Access::default()).expect("no file to be read");
     let context = Arc::new(Context::new(config::Listeners::default(), config::Limits::default(), access));
     let input = config::Input {
-        // A card as libasound sees it, and with a conversion.
+        // A card as libasound sees it, with a conversion.
         device: "null".parse().expect("a device"),
         rate: RATE,
         channels: 2,
@@ -113,14 +114,14 @@ fn nothing_is_allocated_per_block() {
         }
         bytes
     };
-    // Bursts are sent, everybody has joined, buffers are as large as they get.
+    // Bursts are sent, all listeners have joined, and buffers have their full size.
     hear(300);
     COUNTS.store(true, Ordering::Relaxed);
     let bytes = hear(300);
     COUNTS.store(false, Ordering::Relaxed);
     assert!(bytes > LISTENERS * RATE as usize * 4 * 2, "{bytes} bytes were heard");
     assert_eq!(COUNTED.load(Ordering::Relaxed), 0, "allocations while 300 blocks were heard");
-    // It counts what there is.
+    // The allocator counts an allocation.
     COUNTS.store(true, Ordering::Relaxed);
     drop(std::hint::black_box(vec![0u8; 100]));
     COUNTS.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A stream goes on beyond 2 and 4 GiB, where 32-bit sizes end, whatever its header said.
+//! Streams beyond 2 and 4 GiB, where 32-bit sizes end, a program of its own because it takes all cores for a minute.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::time::Instant;
 use support::daemon::Daemon;
 use support::http::Response;
 
-/// The largest frames there are, many at a time: 128 bytes, which is 49 MB a second, sped up.
+/// The largest frames, of 128 bytes, at the largest rate: 49 MB a second, sped up.
 const CHANNELS: usize = 32;
 const FRAME_BYTES: usize = CHANNELS * 4;
 const CONFIG: &str = "\
@@ -29,14 +29,14 @@ const GIB: u64 = 1 << 30;
 /// Beyond 4 GiB by more than one turn of the ramp.
 const ENOUGH: u64 = 4 * GIB + 64 * (1 << 20);
 
-/// One turn of the ramp: 65536 frames, 8 MiB.
+/// Returns one turn of the ramp: 65536 frames, 8 MiB.
 fn one_turn() -> Vec<u8> {
     (0..=u16::MAX)
         .flat_map(|value| (u32::from(value) << 16 | u32::from(value)).to_le_bytes().repeat(CHANNELS))
         .collect()
 }
 
-/// Reads more than 4 GiB and compares every byte with the ramp, which must go on without a hole.
+/// Reads more than 4 GiB and compares every byte with the ramp, which must have no hole.
 fn read_on(response: &mut Response, turn: &[u8]) {
     let mut piece = vec![0; 256 * 1024];
     response.body.read_exact(&mut piece[..FRAME_BYTES]).expect("a frame");

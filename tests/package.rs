@@ -1,9 +1,10 @@
-//! The package, as its user meets it: built, installed by apt on a fresh Debian, heard, upgraded, removed.
+//! The package, a program of its own because it needs root and minutes: built, installed by apt on a fresh Debian,
+//! heard, upgraded, removed.
 //!
-//! The machines are real but for the sound card: systemd-nspawn boots them, apt installs what `scripts/package` has
-//! built, systemd runs it, and its stream comes over a network. This takes minutes and needs root, so it is done when
-//! it is asked for: `scripts/test package`, or `cargo test --test package -- --ignored`; with `WAVECAST_PACKAGE=built`
-//! on the packages that are in `target/package` already. `package.packages` lists what has to be installed.
+//! The machines are real but for the sound card: systemd-nspawn boots them, apt installs the package of
+//! `scripts/package`, systemd runs it, and its stream comes over a network. The tests run on request only:
+//! `scripts/test package`, or `cargo test --test package -- --ignored`. With `WAVECAST_PACKAGE=built` they use the
+//! packages that are in `target/package` already. `package.packages` lists the packages to install.
 
 mod support;
 
@@ -23,13 +24,12 @@ use support::machine::{self, Emulation, Machine, fresh_debian, run, text};
 use support::ramp::RampReader;
 use support::wait_for;
 
-/// What the package may take on a disk, in dpkg's Installed-Size, on a board: that counts each file in whole KiB, and
-/// each folder as one.
+/// The largest Installed-Size of dpkg on a board, in KiB. dpkg counts each file in whole KiB, and each folder as one.
 const MOST_KILOBYTES: u32 = 1000;
 
 const PORT: u16 = 4410;
 
-/// The architectures that are tried: this machine's, and that of most boards.
+/// The architecture of most boards. The other one is that of this machine.
 const FOREIGN: &str = "arm64";
 
 fn native() -> &'static str {
@@ -37,12 +37,12 @@ fn native() -> &'static str {
     ARCH.get_or_init(|| run("dpkg", &["--print-architecture"]).trim().to_owned())
 }
 
-/// Whether what is in `target/package` is what is to be tried.
+/// Returns `true` if the packages in `target/package` are the ones to test.
 fn built_already() -> bool {
     env::var_os("WAVECAST_PACKAGE").is_some_and(|value| value == "built")
 }
 
-/// The package for that architecture.
+/// Returns the package for an architecture, built if necessary.
 fn package(arch: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -54,7 +54,7 @@ fn package(arch: &str) -> PathBuf {
     fs::canonicalize(format!("target/package/wavecast_{version}_{arch}.deb")).expect("it was built")
 }
 
-/// The same, with a version that is higher.
+/// Returns the package with a higher version.
 fn newer_package(arch: &str) -> PathBuf {
     let folder =
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("newer-{arch}-{}", std::process::id()));
@@ -71,9 +71,9 @@ fn newer_package(arch: &str) -> PathBuf {
     newer
 }
 
-/// The fake card's plugin for a machine of that architecture, built where the package is.
+/// Returns the fake card's plugin for an architecture, built where the package is built.
 fn plugin(arch: &str) -> PathBuf {
-    // Tests beside each other want the same file.
+    // Tests that run side by side need the same file.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
     let gcc = match arch {
@@ -110,18 +110,18 @@ fn lintian_has_nothing_to_say() {
     for arch in [native(), FOREIGN] {
         let deb = package(arch);
         let name = deb.file_name().and_then(|name| name.to_str()).expect("a name");
-        // Rust keeps its texts end to end, so what seems to be a misspelt word is none. The package comes by standard
-        // input: target/ is not in the tree that goes into the chroot.
+        // Rust keeps its texts without separators, so lintian sees misspelt words that are none. The package comes by
+        // standard input, because target/ is not in the tree that goes into the chroot.
         let lintian = "lintian --display-info --display-experimental --pedantic --allow-root \
                        --suppress-tags spelling-error-in-binary \
                        --fail-on error,warning,info,pedantic,experimental";
         let inside = format!("cat >{name} && {lintian} {name}");
-        let (success, said) = machine::try_run(
+        let (success, output) = machine::try_run(
             "sh",
             &["-c", "exec scripts/package --in-chroot sh -c \"$0\" <\"$1\"", &inside, text(&deb)],
         );
-        println!("{arch}: {said}");
-        assert!(success, "{said}");
+        println!("{arch}: {output}");
+        assert!(success, "{output}");
         let overrides = fs::read_to_string("debian/wavecast.lintian-overrides").unwrap_or_default();
         assert!(overrides.lines().filter(|line| line.starts_with("wavecast")).count() <= 2);
     }
@@ -134,18 +134,19 @@ fn piuparts_finds_nothing_that_a_purge_leaves_behind() {
     for (suite, alsa) in [("bookworm", "libasound2"), ("trixie", "libasound2t64")] {
         let archive = fresh_debian(suite, native(), &[alsa, "avahi-daemon"]);
         let root = machine::unpack(&archive, &format!("piuparts-{suite}"));
-        // Before piuparts begins: it throws away what apt has at hand, and there is no network.
+        // This happens before piuparts starts, which removes the packages that apt has at hand, and there is no
+        // network.
         let apart = ["--mount", "--net"];
         let install = ["chroot", text(&root), "apt-get", "install", "--yes", "--no-install-recommends", alsa];
         run("unshare", &[&apart[..], &install].concat());
         let piuparts = ["piuparts", "--distribution", suite, "--keep-sources-list", "--no-eatmydata"];
         let of_ours = ["--existing-chroot", text(&root), text(&deb)];
-        let (success, said) = machine::try_run("unshare", &[&apart[..], &piuparts, &of_ours].concat());
+        let (success, output) = machine::try_run("unshare", &[&apart[..], &piuparts, &of_ours].concat());
         machine::remove(&root);
-        // Of each command that it runs it tells all.
-        let found: Vec<&str> = said.lines().filter(|line| !line.contains(" DEBUG: ")).collect();
+        // piuparts prints each command that it runs.
+        let found: Vec<&str> = output.lines().filter(|line| !line.contains(" DEBUG: ")).collect();
         assert!(success, "{suite}: {}", found.join("\n"));
-        assert!(said.contains("PASS: Installation and purging test."), "{suite}: {}", found.join("\n"));
+        assert!(output.contains("PASS: Installation and purging test."), "{suite}: {}", found.join("\n"));
         println!("{suite}: piuparts passed");
     }
 }
@@ -188,14 +189,13 @@ fn a_fresh_debian_12_on_arm64_installs_it_and_it_runs_there() {
     let archive = fresh_debian("bookworm", FOREIGN, &["libasound2", "avahi-daemon"]);
     let machine = Machine::boot(&archive, &plugin(FOREIGN));
     fs::copy(package(FOREIGN), machine.path("/root/wavecast.deb")).expect("a copy");
-    let said = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
-    println!("{said}");
-    // As a service it cannot be on the air here: emulated processes get no user namespace of their own, since they
-    // have threads before their first instruction, and not every socket option. scripts/device-test has a kernel of
-    // its own, and shows the rest.
+    let output = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
+    println!("{output}");
+    // The service cannot serve here: emulated processes get no user namespace, because they have threads before their
+    // first instruction, and not every socket option. scripts/device-test has a kernel of its own and shows the rest.
     assert!(
-        said.contains("wavecast is installed, but it does not run. Why:  systemctl status wavecast"),
-        "{said}"
+        output.contains("wavecast is installed, but it does not run. Why:  systemctl status wavecast"),
+        "{output}"
     );
     assert!(machine.sh("wavecast --version").starts_with(concat!("wavecast ", env!("CARGO_PKG_VERSION"))));
     assert!(machine.sh("wavecast check").contains("/etc/wavecast.toml is good."));
@@ -210,7 +210,7 @@ fn without_systemd_it_is_installed_and_removed_all_the_same() {
     let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon"]);
     let root = machine::unpack(&archive, "chroot");
     fs::copy(package(native()), root.join("wavecast.deb")).expect("a copy");
-    let said = run(
+    let output = run(
         "unshare",
         &[
             "--mount",
@@ -226,26 +226,26 @@ fn without_systemd_it_is_installed_and_removed_all_the_same() {
             text(&root),
         ],
     );
-    println!("{said}");
-    assert!(said.contains("wavecast is installed. It will start with this machine."), "{said}");
-    assert!(said.contains("/etc/wavecast.toml is good."), "{said}");
+    println!("{output}");
+    assert!(output.contains("wavecast is installed. It will start with this machine."), "{output}");
+    assert!(output.contains("/etc/wavecast.toml is good."), "{output}");
     machine::remove(&root);
 }
 
-/// Boots a fresh machine, installs the package on it with apt and nothing else, and hears the card's ramp.
+/// Boots a fresh machine, installs the package on it with apt and nothing else, and checks the stream.
 fn on_the_air(archive: &std::path::Path, arch: &str) -> Machine {
     let deb = package(arch);
     let machine = Machine::boot(archive, &plugin(arch));
     fs::write(machine.path("/root/files-before"), files(&machine)).expect("a file");
     fs::copy(deb, machine.path("/root/wavecast.deb")).expect("a copy");
 
-    let said = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
-    println!("{said}");
+    let output = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
+    println!("{output}");
     let here = format!(
         "wavecast is on the air: open  http://{}/ or http://raspberrypi.local:{PORT}/\n    live: fake: 44100 Hz, ",
         machine.at(PORT)
     );
-    assert!(said.contains(&here), "{said}\n{}", machine.journal());
+    assert!(output.contains(&here), "{output}\n{}", machine.journal());
     machine.sh("systemctl is-active wavecast");
     machine.sh("systemctl is-enabled wavecast");
     assert!(!machine.try_sh("systemctl is-active wavecast.socket").0, "it is an offer");
@@ -254,7 +254,7 @@ fn on_the_air(archive: &std::path::Path, arch: &str) -> Machine {
     machine
 }
 
-/// Listens for a while: it is the card's ramp, of that rate, whole.
+/// Checks two seconds of the stream: the card's ramp at this rate, without a hole.
 fn hear(machine: &Machine, rate: u32) {
     // A service that has just been started is opening its card.
     let mut response = wait_for("a stream", || {
@@ -282,7 +282,7 @@ fn main_pid(machine: &Machine) -> String {
     machine.sh("systemctl show --property MainPID --value wavecast").trim().to_owned()
 }
 
-/// What there is on the machine, but for what changes by itself.
+/// Returns the list of all files on the machine, but for those that change by themselves.
 fn files(machine: &Machine) -> String {
     machine.sh(
         "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp \
@@ -291,9 +291,9 @@ fn files(machine: &Machine) -> String {
     )
 }
 
-/// Reload, restart, upgrade, remove, purge; and whoever connects meanwhile is served.
+/// Reloads, restarts, upgrades, removes and purges the package. Clients that connect meanwhile are served.
 fn life_of_a_package(machine: &Machine, arch: &str) {
-    // Its owner edits the configuration and has it read.
+    // The owner edits the configuration and reloads it.
     let pid = main_pid(machine);
     let conf = machine.path("/etc/wavecast.toml");
     let edited = fs::read_to_string(&conf).expect("it is there").replace("# rate = 44100", "rate = 48000");
@@ -303,12 +303,12 @@ fn life_of_a_package(machine: &Machine, arch: &str) {
     wait_for("the new rate", || (rate(machine) == Some(48_000)).then_some(()));
     assert_eq!(main_pid(machine), pid, "a reload is no restart");
 
-    // It is upgraded and restarted while others connect.
+    // The package is upgraded and the service restarted while clients connect.
     fs::copy(newer_package(arch), machine.path("/root/newer.deb")).expect("a copy");
     let connecting = Connecting::to(machine.at(PORT));
-    let said = machine.sh("apt-get install --yes ~/newer.deb </dev/null");
-    println!("{said}");
-    assert!(said.contains("wavecast is on the air: open  http://"), "{said}");
+    let output = machine.sh("apt-get install --yes ~/newer.deb </dev/null");
+    println!("{output}");
+    assert!(output.contains("wavecast is on the air: open  http://"), "{output}");
     assert_ne!(main_pid(machine), pid, "it was restarted");
     assert!(machine.sh("dpkg-query --show wavecast").contains("+newer"));
     assert_eq!(fs::read_to_string(&conf).expect("it is there"), edited);
@@ -318,31 +318,31 @@ fn life_of_a_package(machine: &Machine, arch: &str) {
     assert!(served >= 10);
     hear(machine, 48_000);
 
-    // Without a card it says so, instead of what is not true.
+    // Without a card the epilogue of apt says so.
     fs::remove_file(machine.path("/etc/systemd/system/wavecast.service.d/card.conf")).expect("it is there");
     machine.sh("systemctl daemon-reload");
-    let said = machine.sh("apt-get install --yes --reinstall ~/newer.deb </dev/null");
-    println!("{said}");
-    assert!(said.contains("\nwavecast runs, but hears nothing yet. Open  http://"), "{said}");
-    assert!(said.contains("\n    live: no sound: device = \"auto\" waits for a card"), "{said}");
+    let output = machine.sh("apt-get install --yes --reinstall ~/newer.deb </dev/null");
+    println!("{output}");
+    assert!(output.contains("\nwavecast runs, but hears nothing yet. Open  http://"), "{output}");
+    assert!(output.contains("\n    live: no sound: device = \"auto\" waits for a card"), "{output}");
 
-    // It goes.
+    // The package is removed and purged.
     machine.sh("apt-get remove --yes wavecast </dev/null");
     assert!(TcpStream::connect_timeout(&machine.at(PORT), Duration::from_secs(5)).is_err(), "it was stopped");
     assert_eq!(fs::read_to_string(&conf).expect("only purge takes it"), edited);
-    let said = machine.sh("apt-get purge --yes --autoremove wavecast </dev/null");
-    assert!(!said.to_lowercase().contains("warning"), "{said}");
+    let output = machine.sh("apt-get purge --yes --autoremove wavecast </dev/null");
+    assert!(!output.to_lowercase().contains("warning"), "{output}");
     let before = fs::read_to_string(machine.path("/root/files-before")).expect("it was written");
     let before: BTreeSet<&str> = before.lines().collect();
     let after = files(machine);
     let more: Vec<&str> = after.lines().filter(|line| !before.contains(line)).collect();
-    println!("what is new after a purge: {more:#?}");
+    println!("new after a purge: {more:#?}");
     assert!(!more.iter().any(|line| line.contains("wavecast")), "{more:#?}");
     machine.sh("getent passwd wavecast");
     assert!(!machine.try_sh("systemctl cat wavecast").0, "systemd has forgotten it");
 }
 
-/// One connection after the other, each with a question that has to be answered.
+/// A thread that opens one connection after the other, each with a request that must be answered.
 struct Connecting {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<usize>,
@@ -376,7 +376,7 @@ impl Connecting {
     }
 }
 
-/// What the service may not do, tried from within its sandbox; and what it may.
+/// Checks from within the sandbox which actions the service may do and which it may not.
 fn the_sandbox_holds(machine: &Machine) {
     println!(
         "{}",
@@ -392,7 +392,7 @@ fn the_sandbox_holds(machine: &Machine) {
     }
     real_time(machine, &pid);
 
-    // A device that everybody may open, but nobody from in there; and one that is allowed to all services.
+    // Every user may open the first device, but no service may. Every service may open the second one.
     machine.sh("mknod -m 666 /dev/probe-tun c 10 200; mknod -m 666 /dev/probe-zero c 1 5");
     machine.sh("setpriv --reuid nobody --clear-groups head -c 0 /dev/probe-tun");
     let kernel_can = !machine
@@ -418,21 +418,21 @@ fn the_sandbox_holds(machine: &Machine) {
         let device = probe.contains("open another device");
         assert!(probe.ends_with("as it should be") || device && !kernel_can, "{probe}");
     }
-    // Its own /tmp.
+    // The service has a /tmp of its own.
     assert!(!machine.path("/tmp/probe").exists());
     fs::remove_file(machine.path("/etc/systemd/system/wavecast.service.d/probe.conf")).expect("it is there");
     machine.sh("systemctl daemon-reload; systemctl restart wavecast");
     hear(machine, 44_100);
 }
 
-/// `may NOT|ALSO what command…`
+/// `may NOT|ALSO action command…`
 const PROBE: &str = r#"
 may() {
-    wanted=$1 what=$2
+    wanted=$1 action=$2
     shift 2
     if "$@" >/dev/null 2>&1; then got=ALSO; else got=NOT; fi
     if [ $got = $wanted ]; then judged="as it should be"; else judged=WRONG; fi
-    echo "probe: may $got $what: $judged"
+    echo "probe: may $got $action: $judged"
 }
 may NOT "write to /etc" sh -c ': >/etc/probe'
 may NOT "write its configuration" sh -c ': >>/etc/wavecast.toml'
@@ -455,11 +455,11 @@ may NOT "change the kernel's settings" sh -c 'echo 1 >/proc/sys/kernel/printk'
 may ALSO "see the network's settings" cat /proc/self/net/route
 "#;
 
-/// The capture thread's real-time priority, where the machine lets a service have one.
+/// Checks the capture thread's real-time priority, where the machine allows a service to have one.
 fn real_time(machine: &Machine, pid: &str) {
     let limits = machine.sh(&format!("cat /proc/{pid}/limits"));
     let limit = limits.lines().find(|line| line.starts_with("Max realtime priority")).expect("a limit");
-    // Field 41 of proc_pid_stat(5); a thread's name may have spaces, and ends with a parenthesis.
+    // Field 41 of proc_pid_stat(5) is the policy. A thread's name may contain spaces, and ends with a parenthesis.
     let policies =
         machine.sh(&format!("sed 's/.*) //' /proc/{pid}/task/*/stat | cut -d ' ' -f 39 | sort | uniq -c"));
     if limit.split_whitespace().nth(3) == Some("49") {

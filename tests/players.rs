@@ -1,8 +1,9 @@
-//! Real players hear what the card hears: their output is the card's ramp, sample by sample.
+//! Real players, a program of their own because decoding takes all cores: the output of each player is the card's ramp,
+//! sample by sample.
 //!
-//! Each player runs as a child process that writes the sound it would play to its standard output. It may
-//! begin anywhere; from there on nothing may be missing, added or changed. `players.packages` lists what has
-//! to be installed; a test whose player is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`.
+//! Each player runs as a child process that writes the sound it would play to its standard output. It may begin
+//! anywhere, and from there on nothing may be missing, added or changed. `players.packages` lists the packages. A
+//! test whose player is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`.
 
 mod support;
 
@@ -21,8 +22,7 @@ use serde_json::Value;
 use support::card::{CardFormat, CardOptions, Cards, Order};
 use support::daemon::Daemon;
 use support::ramp::{RampReader, Stretch};
-use support::wait_for;
-use wavecast::media::wav::HEADER_BYTES;
+use support::{HEADER_BYTES, wait_for};
 
 /// A stream of [`Room`].
 #[derive(Clone, Copy)]
@@ -31,7 +31,7 @@ struct Stream {
     rate: u32,
     channels: u32,
     samples: CardFormat,
-    /// ffmpeg's name for its samples; the configuration's without the `le`.
+    /// ffmpeg's name for the samples. The configuration has the name without the `le`.
     codec: &'static str,
 }
 
@@ -44,16 +44,16 @@ const STREAMS: [Stream; 4] = [
     Stream { name: "widest", rate: 44_100, channels: 2, samples: CardFormat::S32, codec: "s32le" },
 ];
 
-/// How a player writes samples of 24 bits.
+/// The width at which a player writes samples of 24 bits.
 #[derive(Clone, Copy, PartialEq)]
 enum Samples24 {
-    /// In 3 bytes.
+    /// Samples in 3 bytes.
     Packed,
-    /// As the upper 24 bits of 32.
+    /// Samples as the upper 24 bits of 32.
     Padded,
 }
 
-/// How much sound each player has to get right, in seconds.
+/// The sound that each player has to play without a fault, in seconds.
 const SECONDS: u64 = 2;
 
 /// A daemon that captures every one of [`STREAMS`] from a card of its own.
@@ -80,8 +80,8 @@ impl Room {
             .collect();
         let daemon = Daemon::start(Some(&cards), &config);
         for stream in streams {
-            // A second: then every player gets its whole burst, and none gets the card's first frame, which
-            // in mono cannot be told from silence.
+            // After a second every player gets its whole burst, and none gets the card's first frame, which looks
+            // like silence in mono.
             wait_for("a second of sound", || {
                 daemon.input(stream.name)["frames"].as_u64().filter(|frames| *frames > stream.rate.into())
             });
@@ -89,7 +89,7 @@ impl Room {
         Room { daemon, cards }
     }
 
-    /// Has a player play each of the streams, all at once, and compares what it hears.
+    /// Lets a player play each of the streams, all at once, and compares the sound.
     fn plays_exactly(
         &self,
         streams: &[Stream],
@@ -105,7 +105,7 @@ impl Room {
         }
     }
 
-    /// Has a player open both playlists of the first stream.
+    /// Lets a player open both playlists of the first stream.
     fn plays_playlists(&self, player: impl Fn(&str) -> Playing) {
         let playing: Vec<Playing> =
             ["/live.m3u", "/live.pls"].iter().map(|playlist| player(&self.daemon.url(playlist))).collect();
@@ -114,7 +114,7 @@ impl Room {
         }
     }
 
-    /// The one listener.
+    /// Returns the status of the only listener.
     fn listener(&self) -> Value {
         let status = self.daemon.status();
         let listeners = status["listeners"].as_array().expect("listeners");
@@ -122,8 +122,8 @@ impl Room {
         listeners[0].clone()
     }
 
-    /// Unplugs the card for five seconds, and expects the player to play silence and then sound again, over
-    /// the connection that it has.
+    /// Unplugs the card for five seconds, and checks that the player plays silence and then sound again, on the same
+    /// connection.
     fn outlives_an_unplugged_card(&self, mut playing: Playing) {
         let card = self.cards.card("live");
         let mut ramp = RampReader::new(LIVE.samples, LIVE.channels);
@@ -150,20 +150,20 @@ impl Room {
             _ => panic!("{:?}", ramp.stretches),
         }
         let after = self.listener();
-        assert_eq!(before["id"], after["id"], "it came anew: {before} {after}");
+        assert_eq!(before["id"], after["id"], "a new connection: {before} {after}");
         assert_eq!(after["frames_skipped"], 0);
     }
 }
 
-/// A player that plays; killed on drop.
+/// A player that plays. It is killed on drop.
 struct Playing {
     name: String,
     child: Child,
-    /// What it has written to its standard output and what nobody has asked for yet.
+    /// The standard output that no test has read yet.
     heard: Arc<Mutex<Vec<u8>>>,
-    /// And to its standard error.
-    said: Arc<Mutex<Vec<u8>>>,
-    /// What is to be removed in the end.
+    /// The standard error.
+    errors: Arc<Mutex<Vec<u8>>>,
+    /// A folder that is removed in the end.
     folder: Option<PathBuf>,
 }
 
@@ -174,18 +174,18 @@ impl Playing {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own, so that it can be ended with all that it starts.
+            // The player has a process group, so that its children end with it.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let heard = gather(child.stdout.take().expect("it is piped"));
-        let said = gather(child.stderr.take().expect("it is piped"));
-        Playing { name, child, heard, said, folder: None }
+        let errors = gather(child.stderr.take().expect("it is piped"));
+        Playing { name, child, heard, errors, folder: None }
     }
 
-    /// Hands over what it writes until that is enough.
-    fn hear(&mut self, what: &str, mut enough: impl FnMut(&[u8]) -> bool) {
-        wait_for(&format!("{what} from {}", self.name), || {
+    /// Reads the standard output until `enough` returns `true`.
+    fn hear(&mut self, event: &str, mut enough: impl FnMut(&[u8]) -> bool) {
+        wait_for(&format!("{event} from {}", self.name), || {
             let ended = self.child.try_wait().expect("it is our child");
             let bytes = std::mem::take(&mut *self.heard.lock().expect("nobody panics holding it"));
             if enough(&bytes) {
@@ -196,7 +196,7 @@ impl Playing {
         });
     }
 
-    /// Leaves out the header of the stream.
+    /// Skips the header of the stream.
     fn skip_header(&mut self) {
         let mut header = Vec::new();
         self.hear("a header", |bytes| {
@@ -207,7 +207,7 @@ impl Playing {
         self.heard.lock().expect("nobody panics holding it").splice(..0, sound);
     }
 
-    /// Expects [`SECONDS`] of the stream without a fault.
+    /// Checks [`SECONDS`] of the stream.
     fn hears_exactly(&mut self, stream: &Stream, samples24: Samples24) {
         let padded = samples24 == Samples24::Padded && stream.samples == CardFormat::S24Packed;
         let mut ramp = RampReader::new(stream.samples, stream.channels);
@@ -230,8 +230,8 @@ impl Drop for Playing {
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
         if thread::panicking() {
-            let said = self.said.lock().map(|said| String::from_utf8_lossy(&said).into_owned());
-            eprintln!("--- {}:\n{}\n---", self.name, said.unwrap_or_default());
+            let errors = self.errors.lock().map(|errors| String::from_utf8_lossy(&errors).into_owned());
+            eprintln!("--- {}:\n{}\n---", self.name, errors.unwrap_or_default());
         }
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);
@@ -239,7 +239,7 @@ impl Drop for Playing {
     }
 }
 
-/// Reads everything that comes, so that a player never waits for a test.
+/// Reads everything from a pipe, so that a player never waits for a test.
 fn gather(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
     let all: Arc<Mutex<Vec<u8>>> = Arc::default();
     let more = Arc::clone(&all);
@@ -260,7 +260,8 @@ fn packed(bytes: &mut Vec<u8>) -> Vec<u8> {
     samples.chunks_exact(4).flat_map(|sample| &sample[1..]).copied().collect()
 }
 
-/// Whether all these programs are installed; says so if not, or fails where all must be.
+/// Returns `true` if all programs are installed. Otherwise prints their names, or fails with
+/// `WAVECAST_ALL_PLAYERS=1`.
 fn installed(programs: &[&str]) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let missing: Vec<_> = programs
@@ -271,9 +272,8 @@ fn installed(programs: &[&str]) -> bool {
         return true;
     }
     let all = env::var_os("WAVECAST_ALL_PLAYERS").is_some_and(|all| all == "1");
-    assert!(!all, "not installed: {missing:?}; tests/players.packages names what is needed");
-    // Not through eprintln!, whose output cargo shows of failed tests only; and in one piece, for tests run
-    // side by side.
+    assert!(!all, "not installed: {missing:?}; tests/players.packages lists the packages");
+    // cargo shows the output of eprintln! of failed tests only. One write, because tests run side by side.
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("\nSKIPPED {test}: not installed: {missing:?}\n");
     let _ = io::stderr().write_all(line.as_bytes());
@@ -292,7 +292,7 @@ fn ffmpeg(url: &str, stream: &Stream) -> Command {
     command
 }
 
-/// VLC without a face. It refuses to be root, so root becomes nobody.
+/// Returns VLC without a window. VLC refuses to run as root, so root becomes nobody.
 fn vlc(url: &str) -> Command {
     let mut command = match rustix::process::geteuid().is_root() {
         true => {
@@ -307,7 +307,7 @@ fn vlc(url: &str) -> Command {
     command
 }
 
-/// VLC with its file for a sound card, which takes 16 bits.
+/// Returns VLC with a file as its sound card, which takes 16 bits.
 fn vlc_to_card(url: &str) -> Command {
     let mut command = vlc(url);
     command.args(["--aout=afile", "--audiofile-file=-", "--audiofile-format=s16", "--no-audiofile-wav"]);
@@ -340,11 +340,11 @@ fn mplayer(arguments: &[&str]) -> Command {
     command
 }
 
-/// An MPD of its own, told with `mpc` to `load` a playlist or to `add` an address. Its output is a command.
+/// Starts an MPD, and has `mpc` `load` a playlist or `add` an address. Its output is a command.
 fn mpd(verb: &str, url: &str) -> Playing {
     static LAST: AtomicU32 = AtomicU32::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed);
-    // Not in cargo's folder, whose path may be longer than a socket's may be.
+    // The path of a socket may not be as long as that of cargo's folder.
     let folder = env::temp_dir().join(format!("wavecast-mpd-{}-{number}", process::id()));
     fs::create_dir_all(&folder).expect("a folder for MPD");
     let (config, socket) = (folder.join("mpd.conf"), folder.join("socket"));
@@ -419,7 +419,7 @@ fn vlc_plays_every_sample() {
         Room::with(&STREAMS).plays_exactly(&STREAMS, Samples24::Padded, |url, stream| {
             Playing::start(&mut match stream.samples {
                 CardFormat::S16 => vlc_to_card(url),
-                // Its sound file knows no more than 16 bits, but its encoder does.
+                // VLC's file as a sound card takes 16 bits at most, but its encoder takes more.
                 _ => {
                     let mut command = vlc(url);
                     command.arg("--sout=#transcode{acodec=s32l}:std{access=file,mux=dummy,dst=-}");
@@ -528,7 +528,7 @@ fn mplayer_plays_the_playlists() {
     }
 }
 
-/// The other tests of MPlayer show what they are to show, namely a player that knows nothing of chunks.
+/// The other tests of MPlayer test a client that knows no chunks, because of this.
 #[test]
 fn mplayer_asks_with_http_1_0() {
     if installed(&["mplayer"]) {

@@ -1,9 +1,9 @@
-//! A long time with a bad card, in a short one: the fake card runs at 20 times its speed, something happens to it
-//! every few of its minutes, and listeners come and go.
+//! A soak test, a program of its own because it can run for hours: the fake card runs at 20 times its speed, a fault
+//! happens every few of its minutes, and listeners come and go.
 //!
-//! `WAVECAST_SOAK_SECONDS` says how long, in real seconds; 4320 are a day of the card. Afterwards every frame that the
-//! card gave was heard by the witness who was always there, whatever was lost is silence of which the daemon knows, and
-//! the daemon is as large as it was at the beginning.
+//! `WAVECAST_SOAK_SECONDS` is the length, in real seconds: 4320 are a day of the card. At the end the witness, a
+//! listener that was always connected, has heard every frame that the card delivered; silence takes the place of
+//! every lost frame, and the daemon has counted it; and the daemon is as large as it was at the beginning.
 
 mod support;
 
@@ -22,12 +22,12 @@ use support::ramp::{RampReader, Stretch};
 use support::wait_for;
 
 const SPEED: f64 = 20.0;
-/// Beside the witness.
+/// The number of listeners beside the witness.
 const VISITORS: u64 = 19;
-/// What the process may have grown by, in KB, from the first look to the last: two pages of a heap here and there.
+/// The largest growth of the process between the first and the last look, in KB: two pages of a heap here and there.
 const GROWTH: u64 = 1024;
 
-/// Times are those of the stream, and so shorter by the factor: nobody is to be called slow because this machine
+/// Times are those of the stream, and so shorter by the factor. No listener may count as slow because this machine
 /// stalled for 100 ms.
 const CONFIG: &str = "
 [listeners]
@@ -40,7 +40,7 @@ buffer_ms = 10000
 history_seconds = 300
 ";
 
-/// What can happen.
+/// The faults that can happen.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Overrun,
@@ -66,7 +66,8 @@ const FAULTS: [Fault; 9] = [
     Fault::AnotherClock,
 ];
 
-/// The same faults at the same times each run, as far as the machine allows (SplitMix64).
+/// A generator of random numbers (SplitMix64). Each run has the same faults at the same times, as far as the machine
+/// allows.
 struct Dice(u64);
 
 impl Dice {
@@ -83,7 +84,7 @@ impl Dice {
     }
 }
 
-/// Who listens to everything, from the first frame to the last, and connects again when the format changes.
+/// A listener that hears everything, from the first frame to the last, and connects again when the format changes.
 struct Witness {
     heard: Arc<Mutex<Heard>>,
     done: Arc<AtomicBool>,
@@ -105,7 +106,7 @@ impl Witness {
         let (notes, end) = (Arc::clone(&heard), Arc::clone(&done));
         let thread = thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
-                // A new stream is younger than its history: this is all of it.
+                // A new stream is younger than its history, so this is all of it.
                 let mut response = http::request(address, "GET", "/live.wav?back=300", "1.1", &[]);
                 assert_eq!(response.status, 200);
                 response.bytes(44);
@@ -141,14 +142,14 @@ impl Witness {
     }
 }
 
-/// Jumps of the ramp with no silence in them. At the card's true speed there are none; at this one an overrun may be
-/// shorter than a block seems to be, and is then not filled.
+/// Returns the number of jumps of the ramp without silence in them. At the card's true speed there is none. At this
+/// speed an overrun may be shorter than a block seems to be, and is then not filled.
 fn jumps(ramp: &RampReader) -> u64 {
     let pairs = ramp.stretches.windows(2);
     pairs.filter(|pair| matches!(pair, [Stretch::Ramp { .. }, Stretch::Ramp { .. }])).count() as u64
 }
 
-/// Comes, listens for a while, checks each frame, and goes; again and again.
+/// Starts a visitor, which listens for a while, checks each frame, and leaves, again and again.
 fn visit(
     daemon: &Daemon,
     number: u64,
@@ -177,10 +178,10 @@ fn visit(
             let mut bytes = vec![0; 256 * 1024];
             while Instant::now() < until && !pause.load(Ordering::Relaxed) {
                 match response.body.read(&mut bytes) {
-                    // The format changed, or it was a file.
+                    // The format has changed, or the stream was a recording.
                     Ok(0) => break,
                     Ok(count) => ramp.feed(&bytes[..count]),
-                    // A file of a format that has changed meanwhile is not as long as it said.
+                    // A recording whose format has changed meanwhile is shorter than its length.
                     Err(error) if target.contains("for=") => {
                         assert!(
                             matches!(error.kind(), std::io::ErrorKind::UnexpectedEof),
@@ -197,7 +198,7 @@ fn visit(
     })
 }
 
-/// How large the process is.
+/// The size of the process.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     kilobytes: u64,
@@ -285,7 +286,8 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
             pause.store(true, Ordering::Relaxed);
             look(&daemon, &cards, &witness);
             let size = wait_for_quiet(&daemon, alone);
-            // Within the first tenth it becomes as large as it is going to be: each thread's heap is used once.
+            // The process reaches its full size within the first tenth of the time, in which each thread's heap is
+            // used once.
             let settles = began.elapsed().as_secs() < seconds / 10;
             let first = first.get_or_insert(size);
             if settles {
@@ -301,7 +303,7 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
                 number(&input, "overruns"),
                 number(&input, "losses"),
             );
-            // Whatever jumps was an overrun, and every overrun is counted.
+            // Every jump is an overrun, and every overrun is counted.
             let overruns = number(&input, "overruns");
             assert_eq!(overruns, cards.card("fake").position().overruns);
             let jumps =
@@ -319,7 +321,7 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
     }
 }
 
-/// Everything stands still for a moment: what the card gave, the witness has heard.
+/// Stops the card for a moment, and checks that the witness has heard all frames that the card has delivered.
 fn look(daemon: &Daemon, cards: &Cards, witness: &Witness) {
     let card = cards.card("fake");
     card.command(Order::Unplug);
@@ -338,11 +340,11 @@ fn look(daemon: &Daemon, cards: &Cards, witness: &Witness) {
     daemon.wait_for_state("live", "capturing");
 }
 
-/// The process once only the witness is there and whoever served others has gone.
+/// Waits until only the witness is connected, and returns the size of the process.
 fn wait_for_quiet(daemon: &Daemon, alone: Size) -> Size {
     wait_for("visitors to leave", || (daemon.listeners().len() == 1).then_some(()));
-    // Threads of tiny_http's pool wait five seconds for another connection before they end.
-    wait_for("as few threads and descriptors as before anybody came", || {
+    // The threads and descriptors of the other listeners end a moment after their connections.
+    wait_for("as few threads and descriptors as with the witness alone", || {
         let size = Size::of(daemon);
         (size.threads <= alone.threads && size.descriptors <= alone.descriptors).then_some(size)
     })

@@ -1,7 +1,7 @@
-//! The emulated machine: a board with a card, a network, and a plug that can be pulled.
+//! The emulated machine: a board with a card, a network, and a power plug.
 //!
-//! QEMU runs Debian's own kernel from the disk that `build-guest` made. Nothing of it leads outside but two ports
-//! on the loopback of this machine, to the SSH server and to wavecast.
+//! QEMU runs Debian's own kernel from the disk that `build-guest` made. Only two ports on the loopback of this
+//! machine lead into it: to the SSH server and to wavecast.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -13,34 +13,34 @@ use std::{env, fs, thread};
 
 use crate::support::wait_within;
 
-/// How long the machine may take to boot or to do what it is told, at the most.
+/// The longest time for a boot or for a command.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Waits until `look` finds what it looks for; panics after [`PATIENCE`].
-pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    // Each look may go through the emulated machine: not too often.
-    wait_within(PATIENCE, Duration::from_millis(200), what, look)
+/// Waits until `look` finds something. Panics after [`PATIENCE`].
+pub(crate) fn wait_for<T>(event: &str, look: impl FnMut() -> Option<T>) -> T {
+    // Each look may go through the emulated machine, so the pause is long.
+    wait_within(PATIENCE, Duration::from_millis(200), event, look)
 }
 
-/// What `scripts/device-test` has prepared.
+/// The files that `scripts/device-test` has prepared.
 pub(crate) struct Board {
-    /// Debian's name for its processor.
+    /// Debian's name for the processor.
     pub(crate) arch: String,
     /// The package to install.
     pub(crate) package: PathBuf,
-    /// `vmlinuz`, `initrd.img` and the disk as it is before the first boot.
+    /// The folder of `vmlinuz`, `initrd.img` and the disk as it is before the first boot.
     guest: PathBuf,
-    /// The private key for its root.
+    /// The private key for the root of the machine.
     key: PathBuf,
     /// A folder for this run.
     scratch: PathBuf,
 }
 
 impl Board {
-    /// Takes it from the environment, and gives it a disk of its own.
+    /// Reads the paths from the environment, and makes a disk for this run.
     ///
-    /// The disk is an overlay that keeps what is written to it as a disk with a cache does: what the guest has
-    /// not flushed is not all in the file when the emulator is killed.
+    /// The disk is an overlay that behaves like a disk with a cache: data that the guest has not flushed is not all
+    /// in the file when the emulator is killed.
     pub(crate) fn from_env() -> Board {
         let var = |name: &str| {
             let value = env::var(name);
@@ -62,7 +62,7 @@ impl Board {
         board
     }
 
-    /// Turns it on.
+    /// Turns the machine on.
     pub(crate) fn boot(&self) -> Machine<'_> {
         Machine::boot(self)
     }
@@ -71,13 +71,13 @@ impl Board {
         self.scratch.join("disk.qcow2")
     }
 
-    /// What came out of the serial port since it was turned on.
+    /// Returns the output of the serial port since the machine was turned on.
     fn console(&self) -> PathBuf {
         self.scratch.join("console")
     }
 
-    /// The emulator and the board that it emulates, and the kernel's name of the serial port. The processors are
-    /// those of a Raspberry Pi 3 and 2, and whatever can be emulated of a PC.
+    /// Returns the emulator, the board that it emulates, and the kernel's name of the serial port. The processors are
+    /// those of a Raspberry Pi 3 and 2, and for a PC whatever can be emulated.
     fn emulator(&self) -> (&'static str, &'static [&'static str], &'static str) {
         match self.arch.as_str() {
             "arm64" => {
@@ -90,13 +90,13 @@ impl Board {
     }
 }
 
-/// A machine that is on. Off when it is dropped, as if by the plug.
+/// A machine that is on. Its power is cut on drop.
 pub(crate) struct Machine<'a> {
     board: &'a Board,
     qemu: Child,
     ssh: SocketAddr,
     http: SocketAddr,
-    /// When it was turned on.
+    /// The time at which it was turned on.
     pub(crate) on: Instant,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Machine<'a> {
     fn boot(board: &'a Board) -> Machine<'a> {
         let (program, model, serial) = board.emulator();
         let on = Instant::now();
-        // It must not outlive this test, however that ends.
+        // The emulator ends with this test, however the test ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", program]);
         command.args(model).args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "512"]);
@@ -113,11 +113,11 @@ impl<'a> Machine<'a> {
         command.arg("-kernel").arg(board.guest.join("vmlinuz"));
         command.arg("-initrd").arg(board.guest.join("initrd.img"));
         command.arg("-append").arg(format!("root=/dev/vda rw console={serial} net.ifnames=0 quiet panic=-1"));
-        // What the guest flushes is written; what it does not may be lost.
+        // Data that the guest flushes is written. Other data may be lost.
         command.arg("-drive");
         command.arg(format!("file={},format=qcow2,if=none,id=disk,cache=writeback", board.disk().display()));
         command.args(["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"]);
-        // Port 0: one that the kernel chooses.
+        // Port 0 is a port that the kernel chooses.
         let ports = "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=tcp:127.0.0.1:0-:4410";
         command.args(["-netdev", ports, "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -130,21 +130,21 @@ impl<'a> Machine<'a> {
         Machine { board, qemu, ssh, http, on }
     }
 
-    /// What it is.
+    /// Returns the board that is emulated.
     pub(crate) fn board(&self) -> &Board {
         self.board
     }
 
-    /// Where this machine's wavecast is reached.
+    /// Returns the address of the machine's wavecast.
     pub(crate) fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Runs a command as root, and returns what it printed on both outputs.
+    /// Runs a command as root, and returns its standard output and standard error.
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// If the command fails.
     pub(crate) fn run(&self, command: &str) -> String {
         match self.try_run(command, PATIENCE) {
             (true, output) => output,
@@ -152,7 +152,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Whether a command succeeded within that time, and what it printed.
+    /// Runs a command for at most `limit`. Returns `true` if it succeeded, and its output.
     pub(crate) fn try_run(&self, command: &str, limit: Duration) -> (bool, String) {
         let output =
             self.remote("ssh", limit, "-p").args(["root@127.0.0.1", &format!("{command} 2>&1")]).output();
@@ -161,37 +161,37 @@ impl<'a> Machine<'a> {
         (output.status.success(), String::from_utf8_lossy(&text).trim_end().to_owned())
     }
 
-    /// Copies a file to a path on it.
+    /// Copies a file to a path on the machine.
     pub(crate) fn copy(&self, file: &Path, to: &str) {
         let mut command = self.remote("scp", PATIENCE, "-P");
         let copied = command.arg("-q").arg(file).arg(format!("root@127.0.0.1:{to}")).status();
         assert!(copied.expect("scp runs").success(), "{} was not copied", file.display());
     }
 
-    /// Waits until it has booted to the end. `multi-user.target` is then reached.
+    /// Waits until the machine has booted, which is when `multi-user.target` is reached.
     pub(crate) fn wait_until_booted(&self) {
         let up = "systemctl is-active -q multi-user.target";
         wait_for("multi-user.target", || self.try_run(up, Duration::from_secs(20)).0.then_some(()));
     }
 
-    /// Seconds since its kernel started, now.
+    /// Returns the seconds since the kernel started.
     pub(crate) fn uptime(&self) -> f64 {
         let uptime = self.run("cat /proc/uptime");
         uptime.split(' ').next().and_then(|seconds| seconds.parse().ok()).expect("an uptime")
     }
 
-    /// When it reached `multi-user.target`, in seconds since its kernel started.
+    /// Returns the time at which `multi-user.target` was reached, in seconds since the kernel started.
     pub(crate) fn multi_user(&self) -> f64 {
         let time = self.run("systemctl show -p ActiveEnterTimestampMonotonic --value multi-user.target");
         time.parse::<f64>().expect("a time") / 1e6
     }
 
-    /// Tells one boot from another.
+    /// Returns an ID that each boot has a new one of.
     pub(crate) fn boot_id(&self) -> String {
         self.run("cat /proc/sys/kernel/random/boot_id")
     }
 
-    /// Boots it again as its owner would, and waits until it is up.
+    /// Reboots the machine as its owner would, and waits until it is up.
     pub(crate) fn reboot(&self) {
         let before = self.boot_id();
         // The connection may end before the command does.
@@ -203,19 +203,19 @@ impl<'a> Machine<'a> {
         self.wait_until_booted();
     }
 
-    /// Pulls the plug.
+    /// Cuts the power.
     pub(crate) fn cut_power(self) {
         drop(self);
     }
 
-    /// Turns it off as its owner would.
+    /// Turns the machine off as its owner would.
     pub(crate) fn power_off(mut self) {
         let _ = self.try_run("systemctl poweroff", Duration::from_secs(30));
         let status = wait_for("the machine to turn itself off", || self.qemu.try_wait().expect("our child"));
         assert!(status.success(), "QEMU: {status}");
     }
 
-    /// ssh or scp with a time limit and its options; they differ in the one for the port.
+    /// Returns ssh or scp with a time limit and its options. `port` is the name of the option for the port.
     fn remote(&self, program: &str, limit: Duration, port: &str) -> Command {
         let mut command = Command::new("timeout");
         command.arg(limit.as_secs().to_string()).arg(program).args(["-F", "none", "-i"]).arg(&self.board.key);
@@ -248,19 +248,19 @@ impl Drop for Machine<'_> {
             let tail = lines[lines.len().saturating_sub(40)..].join("\n");
             eprintln!("--- the serial console:\n{tail}\n--- the journal of wavecast:\n{journal}\n---");
         }
-        // SIGKILL: neither the guest nor the emulator gets to write anything more.
+        // SIGKILL: the guest and the emulator write nothing more.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
 }
 
-/// Asks QEMU's monitor for the two ports that the kernel chose, in the order of what they lead to: SSH, HTTP.
-/// `None` if QEMU ended or says nothing.
+/// Returns the two ports that the kernel chose, from QEMU's monitor: SSH and HTTP. `None` if QEMU has ended or prints
+/// nothing.
 fn forwarded_ports(qemu: &mut Child) -> Option<[SocketAddr; 2]> {
     let monitor = qemu.stdin.as_mut().expect("piped");
     let mut output = BufReader::new(qemu.stdout.take().expect("piped"));
     let (send, lines) = mpsc::channel();
-    // Reads to the end, so that QEMU never waits for somebody who reads.
+    // The thread reads to the end, so that QEMU never waits for a reader.
     thread::spawn(move || {
         let mut line = String::new();
         while output.read_line(&mut line).is_ok_and(|count| count > 0) {

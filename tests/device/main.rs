@@ -1,8 +1,9 @@
-//! The whole way on a whole machine: from `apt install` to a power cut and back.
+//! The whole way on a whole machine, a program of its own because it needs an emulator: from `apt install` to a power
+//! cut and back.
 //!
-//! A board with Debian's own kernel, systemd and a card (`snd-aloop`) is emulated by QEMU; nothing is put between
-//! the parts that a user has. In the room of that board somebody plays a ramp without end (`ramp.service`), and
-//! here, outside, somebody listens over HTTP and compares.
+//! QEMU emulates a board with Debian's own kernel, systemd and a card (`snd-aloop`). All parts are those that a user
+//! has. On the board a service plays an endless ramp (`ramp.service`) into the card, and here a listener compares it
+//! over HTTP.
 //!
 //! `scripts/device-test` builds the board's disk and the package, and runs this.
 
@@ -17,20 +18,20 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
 use board::{Board, Machine};
+use support::HEADER_BYTES;
 use support::card::{CardFormat, ramp_bytes};
 use support::listening::{Ending, Listener, number};
 use support::ramp::RampReader;
 use support::server::Server;
 use wavecast::config::Input;
-use wavecast::media::wav::HEADER_BYTES;
 
 /// The board's address in its own network.
 const ADDRESS: &str = "10.0.2.15";
 
-/// The capture thread's priority, as its owner changes it.
+/// The capture thread's priority after the owner has edited it.
 const EDITED_PRIORITY: u8 = 17;
 
-/// The sound has to be back so soon after `multi-user.target`.
+/// The longest time from `multi-user.target` to the first sound, in seconds.
 const BACK_AFTER: f64 = 10.0;
 
 #[test]
@@ -38,41 +39,41 @@ const BACK_AFTER: f64 = 10.0;
 fn from_apt_install_to_a_power_cut_and_back() {
     let board = Board::from_env();
     let began = Instant::now();
-    let told = |what: &str| println!("[{:4} s] {what}", began.elapsed().as_secs());
+    let log = |step: &str| println!("[{:4} s] {step}", began.elapsed().as_secs());
 
     let machine = board.boot();
     machine.wait_until_booted();
     a_ramp_is_played_in_the_room(&machine);
-    told("booted, and there is sound in the room");
+    log("booted, and there is sound in the room");
 
     it_is_installed_with_one_command_and_says_where_to_listen(&machine);
-    told("installed");
+    log("installed");
     everything_that_the_card_gave_is_heard(&machine);
-    told("heard, and compared");
+    log("heard, and compared");
     only_the_capture_thread_has_real_time_priority(&machine, Input::default().realtime_priority);
     a_card_that_is_unplugged_is_silence_and_comes_back(&machine);
-    told("unplugged, and plugged in again");
+    log("unplugged, and plugged in again");
     a_board_that_slept_goes_on_where_the_sound_is(&machine);
-    told("suspended, and resumed");
+    log("suspended, and resumed");
     a_person_can_read_how_it_is(&machine);
     it_is_announced_on_the_network(&machine);
     how_much_it_takes(&machine);
 
     the_configuration_is_edited(&machine);
     a_reboot_ends_the_stream_cleanly_and_it_comes_back(&machine);
-    told("rebooted");
+    log("rebooted");
     let machine = after_a_power_cut_it_comes_back(&board, machine);
-    told("back after a power cut");
+    log("back after a power cut");
     the_configuration_is_as_it_was_edited(&machine);
     only_the_capture_thread_has_real_time_priority(&machine, EDITED_PRIORITY);
     machine.power_off();
-    told("off");
+    log("off");
 }
 
-/// What is in the room is no part of the product.
+/// Starts the source of the sound, which is no part of the product.
 fn a_ramp_is_played_in_the_room(machine: &Machine) {
     let file = env::temp_dir().join(format!("ramp-{}", std::process::id()));
-    // A whole number of ramps, so that it can be repeated.
+    // A whole number of ramps, so that the file can be repeated.
     let ramp = ramp_bytes(CardFormat::S16, 0, 32 * 32_768, 2);
     fs::write(&file, ramp).expect("a temporary file");
     machine.copy(&file, "/var/lib/ramp");
@@ -103,7 +104,8 @@ fn everything_that_the_card_gave_is_heard(machine: &Machine) {
     only_what_was_counted_is_missing(&server, &heard, &before, 0);
 }
 
-/// No sandbox of a test's and no container's limit is in between here: what the unit allows is what the kernel gives.
+/// Checks the priorities of all threads. No sandbox of a test and no limit of a container is between the unit and the
+/// kernel here.
 fn only_the_capture_thread_has_real_time_priority(machine: &Machine, priority: u8) {
     let threads = machine.run("ps -L -o cls=,rtprio=,comm= -p $(systemctl show -p MainPID --value wavecast)");
     println!("--- the threads: class, priority, name\n{threads}\n---");
@@ -137,8 +139,8 @@ fn a_card_that_is_unplugged_is_silence_and_comes_back(machine: &Machine) {
     only_what_was_counted_is_missing(&server, &heard, &before, 1);
 }
 
-/// The kernel freezes everything, the card too, until an alarm wakes it. Whether the monotonic clock stands still
-/// meanwhile depends on the processor: the sound's time is that clock's in either case.
+/// Suspends the machine. The kernel freezes everything, the card too, until an alarm wakes it. The processor decides
+/// if the monotonic clock stands still meanwhile. The sound follows that clock in either case.
 fn a_board_that_slept_goes_on_where_the_sound_is(machine: &Machine) {
     let server = Server::at(machine.http());
     let listener = Listener::from_afar(&server, "/live.wav", ramp_reader());
@@ -174,13 +176,13 @@ fn a_board_that_slept_goes_on_where_the_sound_is(machine: &Machine) {
     // The two looks are not at the same moment as the two readings of the clock.
     assert!((sound - passed).abs() < 3.0, "the stream is not as long as the time");
     assert_eq!(grew("losses"), 0, "{after:#}");
-    // One for each overrun, and one for the jump to the live edge.
+    // One hole for each overrun, and one for the jump to the live edge.
     assert!(heard.holes().len() as u64 <= grew("overruns") + 1, "{}", heard.shown());
     assert_eq!(server.get("/healthz").status, 200);
 }
 
-/// Compares the holes with the status. An emulated machine that has to wait for its processor may overrun even
-/// half a second of buffer, and then what was lost is replaced by silence and counted.
+/// Compares the holes with the status. An emulated machine that waits for its processor may overrun even half a
+/// second of buffer. Silence then takes the place of the lost frames, and they are counted.
 fn only_what_was_counted_is_missing(
     server: &Server,
     heard: &RampReader,
@@ -197,7 +199,7 @@ fn only_what_was_counted_is_missing(
         more("overruns"),
         heard.shown()
     );
-    // While a card is back and nobody plays yet, silence is what it gives.
+    // A card that is back delivers silence until the ramp plays again.
     let replaced: u64 = holes.iter().map(|hole| hole.silence).sum();
     assert!(unplugged > 0 || replaced <= more("silence_frames"), "{}", heard.shown());
     let skipped: u64 = server.listeners().iter().map(|listener| number(listener, "frames_skipped")).sum();
@@ -230,7 +232,7 @@ fn it_is_announced_on_the_network(machine: &Machine) {
     assert!(journal.lines().any(established), "Avahi does not announce it:\n{journal}");
 }
 
-/// What `systemctl status` shows as its status.
+/// Returns the status in `systemctl status`.
 fn status_line(machine: &Machine) -> String {
     machine.run("systemctl show -p StatusText --value wavecast")
 }
@@ -246,7 +248,7 @@ fn how_much_it_takes(machine: &Machine) {
 }
 
 fn the_configuration_is_edited(machine: &Machine) {
-    // With a flush, as editors do it.
+    // The file is flushed, as editors do it.
     machine.run(&format!(
         "sed -i 's/^# history_seconds = .*/history_seconds = 7/; \
          s/^# realtime_priority = .*/realtime_priority = {EDITED_PRIORITY}/' /etc/wavecast.toml && \
@@ -287,7 +289,7 @@ fn after_a_power_cut_it_comes_back<'a>(board: &'a Board, machine: Machine<'a>) -
     let first_sound = first_sound(machine.http());
     machine.wait_until_booted();
     let sound = first_sound.recv_timeout(board::PATIENCE).expect("there is sound again");
-    // Two clocks, and a command that takes its time to read the one: the reading that makes the sound later.
+    // There are two clocks, and the command that reads one of them takes time. This reading makes the sound later.
     let now = machine.uptime();
     let kernel_began = Instant::now() - Duration::from_secs_f64(now);
     let sound_after_kernel = sound.saturating_duration_since(kernel_began).as_secs_f64();
@@ -304,7 +306,7 @@ fn after_a_power_cut_it_comes_back<'a>(board: &'a Board, machine: Machine<'a>) -
     let server = Server::at(machine.http());
     let listener = Listener::from_afar(&server, "/live.wav", ramp_reader());
     listener.hear_more(Duration::from_secs(5));
-    // It may have begun before there was a network.
+    // The daemon may have started before there was a network.
     let status = support::wait_for("its address in systemctl status", || {
         Some(status_line(&machine)).filter(|line| line.contains(ADDRESS))
     });
@@ -312,7 +314,7 @@ fn after_a_power_cut_it_comes_back<'a>(board: &'a Board, machine: Machine<'a>) -
     machine
 }
 
-/// Asks for the stream again and again until the ramp is in it, and tells when that was.
+/// Asks for the stream again and again until the ramp is in it, and sends the time at which it was.
 fn first_sound(address: SocketAddr) -> Receiver<Instant> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
@@ -324,9 +326,10 @@ fn first_sound(address: SocketAddr) -> Receiver<Instant> {
     receive
 }
 
-/// Whether a sample that is not silence comes soon. The emulator takes connections before the machine does.
+/// Returns `true` if a sample that is not silence comes soon. The emulator accepts connections before the machine
+/// does.
 fn hears_sound(address: SocketAddr) -> io::Result<bool> {
-    // Half a second of the past may be silence, and a little more.
+    // The first half second may be silence, and a little more.
     const MOST: usize = 200_000;
     let soon = Duration::from_secs(1);
     let mut stream = TcpStream::connect_timeout(&address, soon)?;

@@ -7,10 +7,10 @@
 //! card.wait_until("the daemon opens it again", |counters| counters.opens == 2);
 //! ```
 //!
-//! The head of `fakecard.c` says what the card can do and which samples it delivers. The environment variable is
-//! for a child process: libasound reads it once for the whole process that uses it.
+//! The head of `fakecard.c` says what the card can do and which samples it delivers. The environment variable is for
+//! a child process: libasound reads it once in each process.
 
-// Every test binary compiles this module for itself and uses a part of it.
+// Every test program compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
 use std::ffi::OsStr;
@@ -25,12 +25,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use super::stopwatch::Witness;
-
-/// How long the tests wait for something that should happen at once. Generous: shared machines stall.
+/// The time that tests wait for something that should happen at once. It is long because shared machines stall.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How the card stores a sample.
+/// The way the card stores a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CardFormat {
     /// 16 bits in 2 bytes.
@@ -46,11 +44,11 @@ pub(crate) enum CardFormat {
 }
 
 impl CardFormat {
-    /// Every format there is.
+    /// All formats.
     pub(crate) const ALL: [CardFormat; 5] =
         [CardFormat::S16, CardFormat::S24Packed, CardFormat::S24, CardFormat::S32, CardFormat::Float];
 
-    /// libasound's name of it.
+    /// Returns libasound's name of the format.
     pub(crate) fn name(self) -> &'static str {
         match self {
             CardFormat::S16 => "S16_LE",
@@ -61,7 +59,7 @@ impl CardFormat {
         }
     }
 
-    /// Appends the sample that has this 16-bit value, as the card stores it.
+    /// Appends a sample with a 16-bit value, as the card stores it.
     fn push(self, value: u16, out: &mut Vec<u8>) {
         match self {
             CardFormat::S16 => out.extend(value.to_le_bytes()),
@@ -73,23 +71,23 @@ impl CardFormat {
     }
 }
 
-/// The ramp's 16-bit value: that of `channel` in the card's frame number `frame`.
+/// Returns the ramp's 16-bit value of `channel` in the card's frame number `frame`.
 pub(crate) fn ramp16(frame: u64, channel: u32, channels: u32) -> u16 {
     (frame * u64::from(channels) + u64::from(channel)) as u16
 }
 
-/// The 24-bit sample that carries a 16-bit value, sign-extended.
+/// Returns the 24-bit sample that carries a 16-bit value, sign-extended.
 pub(crate) fn widen24(value: u16) -> i32 {
     let bits = u32::from(value) << 8 | u32::from(value) >> 8;
     (bits << 8) as i32 >> 8
 }
 
-/// The 32-bit sample that carries a 16-bit value.
+/// Returns the 32-bit sample that carries a 16-bit value.
 pub(crate) fn widen32(value: u16) -> i32 {
     (u32::from(value) << 16 | u32::from(value)) as i32
 }
 
-/// What the card delivers for `frames` frames from its frame number `first` on.
+/// Returns the bytes that the card delivers for `frames` frames from its frame number `first` on.
 pub(crate) fn ramp_bytes(format: CardFormat, first: u64, frames: usize, channels: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for frame in first..first + frames as u64 {
@@ -100,7 +98,7 @@ pub(crate) fn ramp_bytes(format: CardFormat, first: u64, frames: usize, channels
     bytes
 }
 
-/// What the card offers and how it runs.
+/// The formats that a card offers, and the clock by which it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct CardOptions {
     /// The sample formats on offer.
@@ -109,9 +107,9 @@ pub(crate) struct CardOptions {
     pub(crate) rates: Vec<u32>,
     /// The numbers of channels on offer.
     pub(crate) channels: Vec<u32>,
-    /// How much faster than real time it runs.
+    /// The speed of the card, in multiples of real time.
     pub(crate) speed: f64,
-    /// By how many parts in a million its crystal is fast.
+    /// The error of the card's crystal, in parts in a million. A positive number is a fast crystal.
     pub(crate) ppm: f64,
     /// Interleaved samples to play in a loop instead of the ramp.
     pub(crate) raw: Option<Vec<i16>>,
@@ -130,7 +128,7 @@ impl Default for CardOptions {
     }
 }
 
-/// What the card is told to do. `fakecard.c` describes each.
+/// An order to the card. `fakecard.c` describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Work.
@@ -139,7 +137,7 @@ pub(crate) enum Order {
     Unplug,
     /// No data and no error; after `Run` it goes on without a loss.
     Hang,
-    /// One overrun more.
+    /// One more overrun.
     Overrun,
     /// One overrun after another without any data between them.
     Storm,
@@ -157,10 +155,10 @@ pub(crate) enum Order {
     Stuck,
 }
 
-/// What the card has done since the test began, over all openings. All zero before the first one.
+/// The counters of a card since the test began, over all openings. All are zero before the first opening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
-    /// Frames handed out.
+    /// Frames delivered.
     pub(crate) delivered: u64,
     /// The number of the frame that comes next, as of the last read or start.
     pub(crate) next_frame: u64,
@@ -170,28 +168,28 @@ pub(crate) struct Counters {
     pub(crate) starts: u64,
     /// Overruns, whether forced or earned.
     pub(crate) overruns: u64,
-    /// The rate that the program chose last.
+    /// The rate that the program chose last, in frames a second.
     pub(crate) rate: u64,
-    /// The number of channels that it chose last.
+    /// The number of channels that the program chose last.
     pub(crate) channels: u64,
-    /// Its period, in frames.
+    /// The period that the program chose last, in frames.
     pub(crate) period_frames: u64,
-    /// Its buffer, in frames.
+    /// The buffer that the program chose last, in frames.
     pub(crate) buffer_frames: u64,
 }
 
 impl Counters {
-    /// Frames that nobody got: in overruns, and while the card was closed or unplugged.
+    /// Returns the frames that no program got: in overruns, and while the card was closed or unplugged.
     pub(crate) fn lost(&self) -> u64 {
         self.next_frame - self.delivered
     }
 }
 
-/// Several cards that one process can open: they share an `asound.conf`.
+/// Several cards that one process can open, because they share an `asound.conf`.
 pub(crate) struct Cards {
     cards: Vec<Card>,
     options: Vec<CardOptions>,
-    /// What else is in the `asound.conf`.
+    /// More text for the `asound.conf`.
     more: String,
 }
 
@@ -206,27 +204,27 @@ impl Cards {
         cards
     }
 
-    /// Adds to the `asound.conf`.
+    /// Adds text to the `asound.conf`.
     pub(crate) fn and(mut self, conf: &str) -> Cards {
         self.more += conf;
         self.write_conf();
         self
     }
 
-    /// Puts another card in the place of the one of that name. libasound looks at each open whether its
-    /// `asound.conf` is another file now, so whoever has the old card open keeps it until then.
+    /// Replaces the card `name` by another card. libasound checks at each open if its `asound.conf` has changed, so a
+    /// program that has the old card open keeps it.
     pub(crate) fn exchange(&mut self, name: &str, options: CardOptions) {
         let place = self.cards.iter().position(|card| card.name == name);
         self.options[place.expect("a card that this test has made")] = options;
         self.write_conf();
     }
 
-    /// The card of that name.
+    /// Returns the card `name`.
     pub(crate) fn card(&self, name: &str) -> &Card {
         self.cards.iter().find(|card| card.name == name).expect("a card that this test has made")
     }
 
-    /// The environment variable that shows the cards to a child process.
+    /// Returns the environment variable that shows the cards to a child process.
     pub(crate) fn env(&self) -> (&'static str, PathBuf) {
         self.cards[0].env()
     }
@@ -244,7 +242,7 @@ impl Cards {
     }
 }
 
-/// A fake card. It and its folder are gone when the last card of an `asound.conf` is dropped.
+/// A fake card. Its folder is removed when the last card of its `asound.conf` is dropped.
 pub(crate) struct Card {
     name: String,
     folder: Arc<Folder>,
@@ -252,22 +250,23 @@ pub(crate) struct Card {
 }
 
 impl Card {
-    /// Makes one card, which programs open by that name.
+    /// Makes one card, which programs open as `name`.
     pub(crate) fn new(name: &str, options: CardOptions) -> Card {
         Cards::with([(name, options)]).cards.remove(0)
     }
 
-    /// The environment variable that shows the card to a child process.
+    /// Returns the environment variable that shows the card to a child process.
     pub(crate) fn env(&self) -> (&'static str, PathBuf) {
         ("ALSA_CONFIG_PATH", self.folder.0.join("asound.conf"))
     }
 
-    /// The ALSA name to open.
+    /// Returns the ALSA name to open.
     pub(crate) fn device(&self) -> &str {
         &self.name
     }
 
-    /// Tells the card what to do. It hears at its next call from libasound, or at once when that is in poll().
+    /// Gives the card an order. The card reads it at its next call from libasound, or at once if libasound is in
+    /// poll().
     pub(crate) fn command(&self, order: Order) {
         let word = match order {
             Order::Run => "run".to_owned(),
@@ -285,10 +284,10 @@ impl Card {
         replace(&self.path("ctl"), word.as_bytes()).expect("the test's own folder is writable");
     }
 
-    /// What the card has done so far.
+    /// Returns the counters.
     pub(crate) fn position(&self) -> Counters {
-        // The words are read one by one while the card may be changing them. Two equal readings with an even
-        // sequence number are one state: every change raises the number.
+        // The words are read one by one while the card may be changing them. Every change raises the sequence number,
+        // so two equal readings with an even sequence number are one state.
         let deadline = Instant::now() + PATIENCE;
         let mut before = self.read_stat();
         loop {
@@ -311,15 +310,15 @@ impl Card {
         }
     }
 
-    /// Waits until the counters are as a test wants them, and returns them; panics after [`PATIENCE`].
-    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&Counters) -> bool) -> Counters {
+    /// Waits until the counters are as a test wants them, and returns them. Panics after [`PATIENCE`].
+    pub(crate) fn wait_until(&self, event: &str, wanted: impl Fn(&Counters) -> bool) -> Counters {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let counters = self.position();
             if wanted(&counters) {
                 return counters;
             }
-            assert!(Instant::now() < deadline, "still waiting until {what}: {counters:?}");
+            assert!(Instant::now() < deadline, "still waiting until {event}: {counters:?}");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -339,7 +338,7 @@ impl Card {
             fs::write(self.path("raw"), bytes).expect("the test's own folder is writable");
             format!("raw {}", quoted(self.path("raw").as_os_str()))
         });
-        // `!` replaces what the system's configuration may say of that name, for instance of `default`.
+        // `!` replaces the system's definition of the name, for example of `default`.
         write!(
             conf,
             "pcm.!{} {{\n  type fakecard\n  ctl {}\n  stat {}\n  formats [ {} ]\n  rates [ {} ]\n  \
@@ -360,7 +359,7 @@ impl Card {
         self.folder.0.join(&self.name).join(file)
     }
 
-    /// The first eleven words of the stat file, `struct device` in `fakecard.c`.
+    /// Returns the first eleven words of the stat file, `struct device` in `fakecard.c`.
     fn read_stat(&self) -> [u64; 11] {
         const MAGIC: u64 = 0x3152_4143_454b_4146;
         let mut words = [0; 11];
@@ -368,13 +367,13 @@ impl Card {
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
         }
-        // Not there yet, or the first open is about to fill it.
+        // Without the magic number the file is not there yet, or the first open is about to fill it.
         if words[0] != MAGIC { [0; 11] } else { words }
     }
 }
 
-/// A folder for one `asound.conf` and the files of its cards; removed on drop.
-struct Folder(PathBuf, Witness);
+/// The folder of one `asound.conf` and the files of its cards. It is removed on drop.
+struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Folder {
@@ -383,10 +382,10 @@ impl Folder {
         remove_leftovers(&parent);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("card-{}-{count}", process::id()));
-        // The number is new in this process: what is there is of an earlier one that had our process id.
+        // The number is new in this process, so an existing folder is of an earlier process with the same process ID.
         let _ = fs::remove_dir_all(&path);
         DirBuilder::new().mode(0o700).create(&path).expect("cargo's folder for tests is writable");
-        Folder(path, Witness::start())
+        Folder(path)
     }
 }
 
@@ -396,7 +395,7 @@ impl Drop for Folder {
     }
 }
 
-/// Removes the folders of tests that were killed, or that keep their cards in a static.
+/// Removes the folders of tests that were killed, and of tests that keep their cards in a static.
 fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -407,21 +406,21 @@ fn remove_leftovers(parent: &Path) {
     }
 }
 
-/// Where tests may write: cargo's own folder for them, made if it is missing.
+/// Returns cargo's folder for tests, made if it is missing.
 fn scratch() -> PathBuf {
     let path = option_env!("CARGO_TARGET_TMPDIR").map_or_else(env::temp_dir, PathBuf::from);
     fs::create_dir_all(&path).expect("cargo's folder for tests can be made");
     path
 }
 
-/// The plugin, built at the first call. Its name carries a hash of its source, so that an edit makes a new one;
-/// it appears under that name complete, so that parallel tests at worst build it twice.
+/// Builds the plugin at the first call. Its name carries a hash of its source, so that an edit makes a new one. It
+/// appears under that name when it is complete, so parallel tests at worst build it twice.
 fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| library("fakecard", include_str!("fakecard.c"), &["-lasound"]))
 }
 
-/// A shared library of that source, built with these libraries unless it was already.
+/// Builds a shared library from `source`, unless it was built before, and returns its path.
 pub(crate) fn library(name: &str, source: &str, with: &[&str]) -> PathBuf {
     let path = scratch().join(format!("{name}-{:016x}.so", fnv1a(source.as_bytes())));
     if !path.exists() {
@@ -447,7 +446,7 @@ fn compile(source: &str, with: &[&str], output: &Path) {
     assert!(status.success(), "{compiler} cannot build it: are libasound's headers installed?");
 }
 
-/// FNV-1a: the standard library's hash may differ between releases, and nothing here needs a better one.
+/// FNV-1a. The standard library's hash may change between releases, and nothing here needs a better one.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()

@@ -1,4 +1,4 @@
-//! The built program as a child process, with a configuration and a port of its own.
+//! The daemon as a child process, with a configuration and a port of its own.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,25 +8,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::card::Cards;
 use super::server::Server;
-use super::stopwatch::{Stopwatch, Witness};
+use super::stopwatch::{Span, Stopwatch};
 use super::wait_for;
 
-/// A running daemon; killed on drop. What it says over HTTP is [`Server`]'s.
+/// A running daemon. It is killed on drop. [`Server`] has the requests to it.
 pub(crate) struct Daemon {
     child: Child,
     server: Server,
     log: Arc<Mutex<Vec<String>>>,
     folder: PathBuf,
-    _witness: Witness,
 }
 
 impl Daemon {
-    /// Starts the daemon with that configuration, on a free port of the loopback, and waits until it listens.
-    /// With `cards` it sees those and no others.
+    /// Starts the daemon with `config` on a free port of the loopback, and waits until it listens. With `cards` the
+    /// daemon sees these cards and no others.
     pub(crate) fn start(cards: Option<&Cards>, config: &str) -> Daemon {
         let env: Vec<_> = cards.map(Cards::env).into_iter().collect();
         let env: Vec<_> = env.iter().map(|(key, value)| (*key, value.as_os_str())).collect();
@@ -35,20 +33,20 @@ impl Daemon {
         daemon
     }
 
-    /// Starts the daemon with that environment, on a free port of the loopback, and waits until it listens.
+    /// Starts the daemon with more environment variables, and waits until it listens.
     pub(crate) fn with_env(config: &str, env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {
         let mut daemon = Daemon::launch(config, &[], env, stderr);
         daemon.find_address();
         daemon
     }
 
-    /// Starts the daemon with more arguments and another environment, and does not wait for anything; it may
-    /// not even get to listen. Its log is there if `stderr` is [`Stdio::piped`].
+    /// Starts the daemon with more arguments and environment variables, and waits for nothing: the daemon may end
+    /// before it listens. [`Daemon::log`] needs `stderr` to be [`Stdio::piped`].
     pub(crate) fn launch(config: &str, arguments: &[&str], env: &[(&str, &OsStr)], stderr: Stdio) -> Daemon {
         Daemon::launch_through(&[], config, arguments, env, stderr)
     }
 
-    /// The same, started by another program (with its arguments) that becomes the daemon.
+    /// Starts the daemon like [`Daemon::launch`], through another program (with its arguments) that executes it.
     fn launch_through(
         through: &[&str],
         config: &str,
@@ -63,14 +61,13 @@ impl Daemon {
         fs::create_dir_all(&folder).expect("a folder for the configuration");
         let file = folder.join("wavecast.toml");
         fs::write(&file, with_listen(config)).expect("the configuration is written");
-        // Another one than was just built, as that of the package.
+        // WAVECAST names another program than the built one, for example that of the package.
         let named = std::env::var("WAVECAST").ok();
         let program = named.as_deref().unwrap_or(env!("CARGO_BIN_EXE_wavecast"));
         let mut words = through.iter().copied().chain([program]);
         let mut command = Command::new(words.next().unwrap_or(program));
         command.args(words).arg("--config").arg(&file).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         command.args(arguments).envs(env.iter().copied());
-        let witness = Witness::start();
         let mut child = command.stderr(stderr).stdin(Stdio::null()).spawn().expect("the daemon starts");
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let lines = Arc::clone(&log);
@@ -81,21 +78,21 @@ impl Daemon {
                 }
             });
         }
-        Daemon { child, server: Server::at(([127, 0, 0, 1], 0).into()), log, folder, _witness: witness }
+        Daemon { child, server: Server::at(([127, 0, 0, 1], 0).into()), log, folder }
     }
 
-    /// A daemon with one synthetic input `live`.
+    /// Starts a daemon with one synthetic input, `live`.
     pub(crate) fn synth(device: &str) -> Daemon {
         Daemon::start(None, &format!("[input.live]\ndevice = \"{device}\"\n"))
     }
 
-    /// A daemon whose input `live` is the synthetic ramp, with more lines for its table. A machine that stalls
-    /// for seconds loses none of it.
+    /// Starts a daemon whose input `live` is the synthetic ramp, with more lines for its table, and waits for sound.
+    /// Its buffer is 10 s long, so that a machine that stalls for seconds loses no frame.
     pub(crate) fn ramp(options: &str) -> Daemon {
         Daemon::ramp_with("", "synth:ramp", options)
     }
 
-    /// The same from that device, and with other tables before that of the input.
+    /// Starts a daemon like [`Daemon::ramp`], from `device`, with more tables before the input's table.
     pub(crate) fn ramp_with(tables: &str, device: &str, options: &str) -> Daemon {
         let daemon = Daemon::start(
             None,
@@ -105,7 +102,7 @@ impl Daemon {
         daemon
     }
 
-    /// The same on the ramp, started by another program that lessens what it may have.
+    /// Starts a daemon like [`Daemon::ramp`], through another program that limits its resources.
     pub(crate) fn ramp_through(through: &[&str], tables: &str, options: &str) -> Daemon {
         let config =
             format!("{tables}\n[input.live]\ndevice = \"synth:ramp\"\nbuffer_ms = 10000\n{options}\n");
@@ -115,60 +112,65 @@ impl Daemon {
         daemon
     }
 
-    /// Waits until it listens, and learns where.
+    /// Waits until the daemon listens, and reads its address from the log.
     fn find_address(&mut self) {
         let line = self.wait_for_log("open http://");
         let host = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
         self.server = Server::at(host.parse().expect("an address"));
     }
 
-    /// Its configuration file.
+    /// Returns the path of the configuration file.
     pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.join("wavecast.toml")
     }
 
-    /// Its process.
+    /// Returns the process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for a line of the log that contains `text`, and returns it.
+    /// Waits for a line of the log that contains `text`, and returns the line.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         wait_for(&format!("a log line with {text:?}"), || self.log().into_iter().find(|l| l.contains(text)))
     }
 
-    /// All lines of the log until now.
+    /// Returns all lines of the log until now.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().expect("no test panics holding it").clone()
     }
 
-    /// Replaces the configuration and sends SIGHUP. The address stays as it is in the file, and so the port that
-    /// was chosen for it stays too.
+    /// Returns the number of lines of the log until now that contain `text`.
+    pub(crate) fn count_log(&self, text: &str) -> usize {
+        self.log().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Replaces the configuration and sends SIGHUP. The address in the file stays, and so does the port that the
+    /// kernel chose for it.
     pub(crate) fn reload(&self, config: &str) {
         self.reload_whole(&with_listen(config));
     }
 
-    /// Replaces the whole configuration and sends SIGHUP.
+    /// Replaces the configuration, addresses included, and sends SIGHUP.
     pub(crate) fn reload_whole(&self, config: &str) {
         fs::write(self.config_file(), config).expect("the configuration is written");
         self.signal("HUP");
     }
 
-    /// Sends a signal: `TERM`, `INT`, `HUP`, `STOP`, `CONT`.
+    /// Sends a signal: `TERM`, `INT`, `HUP`, `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Waits until it has ended and tells how, and how long that took.
-    pub(crate) fn wait(&mut self) -> (ExitStatus, Duration) {
+    /// Waits until the daemon has ended, and returns its exit status and the time that the end took.
+    pub(crate) fn wait(&mut self) -> (ExitStatus, Span) {
         let began = Stopwatch::start();
         let status = wait_for("the daemon to end", || self.child.try_wait().expect("it is our child"));
-        (status, began.elapsed())
+        (status, began.span())
     }
 }
 
-/// Adds the address unless the configuration has one, or takes the place of its `[http]` table's.
+/// Adds an `[http]` table with a free port of the loopback, unless the configuration has one.
 fn with_listen(config: &str) -> String {
     match config.contains("[http]") {
         true => config.to_owned(),

@@ -1,13 +1,15 @@
-//! An HTTP client that hides nothing: what was sent back, when, and how it ended.
+//! An HTTP client that hides nothing: it shows heads, framing, the time of each piece, and the way a body ended.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::PATIENCE;
 
-/// Connects, with time limits on everything.
+/// Connects, with [`PATIENCE`] as the timeout of every call.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -16,23 +18,44 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Connects with a receive buffer of at most so many bytes (the kernel doubles that for its own bookkeeping), so
-/// that the server soon feels a client that does not read.
-pub(crate) fn connect_narrow(address: SocketAddr, receive_buffer: usize) -> TcpStream {
-    // Not for the daemons that other tests start meanwhile.
-    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .expect("a socket");
-    // Before it connects: the window that is offered then is never taken back.
-    sockopt::set_socket_recv_buffer_size(&socket, receive_buffer).expect("a buffer");
-    net::connect(&socket, &address).expect("it listens");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.set_nodelay(true).expect("no delay");
-    stream
+/// Connects from the address `from`, with `patience` as the timeout of the connect and of each send. Returns `None` if
+/// the connection is refused or takes longer.
+pub(crate) fn connect_from(from: IpAddr, address: SocketAddr, patience: Duration) -> Option<TcpStream> {
+    connect_with(Some(from), None, address, patience)
 }
 
-/// The text of a request without a body.
+/// Connects with a receive buffer of at most `receive_buffer` bytes (the kernel doubles that for its own bookkeeping),
+/// so that the server soon feels a client that does not read.
+pub(crate) fn connect_narrow(address: SocketAddr, receive_buffer: usize) -> TcpStream {
+    connect_with(None, Some(receive_buffer), address, PATIENCE).expect("it listens")
+}
+
+/// Connects like [`connect_from`] and [`connect_narrow`] together.
+pub(crate) fn connect_with(
+    from: Option<IpAddr>,
+    receive_buffer: Option<usize>,
+    address: SocketAddr,
+    patience: Duration,
+) -> Option<TcpStream> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    // CLOEXEC: the daemons that other tests start meanwhile must not inherit the socket.
+    let socket: OwnedFd = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).ok()?;
+    // The buffer is set before the connect, because a window that was offered is never taken back.
+    if let Some(bytes) = receive_buffer {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes).ok()?;
+    }
+    if let Some(from) = from {
+        net::bind(&socket, &SocketAddr::new(from, 0)).ok()?;
+    }
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience)).ok()?;
+    net::connect(&socket, &address).ok()?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
+}
+
+/// Returns the text of a request without a body.
 pub(crate) fn request_text(
     address: SocketAddr,
     method: &str,
@@ -50,7 +73,7 @@ pub(crate) fn request_text(
     text + "\r\n"
 }
 
-/// Sends a request and returns once the head of its answer is there.
+/// Sends a request and returns once the head of its answer has come.
 pub(crate) fn request(
     address: SocketAddr,
     method: &str,
@@ -64,32 +87,51 @@ pub(crate) fn request(
     Response::read(stream, method == "HEAD")
 }
 
-/// An answer, whose body is read as it comes.
+/// Ends a connection by a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    // SO_LINGER with a time of zero makes close() send a reset.
+    let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+    drop(stream);
+}
+
+/// Sends bytes as they are and returns all that comes until the connection ends, as text.
+pub(crate) fn answer_to(mut stream: TcpStream, bytes: &[u8]) -> String {
+    // The server may end the connection before it has read all.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        answer.extend_from_slice(&piece[..count]);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// An answer. Its body is read as it comes.
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Body,
 }
 
-/// A body without its framing.
+/// The body of an answer, without its framing.
 pub(crate) struct Body {
     stream: BufReader<TcpStream>,
     framing: Framing,
-    /// Whether it ended as its framing says it ends, and not by being cut.
+    /// `true` once the body has ended as its framing says, not by a cut.
     complete: bool,
 }
 
 enum Framing {
-    /// So many bytes are left.
+    /// A Content-Length, with the bytes that are left.
     Length(u64),
-    /// So many bytes are left of this chunk.
+    /// Chunks, with the bytes that are left of the current one.
     Chunked(u64),
-    /// Until the connection ends.
+    /// A body that ends with the connection.
     Close,
 }
 
 impl Response {
-    /// Reads the head of an answer.
+    /// Reads the head of the first answer on a connection.
     pub(crate) fn read(stream: TcpStream, to_head: bool) -> Response {
         Response::next(BufReader::with_capacity(256 * 1024, stream), to_head)
     }
@@ -121,32 +163,32 @@ impl Response {
         response
     }
 
-    /// A header's value; its name in lower case.
+    /// Returns the value of a header field. `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// Status and headers as they came, but for the Date.
+    /// Returns the status and all header fields but the Date, in their order.
     pub(crate) fn head(&self) -> (u16, Vec<(String, String)>) {
         let headers = self.headers.iter().filter(|(name, _)| name != "date");
         (self.status, headers.cloned().collect())
     }
 
-    /// The rest of the body, and the connection after it.
+    /// Returns the rest of the body, and the connection after it.
     pub(crate) fn finish(mut self) -> (String, BufReader<TcpStream>) {
         let mut text = String::new();
         self.body.read_to_string(&mut text).expect("a text");
         (text, self.body.stream)
     }
 
-    /// The whole body as text.
+    /// Returns the whole body as text.
     pub(crate) fn text(mut self) -> String {
         let mut text = String::new();
         self.body.read_to_string(&mut text).expect("a text");
         text
     }
 
-    /// So many bytes of the body.
+    /// Returns the next `count` bytes of the body.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.body.read_exact(&mut bytes).expect("the stream goes on");
@@ -155,12 +197,12 @@ impl Response {
 }
 
 impl Body {
-    /// Whether it ended as its framing says.
+    /// Returns `true` once the body has ended as its framing says.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// The bytes of the next chunk: what one send of the server brought.
+    /// Returns the bytes of the next chunk, which is one send of the server; no bytes at the end of the body.
     pub(crate) fn chunk(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; 1];
         if self.read(&mut bytes)? == 0 {
@@ -173,7 +215,7 @@ impl Body {
         Ok(bytes)
     }
 
-    /// The socket.
+    /// Returns the socket.
     pub(crate) fn socket(&self) -> &TcpStream {
         self.stream.get_ref()
     }

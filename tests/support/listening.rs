@@ -1,4 +1,4 @@
-//! A listener who stays, in a thread of its own, and remembers what was heard.
+//! A listener in a thread of its own, which stays connected and records the stretches of its stream.
 
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
@@ -13,25 +13,25 @@ use super::ramp::RampReader;
 use super::server::Server;
 use super::{PATIENCE, wait_for};
 
-/// So far may a stream be from where the clock says it should be.
+/// The largest difference between the length of a stream and the time that has passed.
 pub(crate) const CLOSE: Duration = Duration::from_millis(150);
 
-/// How a stream ended.
+/// The way a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// As its framing says that it ends.
+    /// The end that the framing announces.
     Complete,
-    /// The connection was cut.
+    /// A cut of the connection.
     Cut,
 }
 
-/// A connected listener of the input `live`. It leaves when it is dropped.
+/// A connected listener of the input `live`. It disconnects on drop.
 pub(crate) struct Listener {
     heard: Arc<Mutex<Heard>>,
     socket: TcpStream,
     thread: Option<JoinHandle<()>>,
     rate: u32,
-    /// When it began, and how long the stream was then, in frames; if that is known.
+    /// The time of the start, and the length of the stream then in frames, if they are known.
     began: Option<(Instant, u64)>,
 }
 
@@ -41,15 +41,14 @@ struct Heard {
 }
 
 impl Listener {
-    /// Listens to everything from the stream's first frame on, as long as the stream is younger than its
-    /// history.
+    /// Listens from the stream's first frame on. The stream must be younger than its history.
     pub(crate) fn from_the_beginning(daemon: &Daemon, ramp: RampReader) -> Listener {
         Listener::start(daemon, "/live.wav?back=30", ramp)
     }
 
-    /// Begins to listen.
+    /// Starts to listen.
     pub(crate) fn start(server: &Server, target: &str, ramp: RampReader) -> Listener {
-        // Asked again should this machine have stalled meanwhile: this is what the stream is compared with.
+        // The stream is compared with this time, so the question is repeated if this machine has stalled meanwhile.
         let began = wait_for("a quick answer", || {
             let now = Instant::now();
             let input = server.input("live");
@@ -59,8 +58,8 @@ impl Listener {
         Listener::to(server.get(target), Some(began), ramp)
     }
 
-    /// Begins to listen to a machine that is too far or too slow to tell at once how long its stream is, so that
-    /// the stream cannot be compared with the clock.
+    /// Starts to listen to a machine that is too far or too slow to say at once how long its stream is. The stream
+    /// cannot be compared with the clock.
     pub(crate) fn from_afar(server: &Server, target: &str, ramp: RampReader) -> Listener {
         Listener::to(server.get(target), None, ramp)
     }
@@ -87,38 +86,38 @@ impl Listener {
         Listener { heard, socket, thread: Some(thread), rate, began }
     }
 
-    /// What was heard until now.
+    /// Returns the stream until now.
     pub(crate) fn heard(&self) -> RampReader {
         self.look(|heard| heard.ramp.clone())
     }
 
-    /// Something of what was heard until now.
+    /// Returns something of the stream until now.
     pub(crate) fn look_at<T>(&self, look: impl FnOnce(&RampReader) -> T) -> T {
         self.look(|heard| look(&heard.ramp))
     }
 
-    /// Frames a second, as the stream's header has it.
+    /// Returns the rate in frames a second, as the stream's header has it.
     pub(crate) fn rate(&self) -> u32 {
         self.rate
     }
 
-    /// How the stream ended, if it has.
+    /// Returns the way the stream ended, if it has ended.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.look(|heard| heard.ending)
     }
 
-    /// Waits until what was heard is as a test wants it.
-    pub(crate) fn wait_until(&self, what: &str, wanted: impl Fn(&RampReader) -> bool) {
-        wait_for(what, || self.look(|heard| wanted(&heard.ramp)).then_some(()));
+    /// Waits until the stream is as a test wants it.
+    pub(crate) fn wait_until(&self, event: &str, wanted: impl Fn(&RampReader) -> bool) {
+        wait_for(event, || self.look(|heard| wanted(&heard.ramp)).then_some(()));
     }
 
-    /// Waits until so much more of the ramp was heard.
+    /// Waits until `time` more of the ramp has come.
     pub(crate) fn hear_more(&self, time: Duration) {
         let until = self.look(|heard| heard.ramp.ramp_frames()) + self.frames_in(time);
         self.wait_until("more of the ramp", |ramp| ramp.ramp_frames() >= until);
     }
 
-    /// Waits until so much more silence was heard.
+    /// Waits until `time` more of silence has come.
     pub(crate) fn hear_silence(&self, time: Duration) {
         let until = self.look(|heard| heard.ramp.silence_frames()) + self.frames_in(time);
         self.wait_until("more silence", |ramp| ramp.silence_frames() >= until);
@@ -128,10 +127,10 @@ impl Listener {
     ///
     /// # Panics
     ///
-    /// When it stays late or early, or has ended.
+    /// If the stream stays late or early, or has ended.
     pub(crate) fn keeps_up_with_the_clock(&self) {
         let end = Instant::now() + PATIENCE;
-        let (began, before) = self.began.expect("a listener who knows when it began");
+        let (began, before) = self.began.expect("a listener with a known start");
         loop {
             let heard = self.look_at(RampReader::frames) as f64 / f64::from(self.rate);
             let late = before as f64 / f64::from(self.rate) + began.elapsed().as_secs_f64() - heard;
@@ -144,12 +143,12 @@ impl Listener {
         assert_eq!(self.ending(), None, "it is connected");
     }
 
-    /// Compares what was heard from the card's first frame on with what the card says that it gave: unplugs
-    /// the card for that, so that its counters stand still, and returns them.
+    /// Compares the stream, from the card's first frame on, with the frames that the card has delivered. Unplugs the
+    /// card, so that its counters stand still, and returns them.
     ///
     /// # Panics
     ///
-    /// When a single frame is missing or too many.
+    /// If a single frame is missing, or one is too many.
     pub(crate) fn got_all_that_the_card_gave(&self, daemon: &Daemon, card: &Card) -> Counters {
         card.command(Order::Unplug);
         daemon.wait_for_state("live", "lost");
@@ -161,8 +160,8 @@ impl Listener {
         gave
     }
 
-    /// Besides that, compares the holes with what the card says that nobody got: exactly, frame by frame, and
-    /// each with the silence in its place, within [`CLOSE`].
+    /// Compares the stream like [`Listener::got_all_that_the_card_gave`], and the holes with the frames that the card
+    /// has lost: their sum exactly, and each with the silence in its place within [`CLOSE`].
     pub(crate) fn missed_what_the_card_lost(&self, daemon: &Daemon, card: &Card) {
         let gave = self.got_all_that_the_card_gave(daemon, card);
         let heard = self.heard();
@@ -173,7 +172,7 @@ impl Listener {
         }
     }
 
-    /// So many frames are so long.
+    /// Returns the length of `frames`.
     pub(crate) fn time(&self, frames: u64) -> Duration {
         Duration::from_secs_f64(frames as f64 / f64::from(self.rate))
     }
@@ -183,7 +182,7 @@ impl Listener {
     }
 
     fn look<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
-        look(&self.heard.lock().expect("the listener heard what is no ramp"))
+        look(&self.heard.lock().expect("the stream is not the ramp"))
     }
 }
 
@@ -196,7 +195,7 @@ impl Drop for Listener {
     }
 }
 
-/// A number in an input's status.
+/// Returns a number in an input's status.
 pub(crate) fn number(input: &serde_json::Value, key: &str) -> u64 {
     input[key].as_u64().unwrap_or_else(|| panic!("no {key} in {input}"))
 }

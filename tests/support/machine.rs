@@ -1,7 +1,7 @@
 //! A whole machine for a test: a fresh Debian that systemd-nspawn boots, with systemd, apt and a network.
 //!
-//! Its sound card is the fake one, known to it as `fake` (`/etc/asound.conf`), which is to say that a drop-in of the
-//! service makes it the card there is. It needs root; for another architecture qemu-user runs its programs.
+//! The fake card is its sound card: `/etc/asound.conf` names it `fake`, and a drop-in of the service makes it the
+//! card to capture. The machine needs root. For another architecture qemu-user runs the programs.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,31 +12,31 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-/// How long a machine may take to boot, or a command on it to end. Foreign ones are ten times slower.
+/// The longest time for a boot or for a command. Foreign machines are ten times slower.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Runs a program of this machine to its end, and returns what it said, both ways.
+/// Runs a program of this machine to its end, and returns its standard output and standard error.
 ///
 /// # Panics
 ///
-/// When it fails.
+/// If the program fails.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let (success, output) = try_run(program, arguments);
     assert!(success, "{program} {arguments:?}:\n{output}");
     output
 }
 
-/// The same, with whether it succeeded.
+/// Runs a program like [`run`], and returns `true` first if it succeeded.
 pub(crate) fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(program);
     let output = command.args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = [output.stdout, output.stderr].concat();
-    // apt has dpkg write to a terminal, whose lines end like this.
-    (output.status.success(), String::from_utf8_lossy(&said).replace("\r\n", "\n"))
+    let output_text = [output.stdout, output.stderr].concat();
+    // apt has dpkg write to a terminal, where lines end in CR LF.
+    (output.status.success(), String::from_utf8_lossy(&output_text).replace("\r\n", "\n"))
 }
 
-/// Where `scripts/package` keeps what takes long, and we too.
+/// Returns the folder in which `scripts/package` and the tests keep files that take long to make.
 fn kept() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(env::var_os("HOME").expect("a home")).join(".cache");
@@ -44,10 +44,9 @@ fn kept() -> PathBuf {
     kept.unwrap_or_else(|| cache.unwrap_or_else(home).join("wavecast-build"))
 }
 
-/// A fresh Debian of that suite, as an archive: the one of the last time, or a new one. apt there has those packages
-/// at hand.
+/// Returns the archive of a fresh Debian, made if it is not there. Its apt has `packages` at hand.
 pub(crate) fn fresh_debian(suite: &str, arch: &str, packages: &[&str]) -> PathBuf {
-    // Another recipe makes another machine.
+    // The name carries a hash of the recipe, so that another recipe makes another machine.
     let recipe = include_str!("../../scripts/fresh-debian")
         .bytes()
         .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -55,7 +54,7 @@ pub(crate) fn fresh_debian(suite: &str, arch: &str, packages: &[&str]) -> PathBu
     let archive = kept().join(name);
     if !archive.exists() {
         fs::create_dir_all(kept()).expect("a folder to keep it in");
-        // Whole or not at all: an interrupted one has another name.
+        // The archive is written under another name, so that an interrupted one is not used.
         let unfinished = archive.with_extension("part");
         let arguments = [&[suite, arch, text(&unfinished)], packages].concat();
         run("scripts/fresh-debian", &arguments);
@@ -64,7 +63,7 @@ pub(crate) fn fresh_debian(suite: &str, arch: &str, packages: &[&str]) -> PathBu
     archive
 }
 
-/// Unpacks it into a folder of ours.
+/// Unpacks the archive into a new folder.
 pub(crate) fn unpack(archive: &Path, name: &str) -> PathBuf {
     let folder =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("machine-{name}-{}", std::process::id()));
@@ -73,7 +72,7 @@ pub(crate) fn unpack(archive: &Path, name: &str) -> PathBuf {
     folder
 }
 
-/// Removes such a folder, unless something is mounted in it.
+/// Removes a folder of [`unpack`], unless something is mounted in it.
 pub(crate) fn remove(folder: &Path) {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     if !mounts.contains(text(folder)) {
@@ -85,30 +84,30 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a path that is text")
 }
 
-/// A machine that runs. On drop it is switched off and removed.
+/// A running machine. It is switched off and removed on drop.
 pub(crate) struct Machine {
     name: String,
     root: PathBuf,
-    /// One of its own: two that share one would take away each other's services.
+    /// The machine's own cgroup. Two machines in one cgroup would end each other's services.
     cgroup: PathBuf,
     nspawn: Child,
-    /// Its first process, as this machine numbers it.
+    /// The process ID of the machine's first process, as this machine numbers it.
     leader: String,
     address: Ipv4Addr,
 }
 
 impl Machine {
-    /// Boots a fresh one, with the fake card's plugin for its architecture, and waits until it is up.
+    /// Boots a fresh machine, with the fake card's plugin for its architecture, and waits until it is up.
     pub(crate) fn boot(archive: &Path, plugin: &Path) -> Machine {
         static COUNT: AtomicU8 = AtomicU8::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // An interface's name has 15 characters, and "ve-" is before it.
+        // An interface's name has at most 15 characters, and nspawn puts "ve-" before it.
         let name = format!("wc{number}x{}", std::process::id());
         let root = unpack(archive, &name);
         furnish(&root, plugin);
         let cgroup = own_cgroup().join(&name);
         fs::create_dir(&cgroup).expect("root may make a cgroup");
-        // When this test is killed, the machine is switched off.
+        // If this test is killed, the machine is switched off.
         let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", text(&cgroup));
         let nspawn = Command::new("setpriv")
             .args([
@@ -125,7 +124,7 @@ impl Machine {
                 text(&root),
             ])
             .args(["--register=no", "--keep-unit", "--console=pipe", "--network-veth", "--machine", &name])
-            // As much as systemd has on a machine of its own, where it keeps services from devices by BPF.
+            // systemd on its own machine has as much: there it keeps services from devices by BPF.
             .args(["--capability=all", "--system-call-filter=bpf"])
             // Debian 13 knows only this one.
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
@@ -134,7 +133,8 @@ impl Machine {
             .stderr(Stdio::null())
             .spawn()
             .expect("systemd-nspawn runs");
-        // A network of two for each. A private one: others may not listen by default.
+        // Each machine has a network of two addresses. The addresses are private, because others may not listen by
+        // default.
         let subnet = 4 * (number % 60);
         let address = Ipv4Addr::new(192, 168, 244, subnet + 2);
         let mut machine = Machine { name, root, cgroup, nspawn, leader: String::new(), address };
@@ -174,28 +174,28 @@ impl Machine {
         }
     }
 
-    /// Its address and that port.
+    /// Returns the machine's address with `port`.
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         (self.address, port).into()
     }
 
-    /// A file of it, as this machine sees it.
+    /// Returns the path of a file of the machine, as this machine sees it.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// Runs a shell's command on it as root, and returns what that said.
+    /// Runs a shell command on the machine as root, and returns its output.
     ///
     /// # Panics
     ///
-    /// When it fails.
+    /// If the command fails.
     pub(crate) fn sh(&self, command: &str) -> String {
         let (success, output) = self.try_sh(command);
         assert!(success, "{command}:\n{output}\n{}", self.journal());
         output
     }
 
-    /// The same, with whether it succeeded.
+    /// Runs a command like [`Machine::run`], and returns `true` first if it succeeded.
     pub(crate) fn try_sh(&self, command: &str) -> (bool, String) {
         let patience = PATIENCE.as_secs().to_string();
         let enter = [&patience, "nsenter", "--target", &self.leader, "--all", "env", "-i", "HOME=/root"];
@@ -203,7 +203,7 @@ impl Machine {
         try_run("timeout", &[&enter[..], &shell].concat())
     }
 
-    /// What the service has logged.
+    /// Returns the log of the service.
     pub(crate) fn journal(&self) -> String {
         self.try_sh("journalctl --unit wavecast --no-pager --output cat").1
     }
@@ -215,7 +215,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // With its first process all others end.
+        // All other processes end with the first one.
         let _ = try_run("kill", &["-KILL", &self.leader]);
         let end = Instant::now() + Duration::from_secs(10);
         while matches!(self.nspawn.try_wait(), Ok(None)) && Instant::now() < end {
@@ -229,7 +229,7 @@ impl Drop for Machine {
     }
 }
 
-/// The folder of the cgroup that this process is in, of version 2.
+/// Returns the folder of the cgroup of version 2 that this process is in.
 fn own_cgroup() -> PathBuf {
     let ours = fs::read_to_string("/proc/self/cgroup").expect("Linux has cgroups");
     let ours = ours.lines().find_map(|line| line.strip_prefix("0::/")).expect("version 2 is mounted");
@@ -238,7 +238,7 @@ fn own_cgroup() -> PathBuf {
     all.join(ours)
 }
 
-/// What makes it a machine with a sound card.
+/// Gives the machine a sound card.
 fn furnish(root: &Path, plugin: &Path) {
     let write = |path: &str, text: &str| {
         let path = root.join(path);
@@ -247,9 +247,9 @@ fn furnish(root: &Path, plugin: &Path) {
     };
     write("etc/hostname", "raspberrypi\n");
     write("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 raspberrypi\n");
-    // There is no Internet, and nobody shall wait for it.
+    // There is no Internet, and no service shall wait for it.
     write("etc/apt/apt.conf.d/offline", "Acquire::Retries 0;\n");
-    // The stat file is where the service may write, with all its sandbox, as other services may.
+    // The stat file is in a folder that the service may write, with all its sandbox.
     write(
         "etc/asound.conf",
         "pcm_type.fakecard { lib \"/opt/fakecard/libasound_module_pcm_fakecard.so\" }\n\
@@ -258,12 +258,12 @@ fn furnish(root: &Path, plugin: &Path) {
     write("opt/fakecard/ctl", "run");
     fs::copy(plugin, root.join("opt/fakecard/libasound_module_pcm_fakecard.so"))
         .expect("the plugin is there");
-    // A fake card cannot be found, only named: so much stands for a card that is plugged in.
+    // A fake card has a name only and cannot be found in /proc, so the drop-in stands for a card that is plugged in.
     write(
         "etc/systemd/system/wavecast.service.d/card.conf",
         "[Service]\nExecStart=\nExecStart=/usr/bin/wavecast --device fake\n",
     );
-    // Not what is tested, and slow.
+    // These services are slow and not tested here.
     for unit in [
         "apt-daily.timer",
         "apt-daily-upgrade.timer",
@@ -276,11 +276,12 @@ fn furnish(root: &Path, plugin: &Path) {
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }
 
-/// Lets this machine run another one's programs, as long as it lives.
+/// A registration by which this machine runs programs of another architecture. It is removed on drop.
 pub(crate) struct Emulation(Option<PathBuf>);
 
 impl Emulation {
-    /// For that architecture; nothing if it runs here anyway. The registration is one of our own, beside any other.
+    /// Registers qemu-user for `arch`, unless this machine runs its programs anyway. The registration has a name of
+    /// its own, beside any other.
     pub(crate) fn of(arch: &str) -> Emulation {
         let native = run("dpkg", &["--print-architecture"]);
         let machine = match arch {
@@ -295,7 +296,7 @@ impl Emulation {
         if !folder.join("register").exists() {
             run("mount", &["-t", "binfmt_misc", "binfmt_misc", text(folder)]);
         }
-        // Those of tests that were killed.
+        // Removes the registrations of tests that were killed.
         for entry in fs::read_dir(folder).expect("it is mounted").flatten() {
             let name = entry.file_name().into_string().unwrap_or_default();
             let owner = name.strip_prefix("wavecast-").and_then(|rest| rest.rsplit('-').next());

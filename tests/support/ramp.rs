@@ -1,33 +1,33 @@
-//! What a stream of the fake card's ramp consists of: stretches of the ramp, and silence.
+//! A checker for streams of the fake card's ramp, which consist of stretches of the ramp and of silence.
 
 use super::card::{CardFormat, ramp_bytes, ramp16, widen24, widen32};
 
 /// A stretch of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stretch {
-    /// The ramp from this frame on, so many frames.
+    /// A stretch of the ramp, by its first frame and its length in frames.
     Ramp { first: u64, frames: u64 },
-    /// So many frames of zeros.
+    /// A stretch of zeros, by its length in frames.
     Silence { frames: u64 },
 }
 
 /// A hole in the ramp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hole {
-    /// Frames of the ramp that are not there. The ramp repeats itself, so of all the numbers that it could be
-    /// this is the one nearest to `silence`.
+    /// The frames of the ramp that are missing. The ramp repeats itself, so this is the possible number nearest to
+    /// `silence`.
     pub(crate) missing: u64,
-    /// Frames of silence in their place.
+    /// The frames of silence in place of the missing ones.
     pub(crate) silence: u64,
 }
 
-/// Takes a stream apart, frame by frame.
+/// A checker that splits a stream into stretches, frame by frame.
 #[derive(Clone)]
 pub(crate) struct RampReader {
     frame_bytes: usize,
-    /// After so many frames the ramp begins again.
+    /// The number of frames after which the ramp begins again.
     period: u64,
-    /// Twice the whole ramp, so that each stretch of one period is a piece of it.
+    /// The ramp twice, so that each stretch of one period is a slice of it.
     table: Vec<u8>,
     /// The stretches until now.
     pub(crate) stretches: Vec<Stretch>,
@@ -35,12 +35,13 @@ pub(crate) struct RampReader {
 }
 
 impl RampReader {
-    /// For a stream of so many channels whose samples have that format.
+    /// Returns a checker for a stream with `channels` channels of samples in `format`.
     pub(crate) fn new(format: CardFormat, channels: u32) -> RampReader {
         RampReader::of(ramp_bytes(format, 0, 65_536 / channels as usize, channels), channels)
     }
 
-    /// For a stream of a card with samples of one format that goes out in another, with the highest bits kept.
+    /// Returns a checker for a stream in the format `to` of a card with samples in the format `from`. The highest
+    /// bits are kept.
     pub(crate) fn converted(from: CardFormat, to: CardFormat, channels: u32) -> RampReader {
         let bytes = match to {
             CardFormat::S16 => 2,
@@ -75,11 +76,11 @@ impl RampReader {
         }
     }
 
-    /// Takes in the next bytes of sound.
+    /// Splits the next bytes of sound.
     ///
     /// # Panics
     ///
-    /// When a frame is neither a frame of the ramp nor silence.
+    /// If a frame is neither a frame of the ramp nor silence.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
@@ -90,7 +91,7 @@ impl RampReader {
             let left = &all[at * self.frame_bytes..];
             at += match self.stretches.last_mut() {
                 Some(Stretch::Ramp { first, frames }) => {
-                    // The usual case, compared as one piece: the ramp goes on.
+                    // The usual case is that the ramp goes on: it is compared as one slice.
                     let most = (whole - at).min(self.period as usize) * self.frame_bytes;
                     let place = ((*first + *frames) % self.period) as usize * self.frame_bytes;
                     let expected = &self.table[place..place + most];
@@ -111,7 +112,7 @@ impl RampReader {
         }
     }
 
-    /// Begins another stretch with this frame.
+    /// Begins another stretch with `frame`.
     fn begin(&mut self, frame: &[u8]) -> usize {
         if is_silent(frame) {
             self.stretches.push(Stretch::Silence { frames: 1 });
@@ -134,12 +135,12 @@ impl RampReader {
         1
     }
 
-    /// Frames until now.
+    /// Returns the number of frames until now.
     pub(crate) fn frames(&self) -> u64 {
         self.ramp_frames() + self.silence_frames()
     }
 
-    /// Of those, frames of the ramp.
+    /// Returns the number of frames of the ramp until now.
     pub(crate) fn ramp_frames(&self) -> u64 {
         let frames = |stretch: &Stretch| match stretch {
             Stretch::Ramp { frames, .. } => *frames,
@@ -148,7 +149,7 @@ impl RampReader {
         self.stretches.iter().map(frames).sum()
     }
 
-    /// Of those, frames of silence.
+    /// Returns the number of frames of silence until now.
     pub(crate) fn silence_frames(&self) -> u64 {
         let frames = |stretch: &Stretch| match stretch {
             Stretch::Ramp { .. } => 0,
@@ -157,17 +158,17 @@ impl RampReader {
         self.stretches.iter().map(frames).sum()
     }
 
-    /// Whether it is one stretch of the ramp, without a hole.
+    /// Returns `true` if the stream is one stretch of the ramp, without a hole.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self.stretches[..], [Stretch::Ramp { .. }])
     }
 
-    /// The stretches for a message, as many as can be read.
+    /// Returns the first stretches as text for a message.
     pub(crate) fn shown(&self) -> String {
         format!("{} stretches: {:?}", self.stretches.len(), &self.stretches[..self.stretches.len().min(12)])
     }
 
-    /// The holes between stretches of the ramp.
+    /// Returns the holes between stretches of the ramp.
     pub(crate) fn holes(&self) -> Vec<Hole> {
         let mut holes = Vec::new();
         let (mut end, mut silent) = (None, 0);
@@ -189,7 +190,7 @@ impl RampReader {
         let period = self.period as i64;
         let beyond = (first as i64 - end as i64 - silence as i64).rem_euclid(period);
         let beyond = if beyond > period / 2 { beyond - period } else { beyond };
-        // It cannot be less than none.
+        // A negative number of frames cannot be missing.
         let missing = silence as i64 + beyond;
         Hole { missing: if missing < 0 { missing + period } else { missing } as u64, silence }
     }

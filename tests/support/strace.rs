@@ -1,10 +1,10 @@
-//! System calls that fail, or take their time, by strace(1).
+//! Injection of errors and delays into system calls, by strace(1).
 
 use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Whether that can be had here; says so where it cannot.
+/// Returns `true` if strace can inject here, and prints the reason if it cannot.
 pub(crate) fn can_inject() -> bool {
     let mut strace = Command::new("strace");
     strace.args(["-fqq", "-o", "/dev/null", "-e", "inject=accept4:error=EINTR", "true"]);
@@ -22,8 +22,8 @@ pub(crate) fn can_inject() -> bool {
     }
 }
 
-/// The words before those of a program in which those calls go so, and whose tracer writes them down there. That is a
-/// process beside it; only these calls make the program stop.
+/// Returns the command line to put before that of a program. In the program, `fault` is injected into `calls`, and the
+/// calls are written to `notes`. The tracer is a process beside the program, which stops only for these calls.
 pub(crate) fn around(notes: &Path, calls: &str, fault: &str) -> Vec<String> {
     let (notes, inject) = (notes.display().to_string(), format!("inject={calls}:{fault}"));
     let words = ["strace", "-D", "-fqq", "--seccomp-bpf", "-o", &notes, "-e", calls, "-e", &inject];

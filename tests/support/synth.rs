@@ -1,21 +1,21 @@
-//! What a stream of `synth:ramp` consists of: frame n carries n mod 65536 in every channel.
+//! A checker for streams of `synth:ramp`, whose frame n carries n mod 65536 in every channel.
 
-/// Takes a stream of the synthetic ramp apart, frame by frame.
+/// A checker that compares a stream with the synthetic ramp, frame by frame.
 pub(crate) struct SynthRamp {
     sample_bytes: usize,
     frame_bytes: usize,
     rest: Vec<u8>,
     next: Option<u16>,
-    /// What the first frame carried.
+    /// The value of the first frame.
     pub(crate) first: Option<u16>,
-    /// Whole frames until now.
+    /// The number of whole frames until now.
     pub(crate) frames: u64,
-    /// Where the ramp did not go on: after how many frames, and how many frames are missing there, modulo 65536.
+    /// The holes in the ramp: the frames before the hole, and the frames missing in it modulo 65536.
     pub(crate) holes: Vec<(u64, u16)>,
 }
 
 impl SynthRamp {
-    /// For a stream of so many channels with so many bytes in a sample.
+    /// Returns a checker for a stream with `channels` channels and `sample_bytes` bytes in a sample.
     pub(crate) fn new(sample_bytes: usize, channels: usize) -> SynthRamp {
         let frame_bytes = sample_bytes * channels;
         SynthRamp {
@@ -29,11 +29,11 @@ impl SynthRamp {
         }
     }
 
-    /// Takes in the next bytes of sound.
+    /// Compares the next bytes of sound.
     ///
     /// # Panics
     ///
-    /// When a frame is none of the ramp: the bytes are not on the frame grid, or a bit is wrong.
+    /// If a frame is not a frame of the ramp: the bytes are off the frame grid, or a bit is wrong.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
@@ -51,24 +51,23 @@ impl SynthRamp {
         self.rest = frames.remainder().to_vec();
     }
 
-    /// What the last frame carried.
+    /// Returns the value of the last frame.
     pub(crate) fn last(&self) -> u16 {
         self.next.expect("there was a frame").wrapping_sub(1)
     }
 
-    /// Whether not a frame is missing.
+    /// Returns `true` if no frame is missing.
     pub(crate) fn is_whole(&self) -> bool {
         self.holes.is_empty()
     }
 
-    /// How many frames are missing in all holes together, modulo 65536.
+    /// Returns the number of frames missing in all holes together, modulo 65536.
     pub(crate) fn missing(&self) -> u16 {
         self.holes.iter().fold(0, |sum: u16, (_, hole)| sum.wrapping_add(*hole))
     }
 }
 
-/// The number that a frame carries: the upper 16 bits of each sample, and the same again below where it has
-/// room for more.
+/// Returns the number that a frame carries: the upper 16 bits of each sample. Wider samples repeat it below.
 fn value_of(frame: &[u8], sample_bytes: usize) -> u16 {
     let at = sample_bytes - 2;
     let value = u16::from_le_bytes([frame[at], frame[at + 1]]);

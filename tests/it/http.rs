@@ -1,19 +1,14 @@
-//! What every kind of player gets for its request, byte for byte, from the real daemon.
-
-mod support;
+//! The answers that each kind of player gets, byte for byte.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::synth::SynthRamp;
+use crate::support::{HEADER_BYTES, wait_for};
 use serde_json::Value;
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
 
 const CHROMIUM: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";
@@ -25,8 +20,7 @@ const APPLE: &str = "AppleCoreMedia/1.0.0.21E219 (iPhone; U; CPU OS 17_4 like Ma
 const VLC: &str = "VLC/3.0.24 LibVLC/3.0.24";
 const LAVF: &str = "Lavf/59.27.100";
 
-const HEADER_BYTES: usize = 44;
-/// The default format: 44.1 kHz, stereo, 16 bits.
+/// The rate of the default format, which has two channels of 16 bits.
 const RATE: u64 = 44_100;
 const FRAME_BYTES: usize = 4;
 
@@ -34,7 +28,7 @@ fn field(header: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// The 44 bytes before the sound, with these sizes.
+/// Returns a WAV header of 44 bytes with these sizes.
 fn wav_header(channels: u16, rate: u32, bits: u16, riff: u32, data: u32) -> Vec<u8> {
     let frame = channels * bits / 8;
     let mut header = b"RIFF".to_vec();
@@ -50,41 +44,31 @@ fn wav_header(channels: u16, rate: u32, bits: u16, riff: u32, data: u32) -> Vec<
     header
 }
 
-/// The index of the ramp's frame that carries `value`, not before `earliest`.
+/// Returns the index of the first frame of the ramp, from `earliest` on, that carries `value`.
 fn index_of(value: u16, earliest: u64) -> u64 {
     earliest + u64::from(value.wrapping_sub(earliest as u16))
 }
 
-/// What a frame of the 16-bit stereo ramp looks like.
+/// Returns a frame of the 16-bit stereo ramp.
 fn frame(value: u16) -> [u8; 4] {
     let [low, high] = value.to_le_bytes();
     [low, high, low, high]
 }
 
-/// The default format's ramp from here on, so many frames of it.
+/// Reads `frames` frames of the default format's ramp.
 fn ramp_of(response: &mut Response, frames: usize) -> SynthRamp {
     let mut ramp = SynthRamp::new(2, 2);
     ramp.feed(&response.bytes(frames * FRAME_BYTES));
     ramp
 }
 
-/// The time from the first byte of the request to the first byte of sound.
-fn time_to_sound(daemon: &Daemon, target: &str) -> Duration {
-    let began = Stopwatch::start();
-    let mut response = daemon.get(target);
-    response.bytes(HEADER_BYTES + 1);
-    began.elapsed()
-}
-
-/// Short requests on new connections are answered, and quickly.
+/// Checks that requests on new connections are answered. A request that is never answered fails after PATIENCE.
 fn assert_serves(daemon: &Daemon) {
-    let began = Stopwatch::start();
     assert_eq!(daemon.get("/healthz").text(), "ok\n");
     assert_eq!(daemon.get("/live.wav").bytes(4), b"RIFF");
-    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
 }
 
-// What goes out.
+// Streams.
 
 #[test]
 fn each_player_gets_the_sizes_that_it_copes_with() {
@@ -107,7 +91,7 @@ fn each_player_gets_the_sizes_that_it_copes_with() {
             .filter_map(|(name, value)| Some((name, value?)))
             .collect();
         let mut response = daemon.get_with("/live.wav", &headers);
-        // Firefox comes back after a reset only to what it got as a range.
+        // Firefox asks again after a reset only if the answer was a range.
         let status = if agent == Some(FIREFOX) { 206 } else { 200 };
         assert_eq!(response.status, status, "{agent:?}");
         let header = response.bytes(HEADER_BYTES);
@@ -128,7 +112,7 @@ fn firefoxs_sizes_end_with_a_frame_in_every_format() {
 }
 
 #[test]
-fn the_header_tells_rate_channels_and_width() {
+fn the_header_has_rate_channels_and_width() {
     for (rate, channels, format, bits) in
         [(48_000, 1, "s16", 16), (44_100, 2, "s24", 24), (96_000, 2, "s32", 32), (8_000, 6, "s16", 16)]
     {
@@ -143,7 +127,7 @@ fn the_header_tells_rate_channels_and_width() {
 }
 
 #[test]
-fn an_endless_stream_is_chunked_and_says_nothing_of_length_or_ranges() {
+fn an_endless_stream_is_chunked_and_has_no_length_and_no_ranges() {
     let daemon = Daemon::ramp("");
     for headers in [&[][..], &[("Range", "bytes=0-")], &[("User-Agent", CHROMIUM), ("Range", "bytes=0-")]] {
         let mut response = daemon.get_with("/live.wav", headers);
@@ -165,7 +149,7 @@ fn chunks_hold_whole_frames() {
     let daemon = Daemon::ramp("channels = 2\nformat = \"s24\"");
     let mut response = daemon.get_with("/live.wav", &[("User-Agent", VLC)]);
     response.bytes(HEADER_BYTES);
-    // The header shares its chunk with the first sound.
+    // The header is in one chunk with the first sound.
     let mut ramp = SynthRamp::new(3, 2);
     for _ in 0..30 {
         let chunk = response.body.chunk().expect("the stream goes on");
@@ -241,7 +225,7 @@ fn a_player_that_comes_back_goes_on_live_on_its_own_frame_grid() {
 }
 
 #[test]
-fn who_had_a_part_of_the_header_gets_the_rest_of_it() {
+fn a_client_with_a_part_of_the_header_gets_the_rest_of_it() {
     let daemon = Daemon::ramp("");
     let mut response = daemon.get_with("/live.wav", &[("Range", "bytes=40-")]);
     assert_eq!(response.status, 206);
@@ -272,7 +256,7 @@ fn a_bounded_range_gets_exactly_its_bytes() {
             ramp.feed(sound);
             assert!(ramp.is_whole());
         } else {
-            // The end of one frame, the whole next one, the beginning of the third.
+            // The range has the end of one frame, the whole next one, and the beginning of the third.
             let value = u16::from_le_bytes([sound[2], sound[3]]);
             let three = [frame(value.wrapping_sub(1)), frame(value), frame(value.wrapping_add(1))].concat();
             assert_eq!(sound, &three[inside..][..sound.len()], "{range}");
@@ -328,7 +312,7 @@ fn a_range_that_cannot_be_served_is_ignored_and_never_refused() {
         assert_eq!(response.header("content-range"), None);
         assert_eq!(response.bytes(4), b"RIFF");
     }
-    // Beyond the end of the file that Apple's players believe in.
+    // A range beyond the end of the file, whose length Apple's players have from the probe.
     let headers = [("User-Agent", APPLE), ("Range", "bytes=2147483436-")];
     assert_eq!(daemon.get_with("/live.wav", &headers).status, 200);
 }
@@ -336,18 +320,17 @@ fn a_range_that_cannot_be_served_is_ignored_and_never_refused() {
 // Old and simple players.
 
 #[test]
-fn who_does_not_know_chunks_gets_the_bare_sound_at_once() {
+fn a_client_that_does_not_know_chunks_gets_the_bare_sound() {
     let daemon = Daemon::ramp("");
     let plain = |version, headers: &[(&str, &str)]| {
-        let began = Stopwatch::start();
         let mut response = http::request(daemon.address(), "GET", "/live.wav", version, headers);
         assert_eq!(response.status, 200);
         assert_eq!(response.header("transfer-encoding"), None);
         assert_eq!(response.header("content-length"), None);
         assert_eq!(response.header("connection"), Some("close"));
         assert_eq!(response.bytes(HEADER_BYTES), wav_header(2, 44_100, 16, u32::MAX, u32::MAX));
+        // Sound that was held back until the end of the stream would never come.
         assert!(ramp_of(&mut response, 5000).is_whole());
-        assert!(began.elapsed() < Duration::from_secs(2), "it was held back for {:?}", began.elapsed());
     };
     plain("1.0", &[]);
     plain("1.0", &[("User-Agent", "MPlayer 1.5"), ("Icy-MetaData", "1"), ("Connection", "keep-alive")]);
@@ -370,7 +353,7 @@ fn a_short_answer_to_an_old_client_ends_with_the_connection() {
 }
 
 #[test]
-fn head_says_what_get_would_for_every_path() {
+fn head_has_the_head_of_get_for_every_path() {
     let daemon = Daemon::ramp("");
     let ranges = ["bytes=0-", "bytes=50-", "bytes=0-1", "bytes=-5"];
     let mut asked: Vec<(&str, Vec<(&str, &str)>)> = [
@@ -402,7 +385,7 @@ fn head_says_what_get_would_for_every_path() {
     for ((target, headers), mut head) in asked.iter().zip(heads) {
         let mut get = daemon.get_with(target, headers);
         if *target == "/status.json" {
-            // Its figures have grown meanwhile, and so may its length.
+            // The numbers have grown meanwhile, and so may the length.
             for response in [&mut get, &mut head] {
                 let lengths = response.headers.iter_mut().filter(|(name, _)| name == "content-length");
                 lengths.for_each(|(_, value)| value.clear());
@@ -417,7 +400,7 @@ fn head_says_what_get_would_for_every_path() {
     }
 }
 
-// The past, and recordings.
+// History and recordings.
 
 #[test]
 fn back_begins_with_exactly_the_frames_of_that_moment() {
@@ -425,7 +408,7 @@ fn back_begins_with_exactly_the_frames_of_that_moment() {
     daemon.wait_for_edge(8 * RATE);
     for (seconds, frames) in [("0", 0), ("0.001", 44), ("0.5", RATE / 2), ("2", 2 * RATE), ("7.25", 319_725)]
     {
-        // A player's burst would be another one; what was asked for counts.
+        // `back` takes the place of the player's burst.
         for agent in [LAVF, CHROMIUM, VLC] {
             let before = daemon.edge();
             let headers = [("User-Agent", agent), ("Range", "bytes=0-")];
@@ -474,7 +457,7 @@ fn a_recording_is_a_finite_file_with_true_sizes_whoever_asks() {
             assert!(ramp.is_whole(), "{:?}", ramp.holes);
             let first = index_of(ramp.first.expect("a frame"), before);
             assert!(first <= daemon.edge(), "it begins with now");
-            // And nothing comes after it.
+            // Nothing comes after it.
             assert_eq!(response.body.socket().read(&mut [0]).expect("an end"), 0);
         }
     }
@@ -484,7 +467,7 @@ fn a_recording_is_a_finite_file_with_true_sizes_whoever_asks() {
 fn the_last_seconds_can_be_saved_at_once() {
     let daemon = Daemon::ramp_with("", "synth:ramp?speed=10", "");
     daemon.wait_for_edge(6 * RATE);
-    // In real time: what lies wholly in the past is not waited for.
+    // Frames that lie in the past are not waited for.
     for (target, back, frames) in [
         ("/live.wav?back=5&for=2", 5 * RATE, 2 * RATE),
         ("/live.wav?for=2&back=2", 2 * RATE, 2 * RATE),
@@ -514,10 +497,10 @@ fn an_old_client_can_record_too() {
     assert!(response.body.is_complete());
 }
 
-// What cannot be had.
+// Refusals.
 
 #[test]
-fn what_makes_no_sense_is_refused_with_a_hint() {
+fn a_query_that_makes_no_sense_is_refused_with_a_hint() {
     let daemon = Daemon::ramp("history_seconds = 10");
     for (query, text) in [
         ("back=soon", "back is a number of seconds, as in back=10 or back=2.5.\n"),
@@ -535,12 +518,12 @@ fn what_makes_no_sense_is_refused_with_a_hint() {
         assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(response.text(), text, "{query}");
     }
-    // What means nothing here is left alone: players and pages add such to get around caches.
+    // Unknown keys are ignored: players and pages add them to get around caches.
     assert_eq!(daemon.get("/live.wav?t=1700000000&x").status, 200);
 }
 
 #[test]
-fn who_is_lost_is_told_which_streams_there_are() {
+fn an_unknown_path_is_answered_with_the_streams_there_are() {
     let daemon = Daemon::start(
         None,
         "[input.live]\ndevice = \"synth:ramp\"\n[input.bird-box]\ndevice = \"synth:tone\"\n",
@@ -568,7 +551,7 @@ fn who_is_lost_is_told_which_streams_there_are() {
 }
 
 #[test]
-fn an_input_that_was_never_open_says_so_and_when_to_come_again() {
+fn an_input_that_was_never_open_is_answered_with_its_problem_and_retry_after() {
     let daemon = Daemon::start(
         None,
         "[input.live]\ndevice = \"hw:CARD=NoSuch,DEV=0\"\n[input.tone]\ndevice = \"synth:tone\"\n",
@@ -587,7 +570,7 @@ fn an_input_that_was_never_open_says_so_and_when_to_come_again() {
     let health = daemon.get("/healthz");
     assert_eq!(health.status, 503);
     assert_eq!(health.text(), format!("live is waiting: {problem}\n"));
-    // Its neighbour is heard, and playlists are there for when it comes.
+    // The other input is served, and playlists do not depend on the card.
     assert_eq!(daemon.get("/tone.wav").bytes(4), b"RIFF");
     assert_eq!(daemon.get("/live.m3u").status, 200);
 }
@@ -606,20 +589,19 @@ fn only_get_and_head_are_allowed() {
 }
 
 #[test]
-fn what_comes_with_a_refused_request_is_never_taken_for_another_one() {
+fn a_body_is_never_read_as_another_request() {
     let daemon = Daemon::ramp("");
     let hidden = "GET /live.wav HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = |body: &str| {
         format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     };
-    // As long as this, but with so little in it that it cannot be taken for a flood of requests,
+    // Longer than any buffer of the daemon for a head.
     let long = format!("{hidden}{}", "x".repeat(1000)).repeat(120);
-    // as this is when the guard looks before the request is read.
     let flood = post(&hidden.repeat(3000));
     let requests = [
         post(hidden),
         post(&long),
-        flood.clone(),
+        flood,
         format!(
             "PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n",
             hidden.len()
@@ -638,15 +620,12 @@ fn what_comes_with_a_refused_request_is_never_taken_for_another_one() {
         let _ = stream.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
-        let began = Instant::now();
         while let Ok(count @ 1..) = stream.read(&mut piece) {
             answer.extend_from_slice(&piece[..count]);
-            assert!(began.elapsed() < Duration::from_secs(5), "a stream came for what is no request");
+            assert!(answer.len() < 65_536, "a body was answered with a stream");
         }
         let answer = String::from_utf8_lossy(&answer);
-        // The guard's answer, if it looked before the request was read.
-        let refused =
-            answer.starts_with("HTTP/1.1 40") || request == flood && answer.starts_with("HTTP/1.1 503");
+        let refused = answer.starts_with("HTTP/1.1 40");
         assert!(refused, "{:?} was answered with {answer:?}", &request[..request.len().min(120)]);
         assert!(!answer.contains(" 200 OK"), "{answer}");
     }
@@ -654,65 +633,105 @@ fn what_comes_with_a_refused_request_is_never_taken_for_another_one() {
 }
 
 #[test]
-fn a_body_that_is_announced_as_huge_harms_nobody() {
+fn a_body_that_is_announced_as_huge_is_answered_and_harms_nobody() {
     let daemon = Daemon::ramp("");
     let mut listening = daemon.get("/live.wav");
     listening.bytes(HEADER_BYTES);
     for length in [3_000_000_000, 100_000_000_000, 1 << 50, i64::MAX as u64, u64::MAX] {
-        for request in ["POST /", "GET /healthz", "GET /live.wav", "HEAD /live.wav"] {
+        for (request, statuses) in [
+            ("POST /", &[405, 413][..]),
+            ("GET /healthz", &[200]),
+            ("HEAD /live.wav", &[200]),
+            ("GET /live.wav", &[200]),
+        ] {
             let mut stream = http::connect(daemon.address());
             let text =
                 format!("{request} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\nbody");
             stream.write_all(text.as_bytes()).expect("sent");
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer);
-            assert_eq!(answer, b"", "{request} with {length} bytes is not worth an answer");
+            let mut response = Response::read(stream, request.starts_with("HEAD"));
+            assert!(statuses.contains(&response.status), "{request} with {length}: {}", response.status);
+            if request == "GET /live.wav" {
+                assert_eq!(response.bytes(4), b"RIFF");
+            } else {
+                let (_, mut rest) = response.finish();
+                assert_eq!(rest.read(&mut [0]).unwrap_or(0), 0, "the connection ends");
+            }
         }
     }
     assert_serves(&daemon);
     assert!(ramp_of(&mut listening, 60_000).is_whole());
-    assert_eq!(daemon.listeners().len(), 1);
+    wait_for("the other streams to end", || (daemon.listeners().len() == 1).then_some(()));
 }
 
-// Playlists, state and page.
+// Playlists, status and health.
+
+/// Returns the address that an entry of a playlist stands for. The entry may be relative to the playlist's own address.
+fn resolve(entry: &str, playlist: &str) -> String {
+    match entry.contains("://") {
+        true => entry.to_owned(),
+        false => format!("{}/{entry}", playlist.rsplit_once('/').expect("a path").0),
+    }
+}
 
 #[test]
-fn playlists_lead_back_to_where_the_player_came_from() {
+fn playlists_lead_back_to_the_address_that_the_player_used() {
     let daemon = Daemon::ramp("");
     let m3u = daemon.get_with("/live.m3u", &[("Host", "pi.local:4410")]);
     assert_eq!(m3u.status, 200);
     assert_eq!(m3u.header("content-type"), Some("audio/x-mpegurl"));
-    assert_eq!(m3u.text(), "#EXTM3U\n#EXTINF:-1,live\nhttp://pi.local:4410/live.wav\n");
+    let text = m3u.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let [first, title, entry] = lines[..] else { panic!("{text}") };
+    assert_eq!((first, title), ("#EXTM3U", "#EXTINF:-1,live"));
+    assert_eq!(resolve(entry, "http://pi.local:4410/live.m3u"), "http://pi.local:4410/live.wav");
     let pls = daemon.get_with("/live.pls", &[("Host", "[fe80::1]:80")]);
     assert_eq!(pls.header("content-type"), Some("audio/x-scpls"));
-    assert_eq!(
-        pls.text(),
-        "[playlist]\nNumberOfEntries=1\nFile1=http://[fe80::1]:80/live.wav\nTitle1=live\nLength1=-1\nVersion=2\n"
-    );
+    let text = pls.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let [first, count, entry, title, length, version] = lines[..] else { panic!("{text}") };
+    assert_eq!((first, count), ("[playlist]", "NumberOfEntries=1"));
+    assert_eq!((title, length, version), ("Title1=live", "Length1=-1", "Version=2"));
+    let entry = resolve(entry.strip_prefix("File1=").expect("a file"), "http://[fe80::1]:80/live.pls");
+    assert_eq!(entry, "http://[fe80::1]:80/live.wav");
 }
 
 #[test]
-fn nothing_strange_gets_into_a_playlist() {
+fn nothing_of_a_strange_host_gets_into_a_playlist() {
     let daemon = Daemon::ramp("");
-    let own = format!("http://localhost:{}/live.wav", daemon.address().port());
+    // An entry is relative, or names the daemon itself.
+    let leads_home = |text: &str| {
+        let port = daemon.address().port();
+        let homes = ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}/live.wav"));
+        let entry = text.lines().map(|line| line.strip_prefix("File1=").unwrap_or(line));
+        entry
+            .filter(|line| line.contains(".wav"))
+            .all(|line| line == "live.wav" || homes.contains(&line.to_owned()))
+    };
     for host in ["evil.example/x.wav?", "a b", "\"><script>", "user@evil", "", "x%0d%0ay"] {
         for target in ["/live.m3u", "/live.pls"] {
             let answer = daemon.get_with(target, &[("Host", host)]);
             let (status, text) = (answer.status, answer.text());
-            // Nearly all of them are no name of this machine either.
-            assert!(status == 403 || text.contains(&own), "{host:?}: {text}");
-            assert!(status == 403 || host.is_empty() || !text.contains(host), "{host:?}: {text}");
+            // Nearly all of them are no name of this machine, or no name at all.
+            if status != 403 && status != 400 {
+                assert_eq!(status, 200, "{host:?}");
+                assert!(leads_home(&text), "{host:?}: {text}");
+                assert!(host.is_empty() || !text.contains(host), "{host:?}: {text}");
+            }
         }
     }
     let mut old = http::connect(daemon.address());
     old.write_all(b"GET /live.m3u HTTP/1.0\r\n\r\n").expect("sent");
     let mut text = String::new();
     old.read_to_string(&mut text).expect("it ends");
-    assert!(text.contains(&own), "who sends no Host gets it too: {text}");
+    let body = text.split("\r\n\r\n").nth(1).expect("a body");
+    assert!(
+        body.contains("live.wav") && leads_home(body),
+        "a client without a Host gets a playlist too: {text}"
+    );
 }
 
 #[test]
-fn the_state_has_every_figure_for_programs() {
+fn the_status_has_every_number_for_programs() {
     let daemon = Daemon::ramp("rate = 48000\nchannels = 1\nformat = \"s24\"\nhistory_seconds = 12");
     let mut listening = daemon.get_with("/live.wav", &[("User-Agent", FIREFOX)]);
     let response = daemon.get("/status.json");
@@ -770,9 +789,9 @@ fn the_state_has_every_figure_for_programs() {
 }
 
 #[test]
-fn the_clocks_drift_is_told_after_a_while() {
+fn the_drift_of_the_clock_is_in_the_status_after_a_while() {
     let daemon = Daemon::ramp("");
-    // 20 s at most; what it is for a source that the machine's own clock paces: nothing.
+    // The machine's own clock paces this source, so it has no drift. It is known after at most 20 s.
     let drift = wait_for("a drift", || daemon.input("live")["drift_ppm"].as_f64());
     assert!(drift.abs() < 1.0, "{drift} ppm");
 }
@@ -814,48 +833,7 @@ fn each_input_is_its_own_stream_in_its_own_format() {
     assert!(daemon.get("/wide_one.m3u").text().contains("/wide_one.wav\n"));
 }
 
-// Promptness.
-
-#[test]
-fn a_block_is_on_the_wire_before_the_next_one_is_captured() {
-    const PERIOD: Duration = Duration::from_millis(150);
-    const BLOCK: usize = 6615;
-    let daemon = Daemon::ramp("period_ms = 150");
-    for target in ["/live.wav?latency=low", "/live.wav"] {
-        // Without a range it is a fetch, which gets no burst: its first block is the next one.
-        let mut response = daemon.get_with(target, &[("User-Agent", CHROMIUM)]);
-        response.bytes(HEADER_BYTES);
-        let mut ramp = SynthRamp::new(2, 2);
-        let (mut prompt, mut late) = (0, 0);
-        let mut last: Option<Instant> = None;
-        // Until enough of them can tell.
-        for _ in 0..100 {
-            if prompt + late == 8 {
-                break;
-            }
-            ramp.feed(&response.bytes(BLOCK * FRAME_BYTES));
-            let came = Instant::now();
-            // A client that was kept waiting by a busy machine cannot tell when the block came.
-            let even = last.replace(came).is_some_and(|last| came - last < PERIOD + PERIOD / 4);
-            let captured = daemon.edge();
-            if even && came.elapsed() < PERIOD / 2 {
-                let has = index_of(ramp.last(), captured.saturating_sub(2 * BLOCK as u64)) + 1;
-                if has == captured { prompt += 1 } else { late += 1 }
-            }
-        }
-        assert!(ramp.is_whole(), "{:?}", ramp.holes);
-        assert!(
-            prompt >= 5,
-            "{target}: the machine was too busy to measure it: {prompt} prompt, {late} late"
-        );
-        assert_eq!(late, 0, "{target}: {prompt} blocks were prompt");
-        let latency = &daemon.listeners()[0]["latency_ms"];
-        println!("{target}: from capture to the kernel: {latency} ms");
-        assert!(latency["median"].as_f64().is_some_and(|median| median < 20.0), "{latency}");
-        drop(response);
-        wait_for("the listener to leave", || daemon.listeners().is_empty().then_some(()));
-    }
-}
+// Framing in time.
 
 #[test]
 fn each_block_is_a_chunk_for_low_latency() {
@@ -864,46 +842,33 @@ fn each_block_is_a_chunk_for_low_latency() {
     response.bytes(HEADER_BYTES);
     let chunks: Vec<usize> =
         (0..10).map(|_| response.body.chunk().expect("the stream goes on").len()).collect();
-    // Two at once after a stall of the machine; never a part of one.
+    // After a stall of the machine a chunk has several blocks, but never a part of one.
     assert!(chunks.iter().all(|bytes| bytes % (4410 * FRAME_BYTES) == 0), "{chunks:?}");
     assert!(chunks.iter().filter(|bytes| **bytes == 4410 * FRAME_BYTES).count() >= 7, "{chunks:?}");
 }
 
-#[test]
-fn the_first_sound_is_there_at_once() {
-    let daemon = Daemon::ramp("period_ms = 150");
-    daemon.wait_for_edge(RATE);
-    let mut times: Vec<Duration> = (0..40).map(|_| time_to_sound(&daemon, "/live.wav")).collect();
-    times.sort_unstable();
-    println!("first sound after the request: median {:?}, worst {:?}", times[20], times[39]);
-    assert!(times[20] < Duration::from_millis(50), "{times:?}");
-}
-
-// Many, strange and hostile ones.
+// Many clients, and strange ones.
 
 #[test]
-fn a_hundred_players_that_come_at_once_all_hear_something_within_two_seconds() {
+fn a_hundred_players_that_connect_at_once_all_hear_sound() {
     let daemon = Daemon::ramp("");
     daemon.wait_for_edge(RATE / 2);
-    let gate = Arc::new(Barrier::new(100));
+    let barrier = Arc::new(Barrier::new(100));
     let players: Vec<_> = (0..100)
         .map(|_| {
-            let (gate, address) = (Arc::clone(&gate), daemon.address());
+            let (barrier, address) = (Arc::clone(&barrier), daemon.address());
             std::thread::spawn(move || {
-                gate.wait();
-                let began = Stopwatch::start();
+                barrier.wait();
                 let mut response = http::request(address, "GET", "/live.wav", "1.1", &[]);
-                response.bytes(HEADER_BYTES + 1000 * FRAME_BYTES);
-                // Kept open: a connection that ends is what brings a forgotten one back.
-                (began.elapsed(), response)
+                response.bytes(HEADER_BYTES);
+                assert!(ramp_of(&mut response, 1000).is_whole());
+                // The connections stay open, so that none makes room for another one.
+                response
             })
         })
         .collect();
     let players: Vec<_> = players.into_iter().map(|player| player.join().expect("it is served")).collect();
-    let worst = players.iter().map(|(time, _)| *time).max().expect("there are some");
-    println!("100 players at once: the last one hears something after {worst:?}");
-    assert!(worst < Duration::from_secs(2), "{worst:?}");
-    assert_eq!(daemon.listeners().len(), 100);
+    assert_eq!(daemon.listeners().len(), players.len());
 }
 
 #[test]
@@ -927,7 +892,7 @@ fn several_short_requests_share_a_connection() {
         assert_eq!(response.status, status, "{method} {target}");
         (_, reader) = response.finish();
     }
-    // And a stream at the end.
+    // The last answer is a stream.
     let text = http::request_text(daemon.address(), "GET", "/live.wav", "1.1", &[]);
     writer.write_all(text.as_bytes()).expect("sent");
     let mut stream = Response::next(reader, false);
@@ -954,7 +919,7 @@ fn requests_in_a_row_are_answered_in_their_order() {
 }
 
 #[test]
-fn what_is_asked_behind_a_stream_harms_neither_it_nor_others() {
+fn requests_behind_a_stream_harm_neither_the_stream_nor_others() {
     let daemon = Daemon::ramp("");
     let mut streams = Vec::new();
     for _ in 0..20 {
@@ -985,7 +950,7 @@ fn a_thousand_requests_in_a_row_cost_nobody_else_anything() {
     for targets in [["/healthz", "/"], ["/live.wav", "/healthz"], ["/status.json", "/nothing"]] {
         let mut stream = http::connect(daemon.address());
         let pair = targets.map(|target| http::request_text(daemon.address(), "GET", target, "1.1", &[]));
-        // It may be thrown out on the way.
+        // The server may end the connection before it has read all.
         let _ = stream.write_all(pair.concat().repeat(500).as_bytes());
         floods.push(stream);
     }
@@ -998,7 +963,7 @@ fn a_thousand_requests_in_a_row_cost_nobody_else_anything() {
 }
 
 #[test]
-fn who_never_finishes_his_request_waits_alone() {
+fn a_client_that_never_finishes_its_request_waits_alone() {
     let daemon = Daemon::ramp("");
     let mut listening = daemon.get("/live.wav");
     listening.bytes(HEADER_BYTES);
@@ -1018,28 +983,25 @@ fn who_never_finishes_his_request_waits_alone() {
         .collect();
     assert_serves(&daemon);
     assert!(ramp_of(&mut listening, 60_000).is_whole());
-    // One that goes on is served after all.
+    // A client that finishes its request is served after all.
     let mut slow = waiting.into_iter().nth(3).expect("it is there");
     slow.write_all(b"\r\n").expect("sent");
     assert_eq!(Response::read(slow, false).status, 200);
 }
 
 #[test]
-fn a_request_that_comes_among_half_ones_is_not_forgotten() {
+fn a_request_among_half_requests_is_answered() {
     let daemon = Daemon::ramp("");
     daemon.wait_for_edge(RATE / 2);
     let mut halves = Vec::new();
-    let mut worst = Duration::ZERO;
     for _ in 0..40 {
         for _ in 0..6 {
             let mut half = http::connect(daemon.address());
             half.write_all(b"GET /live.wav HTTP/1.1\r\n").expect("sent");
             halves.push(half);
         }
-        worst = worst.max(time_to_sound(&daemon, "/live.wav"));
+        daemon.get("/live.wav").bytes(HEADER_BYTES + 1);
     }
-    println!("among half requests: the worst of 40 hears something after {worst:?}");
-    assert!(worst < Duration::from_secs(1), "{worst:?}");
 }
 
 #[test]
@@ -1081,23 +1043,20 @@ fn a_reset_right_after_the_request_harms_nobody() {
         let target = ["/live.wav", "/", "/status.json", "/live.wav?back=1"][n % 4];
         let text = http::request_text(daemon.address(), "GET", target, "1.1", &[]);
         stream.write_all(text.as_bytes()).expect("sent");
-        // To linger for no time is to reset.
-        sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("set");
+        http::reset(stream);
     }
     assert_serves(&daemon);
     assert!(ramp_of(&mut listening, 60_000).is_whole());
-    wait_for("those to be gone", || (daemon.listeners().len() == 1).then_some(()));
+    wait_for("the others to be gone", || (daemon.listeners().len() == 1).then_some(()));
 }
 
 #[test]
-fn a_player_that_leaves_is_forgotten_at_once() {
+fn a_player_that_leaves_is_no_listener_any_more() {
     let daemon = Daemon::ramp("");
     let response = daemon.get("/live.wav");
     assert_eq!(daemon.listeners().len(), 1);
     drop(response);
-    let began = Stopwatch::start();
     wait_for("it to be gone", || daemon.listeners().is_empty().then_some(()));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let line = daemon.wait_for_log("left after");
     assert!(line.contains("live: 127.0.0.1 (unknown player)"), "{line}");
 }

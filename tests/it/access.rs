@@ -1,34 +1,29 @@
-//! Who may listen, asked of the running daemon.
-
-mod support;
+//! Access: host names, addresses, proxies, passwords and pages of other origins.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::wait_for;
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::wait_for;
 
 const INPUT: &str = "[input.live]\ndevice = \"synth:ramp\"\n";
 
+/// Starts a daemon with these lines in its table `[access]`, and waits for sound.
 fn daemon(access: &str) -> Daemon {
     let daemon = Daemon::start(None, &format!("[access]\n{access}\n{INPUT}"));
-    wait_for("sound", || fs_log(&daemon).then_some(()));
+    daemon.wait_for_log("capturing from");
     daemon
-}
-
-fn fs_log(daemon: &Daemon) -> bool {
-    daemon.log().iter().any(|line| line.contains("capturing from"))
 }
 
 fn get(daemon: &Daemon, target: &str, headers: &[(&str, &str)]) -> Response {
     daemon.get_with(target, headers)
 }
 
-/// The line that `wavecast password` prints.
+/// Returns the line that `wavecast password` prints.
 fn password_line(user: &str, password: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wavecast"));
     command.args(["password", user]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -39,7 +34,7 @@ fn password_line(user: &str, password: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// A file that is gone when this is dropped.
+/// A file of passwords. It is removed on drop.
 struct Passwords(PathBuf);
 
 impl Passwords {
@@ -64,9 +59,8 @@ impl Drop for Passwords {
 const ANNA: &str = "Basic YW5uYTpzZWNyZXQ="; // anna:secret
 const WRONG: &str = "Basic YW5uYTp3cm9uZw=="; // anna:wrong
 
-/// What a request's own header says replaces what the test's client would send.
+/// Sends a request with this Host and returns the status of the answer.
 fn ask_as(daemon: &Daemon, host: &str, target: &str) -> u16 {
-    use std::io::{BufRead, BufReader};
     let mut socket = http::connect(daemon.address());
     write!(socket, "GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("sent");
     let mut line = String::new();
@@ -89,7 +83,7 @@ fn a_web_page_from_elsewhere_gets_nothing_under_its_own_name() {
 }
 
 #[test]
-fn an_address_that_is_not_allowed_gets_nothing_and_is_told_why() {
+fn an_address_that_is_not_allowed_gets_403_with_the_reason() {
     let daemon = daemon("allow = \"192.0.2.0/24\"");
     for target in ["/", "/live.wav", "/status.json", "/nothing"] {
         let answer = get(&daemon, target, &[]);
@@ -99,13 +93,17 @@ fn an_address_that_is_not_allowed_gets_nothing_and_is_told_why() {
 }
 
 #[test]
-fn only_a_trusted_proxy_says_who_asks() {
+fn only_a_trusted_proxy_may_name_the_client() {
     let forwarded = [("X-Forwarded-For", "8.8.8.8")];
     let trusting = daemon("trusted_proxies = \"127.0.0.1\"");
     assert_eq!(get(&trusting, "/status.json", &forwarded).status, 403);
     assert_eq!(get(&trusting, "/status.json", &[("X-Forwarded-For", "192.168.1.4")]).status, 200);
     assert_eq!(get(&trusting, "/status.json", &[]).status, 200);
-    assert_eq!(get(&daemon(""), "/status.json", &forwarded).status, 200);
+    // An unnamed proxy makes the whole internet local, so its requests are refused.
+    let refused = get(&daemon(""), "/status.json", &forwarded);
+    assert_eq!(refused.status, 403);
+    let text = refused.text();
+    assert!(text.contains("trusted_proxies"), "{text}");
 }
 
 #[test]
@@ -137,10 +135,14 @@ fn a_guesser_is_slowed_down_and_costs_listeners_nothing() {
             other => panic!("{other}"),
         }
     }
-    assert!((5..=10).contains(&wrong), "{wrong} were looked at, {refused} were not");
-    assert!(refused > 20, "{wrong} were looked at, {refused} were not");
-    assert_eq!(get(&daemon, "/status.json", &[("Authorization", ANNA)]).status, 200, "known already");
-    // Two seconds of sound have come meanwhile.
+    assert!((5..=10).contains(&wrong), "{wrong} were checked, {refused} were refused");
+    assert!(refused > 20, "{wrong} were checked, {refused} were refused");
+    assert_eq!(
+        get(&daemon, "/status.json", &[("Authorization", ANNA)]).status,
+        200,
+        "a right password is remembered"
+    );
+    // The listener was served meanwhile, with at least two seconds of sound.
     listener.bytes(44 + 2 * 176_400);
 }
 
@@ -160,7 +162,7 @@ fn passwords_are_read_again_on_reload_and_a_bad_file_changes_nothing() {
     fs::write(&file.0, password_line("anna", "wrong")).expect("written");
     daemon.reload_whole(&config);
     wait_for("the new password", || (status(WRONG) == 200).then_some(()));
-    // Tries are few: until there is one left it is not looked at, but right it is never again.
+    // While the client has no try left the answer is 429, but it is never 200 again.
     wait_for("the old password to be refused", || match status(ANNA) {
         401 => Some(()),
         429 => None,
@@ -169,7 +171,7 @@ fn passwords_are_read_again_on_reload_and_a_bad_file_changes_nothing() {
 }
 
 #[test]
-fn a_file_of_passwords_that_is_not_there_keeps_it_from_starting() {
+fn without_its_file_of_passwords_the_daemon_does_not_start() {
     let config = Passwords::of("absent.toml", "[access]\npasswords = \"/nonexistent/passwords\"\n");
     for arguments in [&["--config"][..], &["check", "--config"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_wavecast")).args(arguments).arg(&config.0).output();
@@ -181,7 +183,7 @@ fn a_file_of_passwords_that_is_not_there_keeps_it_from_starting() {
 }
 
 #[test]
-fn who_opens_a_microphone_to_the_world_is_told() {
+fn a_microphone_that_is_open_to_the_world_is_a_warning() {
     let open = daemon("allow = \"any\"");
     open.wait_for_log("everybody who can reach this machine may listen, from anywhere");
     let file = Passwords::of("open", &password_line("anna", "secret"));
@@ -189,7 +191,7 @@ fn who_opens_a_microphone_to_the_world_is_told() {
     assert!(!closed.log().iter().any(|line| line.contains("from anywhere")));
 }
 
-/// Sends a request with that method and these headers.
+/// Sends a request with this method and these header fields.
 fn ask(daemon: &Daemon, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
     http::request(daemon.address(), method, target, "1.1", headers)
 }
@@ -231,7 +233,7 @@ fn a_page_from_elsewhere_may_read_if_its_origin_is_named() {
         }
         assert_eq!(ask(&named, "GET", target, &[]).header(MAY_READ), None, "{target}");
     }
-    // Under a name that is not this machine's, nobody may.
+    // No origin may read under a name that is not this machine's.
     let elsewhere = ask(&named, "GET", "/status.json", &[("Host", "evil.example"), PAGE]);
     assert_eq!((elsewhere.status, elsewhere.header(MAY_READ)), (403, None));
 
@@ -239,7 +241,7 @@ fn a_page_from_elsewhere_may_read_if_its_origin_is_named() {
     assert_eq!(ask(&all, "GET", "/live.wav", &[PAGE]).header(MAY_READ), Some("*"));
     assert_eq!(ask(&all, "GET", "/live.wav", &[("Host", "evil.example"), PAGE]).status, 403);
 
-    // It changes with the configuration, for those who ask from then on.
+    // A reload changes the rules for the requests that come after it.
     named.reload(INPUT);
     wait_for("nobody to be named", || {
         let answer = ask(&named, "GET", "/status.json", &[PAGE]);
@@ -256,7 +258,7 @@ fn a_browser_that_asks_first_gets_a_right_answer() {
     for target in
         ["/", "/live.wav?back=5", "/live/levels", "/levels", "/status.json", "/healthz", "/live.m3u"]
     {
-        // Without a password: browsers never send one with this.
+        // There is no password: browsers never send one with a preflight request.
         let answer = ask(&daemon, "OPTIONS", target, &[PAGE, get, range]);
         assert_eq!(answer.status, 204, "{target}");
         assert_eq!(answer.header(MAY_READ), Some("https://example.org"));
@@ -267,9 +269,13 @@ fn a_browser_that_asks_first_gets_a_right_answer() {
         assert_eq!(ask(&daemon, "OPTIONS", target, &[("Origin", "https://evil.example"), get]).status, 405);
     }
     assert_eq!(ask(&daemon, "OPTIONS", "/nothing", &[PAGE, get]).status, 404);
-    assert_eq!(ask(&daemon, "OPTIONS", "/live.wav", &[PAGE]).status, 405, "that is no such question");
+    assert_eq!(
+        ask(&daemon, "OPTIONS", "/live.wav", &[PAGE]).status,
+        405,
+        "without a method it is no preflight request"
+    );
     assert_eq!(ask(&daemon, "OPTIONS", "/live.wav", &[("Host", "evil.example"), PAGE, get]).status, 403);
-    // What follows needs the password, and says so to the page.
+    // The request that follows needs the password, and its 401 can be read by the page.
     let answer = ask(&daemon, "GET", "/status.json", &[PAGE]);
     assert_eq!((answer.status, answer.header(MAY_READ)), (401, Some("https://example.org")));
     let answer = ask(&daemon, "GET", "/status.json", &[PAGE, ("Authorization", ANNA)]);

@@ -1,17 +1,15 @@
-//! What the card delivers is what the client gets, bit for bit.
-
-mod support;
+//! Exactness: the client gets the samples that the card delivers, bit for bit.
 
 use std::time::{Duration, Instant};
 
-use support::card::{CardFormat, CardOptions, Cards, Order};
-use support::daemon::Daemon;
-use support::http::Response;
-use support::listening::{Ending, Listener, number};
-use support::ramp::{RampReader, Stretch};
-use support::wait_for;
+use crate::support::card::{CardFormat, CardOptions, Cards, Order};
+use crate::support::daemon::Daemon;
+use crate::support::http::Response;
+use crate::support::listening::{Ending, Listener, number};
+use crate::support::ramp::{RampReader, Stretch};
+use crate::support::wait_for;
 
-/// The formats that go out, with their names in the configuration.
+/// The output formats, with their names in the configuration.
 const OUTPUTS: [(&str, CardFormat); 3] =
     [("s16", CardFormat::S16), ("s24", CardFormat::S24Packed), ("s32", CardFormat::S32)];
 
@@ -19,17 +17,17 @@ fn one_card(options: CardOptions) -> Cards {
     Cards::with([("fake", options)])
 }
 
-/// The card waits so long for a machine that stalls: what is to be exact here is what is read of it.
+/// The card's buffer lasts longer than this machine stalls, so that no frame is lost before it is read.
 const PATIENT: &str = "buffer_ms = 10000\n";
 
-/// A daemon whose only input is that card, with more lines of configuration for it.
+/// Starts a daemon whose only input is the card `fake`, with more lines for its table.
 fn daemon_of(cards: &Cards, more: &str) -> Daemon {
     let daemon = Daemon::start(Some(cards), &format!("[input.live]\ndevice = \"fake\"\n{PATIENT}{more}\n"));
     daemon.wait_for_state("live", "capturing");
     daemon
 }
 
-/// Rate, channels and bits, as the header of the stream says.
+/// Returns rate, channels and bits from the header of the stream.
 fn format_in(header: &[u8]) -> (u32, u16, u16) {
     let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
     (u32::from_le_bytes(header[24..28].try_into().expect("four bytes")), word(22), word(34))
@@ -53,7 +51,7 @@ fn a_listener_gets_the_cards_ramp_bit_for_bit() {
     assert!(ramp.is_whole(), "{}", ramp.shown());
 }
 
-/// Every rate, number of channels and output format of one kind of card, all at once: an input each.
+/// Checks every rate, number of channels and output format of one kind of card, at once, with an input for each.
 fn every_output_of(card: CardFormat) {
     let options = || CardOptions { formats: vec![card], ..Default::default() };
     let mut inputs = Vec::new();
@@ -86,7 +84,7 @@ fn every_output_of(card: CardFormat) {
             _ => 4,
         };
         assert_eq!(header, (rate, channels as u16, bytes as u16 * 8), "{name}");
-        // Each of the 65536 values, and the beginning once more.
+        // All of the 65536 values, and the first ones again.
         let frames = 70_000 / channels as usize;
         let mut ramp = RampReader::converted(card, format, channels);
         ramp.feed(&response.bytes(frames * channels as usize * bytes));
@@ -120,7 +118,7 @@ fn a_card_with_floats_is_heard_bit_for_bit_in_every_output() {
 }
 
 #[test]
-fn of_a_card_with_every_format_the_one_that_goes_out_is_taken() {
+fn a_card_with_every_format_is_captured_in_the_output_format() {
     let options = || CardOptions { formats: CardFormat::ALL.into(), ..Default::default() };
     let cards = Cards::with(OUTPUTS.map(|(name, _)| (name, options())));
     let config = OUTPUTS
@@ -168,10 +166,10 @@ fn a_card_without_the_wanted_rate_or_channels_gives_the_nearest_and_the_log_says
         ramp.feed(&response.bytes(rate as usize * channels as usize * 2));
         assert_eq!(ramp.stretches, [Stretch::Ramp { first: 0, frames: rate.into() }], "{name}");
         let line = daemon.wait_for_log(&format!("{name}: capturing from"));
-        let said = "asked for 44100 Hz, this is the nearest it offers";
-        assert_eq!(line.contains(said), rate != 44_100, "{line}");
-        let said = "asked for stereo, this is the nearest it offers";
-        assert_eq!(line.contains(said), channels != 2, "{line}");
+        let words = "asked for 44100 Hz, this is the nearest it offers";
+        assert_eq!(line.contains(words), rate != 44_100, "{line}");
+        let words = "asked for stereo, this is the nearest it offers";
+        assert_eq!(line.contains(words), channels != 2, "{line}");
     }
 }
 
@@ -194,7 +192,7 @@ fn period_and_buffer_are_what_is_configured_and_10_and_500_ms_if_nothing_is() {
 
 #[test]
 fn gain_makes_it_louder_and_what_gets_too_loud_stays_at_full_scale() {
-    // With the value that a sample of 1 << 8 becomes, to tell the gains apart by more than their own formula.
+    // Each gain has the value that a sample of 1 << 8 becomes, so that its own formula is not the only judge.
     let gains = [("twice", 6.020_6, 512), ("much", 40.0, 25_600), ("half", -6.020_6, 128)];
     let cards = Cards::with(gains.map(|(name, ..)| (name, CardOptions::default())));
     let config = gains
@@ -209,7 +207,7 @@ fn gain_makes_it_louder_and_what_gets_too_loud_stays_at_full_scale() {
         let bytes = response.bytes(65_536 * 2);
         let gain = 10f64.powf(db / 20.0);
         let mut clipped = 0;
-        // The stream begins with the card's frame 0, whose value is 0, and every value comes once.
+        // The stream begins with the card's frame 0, whose value is 0, and each value comes once.
         for (value, sample) in (0..=u16::MAX).zip(bytes.chunks_exact(2)) {
             let sample = i16::from_le_bytes([sample[0], sample[1]]);
             let exact = f64::from(value as i16) * gain;
@@ -227,7 +225,7 @@ fn gain_makes_it_louder_and_what_gets_too_loud_stays_at_full_scale() {
 }
 
 #[test]
-fn a_listener_who_asks_for_the_past_gets_exactly_the_frames_before() {
+fn a_listener_that_asks_for_the_past_gets_exactly_the_frames_before() {
     let cards = one_card(CardOptions::default());
     let daemon = daemon_of(&cards, "");
     let card = cards.card("fake");
@@ -241,8 +239,8 @@ fn a_listener_who_asks_for_the_past_gets_exactly_the_frames_before() {
         ramp.feed(&response.bytes(4 * 44_100 * (back + 1)));
         assert!(ramp.is_whole(), "{}", ramp.shown());
         let [Stretch::Ramp { first, .. }] = ramp.stretches[..] else { panic!("whole") };
-        // The frame that was live when it was asked: between the two counts, or one block earlier, since the
-        // card counts a block a moment before it is published. The ramp has 32768 frames.
+        // The frame that was live at the request is between the two counts, or one block earlier, because the card
+        // counts a block a moment before it is published. The ramp has 32768 frames.
         let live = first + 44_100 * back as u64;
         let ahead = (live + period).wrapping_sub(before) % 32_768;
         assert!(ahead <= after - before + period, "back={back}: {first} in {before} to {after}");
@@ -251,7 +249,7 @@ fn a_listener_who_asks_for_the_past_gets_exactly_the_frames_before() {
 }
 
 #[test]
-fn what_was_received_and_what_is_missing_is_what_the_card_has_counted() {
+fn frames_received_and_frames_missing_are_those_that_the_card_has_counted() {
     let cards = one_card(CardOptions::default());
     let daemon = daemon_of(&cards, "rate = 48000");
     let card = cards.card("fake");
@@ -285,17 +283,17 @@ fn fifty_listeners_at_once_each_get_every_frame() {
     let listeners: Vec<Listener> =
         (0..LISTENERS).map(|_| Listener::start(&daemon, "/live.wav", ramp.clone())).collect();
     let began = Instant::now();
-    // They begin with half a second of the past.
+    // The streams begin with half a second of the past.
     let frames = seconds * 48_000 + 24_000;
-    let patience = Duration::from_secs(seconds) + support::PATIENCE;
+    let patience = Duration::from_secs(seconds) + crate::support::PATIENCE;
     for listener in &listeners {
-        support::wait_within(patience, Duration::from_millis(20), &format!("{frames} frames"), || {
+        crate::support::wait_within(patience, Duration::from_millis(20), &format!("{frames} frames"), || {
             assert_eq!(listener.ending(), None, "it is connected");
             (listener.look_at(RampReader::frames) >= frames).then_some(())
         });
     }
     let took = began.elapsed();
-    // They were all there at the end, nothing was left out for any of them, and none heard a hole.
+    // All were connected to the end, none was skipped, and none has a hole.
     let status = daemon.status();
     let connected = status["listeners"].as_array().expect("listeners");
     assert_eq!(connected.len(), LISTENERS);
@@ -337,29 +335,30 @@ fn the_drift_of_the_cards_clock_is_found_within_some_parts_in_a_million() {
         assert!(daemon.wait_for_state(name, "capturing")["drift_ppm"].is_null(), "not known at once");
     }
     for (name, ppm) in ppms {
-        // The longer it is measured the better it gets: soon it must be near, whatever this machine stalls.
+        // The measurement gets better with time. It must be near soon, however this machine stalls.
         wait_for_long(&format!("{name} to be known as {ppm} ppm"), || {
             daemon.input(name)["drift_ppm"].as_f64().filter(|found| (found - ppm).abs() < 30.0)
         });
     }
 }
 
-fn wait_for_long<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    support::wait_within(Duration::from_secs(20), Duration::from_millis(200), what, look)
+fn wait_for_long<T>(event: &str, look: impl FnMut() -> Option<T>) -> T {
+    crate::support::wait_within(Duration::from_secs(20), Duration::from_millis(200), event, look)
 }
 
 #[test]
 fn a_stall_shorter_than_the_buffer_loses_nothing_and_leaves_no_delay() {
     let cards = one_card(CardOptions::default());
-    // Nobody is to be skipped for what comes late to everybody.
+    // Sound that comes late to all listeners must not make them skip.
     let daemon = daemon_of(&cards, "[listeners]\nmax_lag_ms = 10000");
     let card = cards.card("fake");
     let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
     listener.hear_more(Duration::from_millis(500));
     daemon.signal("STOP");
+    // The length of the stop. There is no event to wait for.
     std::thread::sleep(Duration::from_millis(2500));
     daemon.signal("CONT");
-    // What waited in the card's buffer is read at once, and from then on the card is read as it speaks.
+    // The sound in the card's buffer is read at once, and from then on the card is read at its own pace.
     listener.hear_more(Duration::from_secs(4));
     listener.keeps_up_with_the_clock();
     assert_eq!(card.position().lost(), 0);
@@ -368,7 +367,7 @@ fn a_stall_shorter_than_the_buffer_loses_nothing_and_leaves_no_delay() {
 }
 
 #[test]
-fn who_asked_for_more_of_the_past_than_there_was_is_skipped_forward_and_never_back() {
+fn a_listener_that_asks_for_more_past_than_there_is_is_skipped_forward_and_never_back() {
     let cards = one_card(CardOptions { speed: 20.0, ..Default::default() });
     // All times are the card's.
     let daemon = Daemon::start(
@@ -378,7 +377,7 @@ fn who_asked_for_more_of_the_past_than_there_was_is_skipped_forward_and_never_ba
     );
     daemon.wait_for_state("live", "capturing");
     let (mut response, _) = open_stream(&daemon, "/live.wav?back=120");
-    // It reads nothing until it is further behind than it may be, and further than it began.
+    // The listener reads nothing until it is further behind than the limit, and further than it began.
     let card = cards.card("fake");
     card.wait_until("more has come than it may be behind", |counters| counters.delivered > 90 * 44_100);
     let mut ramp = RampReader::new(CardFormat::S16, 2);
@@ -388,7 +387,7 @@ fn who_asked_for_more_of_the_past_than_there_was_is_skipped_forward_and_never_ba
     });
     ramp.feed(&response.bytes(4 * 44_100 * 10));
     let missing: u64 = ramp.holes().iter().map(|hole| hole.missing).sum();
-    assert_eq!(missing % 32_768, skipped % 32_768, "the hole is what is counted: {}", ramp.shown());
+    assert_eq!(missing % 32_768, skipped % 32_768, "the hole is counted: {}", ramp.shown());
     assert_eq!(ramp.holes().len(), 1, "{}", ramp.shown());
     assert!(ramp.frames() + skipped <= card.position().delivered, "nothing came twice: {}", ramp.shown());
 }
@@ -406,6 +405,6 @@ fn a_listener_hears_everything_up_to_the_end_of_the_daemon() {
     assert_eq!(listener.ending(), Some(Ending::Complete));
     let heard = listener.heard();
     assert!(heard.is_whole(), "{}", heard.shown());
-    // The block that the card had handed out may have been on its way into the ring.
+    // The last block that the card has delivered may not have reached the ring.
     assert!(heard.frames() + cards.card("fake").position().period_frames >= before);
 }

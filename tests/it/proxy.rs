@@ -1,9 +1,8 @@
-//! The example configurations of reverse proxies in `config/proxy`, with the real proxies: sound comes through at
-//! once and whole, and who asks is who the proxy says.
+//! The example configurations of reverse proxies in `config/proxy`, with the real proxies. Sound comes through at
+//! once and whole, and the proxy names the client.
 //!
-//! A test whose proxy is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`; `players.packages` has them.
-
-mod support;
+//! A test whose proxy is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`. `players.packages` lists the
+//! packages.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,14 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
-use support::daemon::Daemon;
-use support::stopwatch::Stopwatch;
-use support::synth::SynthRamp;
-use support::wait_for;
+use crate::support::daemon::Daemon;
+use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
+use crate::support::synth::SynthRamp;
+use crate::support::wait_for;
 
 const NAME: &str = "birdbox.example.org";
 
-/// A proxy in front of a daemon; both end with it.
+/// A proxy in front of a daemon. Both end on drop.
 struct Proxied {
     daemon: Daemon,
     proxy: Child,
@@ -28,7 +27,7 @@ struct Proxied {
 }
 
 impl Proxied {
-    /// With that example, in which `adapt` changes what has to be another way here, and that command line.
+    /// Starts the proxy with an example, which `adapt` fits to this test, and the daemon behind it.
     fn start(
         example: &str,
         adapt: impl Fn(String, &Path, u16) -> String,
@@ -38,7 +37,7 @@ impl Proxied {
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{example}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let port = free_port();
-        // The tables that the example itself tells to use, but for the port and the password.
+        // The example itself has the tables for the daemon. Port and password are replaced.
         let text =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/proxy").join(example));
         let text = text.expect("the example");
@@ -92,36 +91,36 @@ impl Proxied {
         let began = Stopwatch::start();
         let mut header = [0; 44];
         sound.read_exact(&mut header).expect("a header");
-        let first = began.elapsed();
+        let first = began.span();
         let mut ramp = SynthRamp::new(2, 2);
-        let (mut block, mut longest, mut got) = ([0; 4096], Duration::ZERO, 0);
+        let (mut block, mut longest, mut got) = ([0; 4096], Span::default(), 0);
         while got < 3 * 176_400 {
             let waited = Stopwatch::start();
             let bytes = sound.read(&mut block).expect("it goes on");
             assert_ne!(bytes, 0, "it ended");
-            longest = longest.max(waited.elapsed());
+            longest = longest.max(waited.span());
             ramp.feed(&block[..bytes]);
             got += bytes;
         }
         let _ = curl.kill();
         let _ = curl.wait();
         assert!(ramp.is_whole(), "{} are missing", ramp.missing());
-        assert!(first < Duration::from_secs(1), "the first byte came after {first:?}");
-        // A proxy that gathers would let one wait for as long as its buffer is.
-        assert!(longest < Duration::from_millis(400), "{longest:?} without a byte");
+        assert_span_within(first, Duration::from_secs(1), "the first byte through the proxy");
+        // A proxy that gathers sound sends nothing until its buffer is full.
+        assert_span_within(longest, Duration::from_millis(400), "the longest pause between two bytes");
     }
 
-    /// To one on the same machine who claims to be `198.51.100.7`.
-    fn tells_who_asks(&self, expected: &str) {
+    /// Checks the address in the status of a client that claims to be `198.51.100.7`.
+    fn names_the_client(&self, expected: &str) {
         assert_eq!(self.status_of(&[]), "200");
         let listeners = || {
             let output = self.curl("/status.json", &[]).output().expect("curl runs");
             let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
             status["listeners"].as_array().cloned()
         };
-        // Who listened before may be about to be noticed to have gone.
+        // The daemon may not have noticed yet that the listener before has left.
         wait_for("nobody to listen", || listeners()?.is_empty().then_some(()));
-        // The status names listeners by the address that the proxy tells.
+        // The status has the address that the proxy names.
         let mut curl = self.curl("/live.wav", &["--header", "X-Forwarded-For: 198.51.100.7"]);
         let mut curl = curl.stdout(Stdio::null()).spawn().expect("curl runs");
         wait_for("the listener", || {
@@ -136,7 +135,7 @@ impl Proxied {
 
 impl Drop for Proxied {
     fn drop(&mut self) {
-        // Nginx's own children end with it on this signal, which is not so on SIGKILL.
+        // SIGTERM ends nginx and its children. SIGKILL would leave the children.
         let _ = Command::new("kill").arg(self.proxy.id().to_string()).status();
         let _ = self.proxy.wait();
         if std::thread::panicking() {
@@ -192,7 +191,7 @@ fn caddy() -> Option<Proxied> {
     Proxied::start(
         "Caddyfile",
         |text, _, port| {
-            // Its own certificate, since nobody out there vouches for this one.
+            // Caddy makes its own certificate, because no authority vouches for this name.
             let text =
                 text.replace(&format!("{NAME} {{"), &format!("https://{NAME}:{port} {{\n\ttls internal"));
             format!("{{\n\tadmin off\n\tskip_install_trust\n\tauto_https disable_redirects\n}}\n{text}")
@@ -210,8 +209,8 @@ fn caddy() -> Option<Proxied> {
 fn nginx_passes_sound_on_at_once_and_whole() {
     if let Some(proxied) = nginx() {
         proxied.passes_sound_on_at_once_and_whole();
-        // It passes the claim on and appends itself to it; what is before a trusted address is believed.
-        proxied.tells_who_asks("198.51.100.7");
+        // nginx passes the claim on and appends the client's address. Addresses before a trusted one are believed.
+        proxied.names_the_client("198.51.100.7");
     }
 }
 
@@ -219,7 +218,7 @@ fn nginx_passes_sound_on_at_once_and_whole() {
 fn caddy_passes_sound_on_at_once_and_whole() {
     if let Some(proxied) = caddy() {
         proxied.passes_sound_on_at_once_and_whole();
-        // It does not pass on what a stranger claims.
-        proxied.tells_who_asks("127.0.0.1");
+        // Caddy does not pass on claims of clients.
+        proxied.names_the_client("127.0.0.1");
     }
 }

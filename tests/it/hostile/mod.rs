@@ -1,0 +1,277 @@
+//! Hostile clients, and accidents that look the same.
+//!
+//! During each attack 20 honest listeners compare every frame, a new listener comes every 100 ms and must hear sound
+//! within a second, and the memory of the daemon stays below a bound. Afterwards every thread and descriptor is given
+//! back.
+//!
+//! Each attack lasts some seconds, and with `WAVECAST_SIEGE=full` as long and as hard as docs/robustness.md promises
+//! (some minutes in all). The attackers have source addresses of their own in 127.66.0.0/16.
+
+mod bodies;
+mod exhaustion;
+mod floods;
+mod limits;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{env, fs};
+
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
+use crate::support::synth::SynthRamp;
+use crate::support::{HEADER_BYTES, PATIENCE, wait_for, wait_within};
+
+/// The options of the input. The ramp of 65536 frames lasts 8.2 s, longer than any hole here.
+const SLOW_RAMP: &str = "rate = 8000\nformat = \"s32\"\nhistory_seconds = 2\n";
+const RATE: usize = 8000;
+const FRAME_BYTES: usize = 8;
+/// The number of honest listeners.
+const HONEST: usize = 20;
+/// The resident memory that the daemon may use during an attack.
+const MEMORY_MB: u64 = 96;
+/// The longest time from the connect of a new listener to its first sound.
+const SERVED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A daemon under attack, its honest listeners, and the new listeners that come all the time.
+struct Siege {
+    daemon: Daemon,
+    over: Arc<AtomicBool>,
+    honest: Vec<JoinHandle<SynthRamp>>,
+    newcomers: Newcomers,
+    threads: usize,
+    descriptors: usize,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Siege {
+    fn new() -> Siege {
+        Siege::with("")
+    }
+
+    /// Starts a daemon with more tables in its configuration. `tables` follows the table `[limits]`.
+    fn with(tables: &str) -> Siege {
+        let alone = alone();
+        // Without the limit, addresses of this machine may have any number of connections.
+        let tables = format!("[limits]\nconnections_per_address = 120\n{tables}");
+        let daemon = Daemon::ramp_with(&tables, "synth:ramp", SLOW_RAMP);
+        // Each look is a request, and the honest clients must not empty the bucket of their address.
+        let rarely = Duration::from_millis(200);
+        wait_within(PATIENCE, rarely, "a second of sound", || (daemon.edge() >= RATE as u64).then_some(()));
+        let over: Arc<AtomicBool> = Arc::default();
+        let honest = (0..HONEST).map(|_| listen(daemon.address(), &over)).collect();
+        wait_within(PATIENCE, rarely, "all to listen", || (daemon.listeners().len() == HONEST).then_some(()));
+        let pid = daemon.pid();
+        let (threads, descriptors) = (count(pid, "task"), count(pid, "fd"));
+        let newcomers = Newcomers::start(&daemon, &over);
+        Siege { daemon, over, honest, newcomers, threads, descriptors, _alone: alone }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.daemon.address()
+    }
+
+    /// Ends the attack, checks the honest listeners, the new listeners and the daemon, and returns the largest number
+    /// of threads that the daemon had.
+    fn lift(self, name: &str) -> usize {
+        // Two more new listeners come after the last attacker.
+        let served = self.newcomers.served.load(Ordering::Relaxed);
+        wait_for("new listeners after the attack", || {
+            (self.newcomers.served.load(Ordering::Relaxed) >= served + 2 || self.newcomers.has_ended())
+                .then_some(())
+        });
+        self.over.store(true, Ordering::Relaxed);
+        let seen = self.newcomers.join();
+        let mut frames = 0;
+        for one in self.honest {
+            let ramp = one.join().expect("the listener was served all the time");
+            assert!(ramp.is_whole(), "{name}: {:?} within {} frames", ramp.holes, ramp.frames);
+            frames += ramp.frames;
+        }
+        println!(
+            "{name}: {HONEST} listeners, {frames} frames, none lost; {} new listeners, the slowest heard sound after \
+             {:.0} ms ({:.0} of them to connect); at most {} MB, {} threads",
+            seen.newcomers,
+            seen.slowest.net().as_secs_f64() * 1e3,
+            seen.connected.net().as_secs_f64() * 1e3,
+            seen.memory_mb,
+            seen.threads
+        );
+        assert!(seen.newcomers > 3, "{}", seen.newcomers);
+        assert!(seen.memory_mb < MEMORY_MB, "{name}: {} MB", seen.memory_mb);
+        let pid = self.daemon.pid();
+        wait_for("every thread and descriptor to be given back", || {
+            (count(pid, "task") <= self.threads && count(pid, "fd") <= self.descriptors).then_some(())
+        });
+        let log = self.daemon.log();
+        assert!(!log.iter().any(|line| line.contains("bug in wavecast")), "{log:?}");
+        let warnings = log.iter().filter(|line| line.contains("WARN")).count();
+        // One line for the first refusal of a burst and one for the rest. A full run has time for several bursts.
+        let most = if is_full() { 24 } else { 12 };
+        assert!(warnings < most, "{log:?}");
+        // Last, because a missed time bound may be retried, and everything else may not.
+        assert_span_within(seen.slowest, SERVED_WITHIN, "the first sound of the slowest new listener");
+        seen.threads
+    }
+}
+
+/// The thread that starts one new listener after the other, and measures the daemon.
+struct Newcomers {
+    thread: JoinHandle<Seen>,
+    served: Arc<AtomicU32>,
+}
+
+/// The measurements of [`Newcomers`].
+#[derive(Default)]
+struct Seen {
+    /// The largest resident memory.
+    memory_mb: u64,
+    /// The largest number of threads.
+    threads: usize,
+    newcomers: u32,
+    /// The longest time from a connect to the first sound.
+    slowest: Span,
+    /// The part of `slowest` that the connect took.
+    connected: Span,
+}
+
+impl Newcomers {
+    fn start(daemon: &Daemon, over: &Arc<AtomicBool>) -> Newcomers {
+        let (pid, address, over) = (daemon.pid(), daemon.address(), Arc::clone(over));
+        let served: Arc<AtomicU32> = Arc::default();
+        let counter = Arc::clone(&served);
+        let thread = thread::spawn(move || {
+            let mut seen = Seen::default();
+            while !over.load(Ordering::Relaxed) {
+                seen.memory_mb = seen.memory_mb.max(memory_mb(pid));
+                seen.threads = seen.threads.max(count(pid, "task"));
+                let (connected, took) = time_to_sound(address);
+                seen.newcomers += 1;
+                if took > seen.slowest {
+                    (seen.slowest, seen.connected) = (took, connected);
+                }
+                counter.store(seen.newcomers, Ordering::Relaxed);
+                // The pace of the new listeners.
+                thread::sleep(Duration::from_millis(100));
+            }
+            seen
+        });
+        Newcomers { thread, served }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    fn join(self) -> Seen {
+        self.thread.join().expect("every new listener was served")
+    }
+}
+
+/// Returns `true` if the attacks are to last as long as docs/robustness.md promises.
+fn is_full() -> bool {
+    env::var_os("WAVECAST_SIEGE").is_some_and(|value| value == "full")
+}
+
+/// Returns the length of an attack: `full` seconds in a full run, otherwise `short` seconds.
+fn lasting(full: u64, short: u64) -> Duration {
+    Duration::from_secs(if is_full() { full } else { short })
+}
+
+/// Waits until no other attack runs. Each attack is measured, so two at once would disturb each other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts an honest listener, which compares every frame until `over` is set.
+fn listen(address: SocketAddr, over: &Arc<AtomicBool>) -> JoinHandle<SynthRamp> {
+    let mut response = http::request(address, "GET", "/live.wav", "1.1", &[]);
+    assert_eq!(response.status, 200);
+    response.bytes(HEADER_BYTES);
+    let over = Arc::clone(over);
+    thread::spawn(move || {
+        let mut ramp = SynthRamp::new(4, 2);
+        while !over.load(Ordering::Relaxed) {
+            ramp.feed(&response.bytes(400 * FRAME_BYTES));
+        }
+        ramp
+    })
+}
+
+/// Ends honest listeners and checks that none lost a frame.
+fn all_are_whole(over: &AtomicBool, honest: Vec<JoinHandle<SynthRamp>>) {
+    over.store(true, Ordering::Relaxed);
+    for one in honest {
+        let ramp = one.join().expect("the listener was served all the time");
+        assert!(ramp.is_whole(), "{:?} within {} frames", ramp.holes, ramp.frames);
+    }
+}
+
+/// Returns the times that a new listener waits until it is connected, and until it hears sound. It tries once.
+fn time_to_sound(address: SocketAddr) -> (Span, Span) {
+    let began = Stopwatch::start();
+    let stream = TcpStream::connect(address).expect("it listens");
+    let connected = began.span();
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let mut response = ask(stream, "/live.wav");
+    assert_eq!(response.status, 200);
+    response.bytes(HEADER_BYTES + FRAME_BYTES);
+    (connected, began.span())
+}
+
+/// Sends a GET on a new connection and returns once the head of the answer has come.
+fn ask(mut stream: TcpStream, target: &str) -> Response {
+    stream.write_all(request(target).as_bytes()).expect("sent");
+    Response::read(stream, false)
+}
+
+/// Returns the text of a GET.
+fn request(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+}
+
+/// Returns the number of entries of a folder of a process in `/proc`.
+fn count(pid: u32, folder: &str) -> usize {
+    fs::read_dir(format!("/proc/{pid}/{folder}")).map_or(0, Iterator::count)
+}
+
+/// Returns the resident memory of a process.
+fn memory_mb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kb: u64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    kb / 1024
+}
+
+/// Returns an address of an attacker.
+fn attacker(number: u8) -> IpAddr {
+    Ipv4Addr::new(127, 66, 6, number).into()
+}
+
+/// Connects from an attacker's address, within a second.
+fn connect_from(from: IpAddr, address: SocketAddr) -> Option<TcpStream> {
+    http::connect_from(from, address, Duration::from_secs(1))
+}
+
+/// Lowers the priority of this thread, so that an attacker uses only time that nobody else wants, as on another
+/// machine.
+fn behave_like_another_machine() {
+    let _ = rustix::process::nice(19);
+}
+
+/// A generator of random numbers (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}

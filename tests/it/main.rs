@@ -1,0 +1,19 @@
+//! The integration tests that can share one program: each starts the daemons that it needs as child processes.
+//!
+//! The test files beside this folder are programs of their own; each says why in its first line.
+
+mod access;
+mod exact;
+mod faults;
+mod hostile;
+mod http;
+mod lifecycle;
+mod listeners;
+mod page;
+mod proxy;
+mod requests;
+mod service;
+mod stopwatch;
+mod structure;
+#[path = "../support/mod.rs"]
+mod support;
