@@ -45,10 +45,9 @@ use super::{event_stream, response};
 use crate::config::ListenAddr;
 use crate::http::context::Context;
 use crate::inputs::LiveInput;
-use crate::listeners::Full;
-use crate::listeners::catch_up::{self, Next, Stream};
+use crate::listeners::active_stream::{ActiveStream, shown};
 use crate::listeners::chunked::Chunk;
-use crate::listeners::fanout::{Delivery, Resume};
+use crate::listeners::{Admission, Full};
 use crate::media::ring::Ring;
 use crate::sys::{panics, reserve_threads, socket};
 
@@ -143,7 +142,7 @@ impl Server {
                 door: Arc::clone(door),
                 address: door.address,
             };
-            Handler { connection, peer, finished: true, begun: None, told: false }.take(request);
+            Handler { connection, peer, finished: true }.take(request);
         })?;
         Ok(Server { door, guard: Arc::clone(guard), requests, progress: Progress::default() })
     }
@@ -196,6 +195,7 @@ impl Server {
 }
 
 /// Where a connection came from, and who knows of it.
+#[derive(Clone)]
 struct Connection {
     context: Arc<Context>,
     guard: Arc<Guard>,
@@ -230,7 +230,7 @@ impl Connection {
             if let Some(peer) = request.remote_addr() {
                 let what =
                     "announced a body larger than the memory: a thread and two descriptors stay with it";
-                self.guard.say(catch_up::shown(*peer), what);
+                self.guard.say(shown(*peer), what);
             }
             std::mem::forget(request);
             if self.context.stuck.one_more() {
@@ -245,11 +245,11 @@ struct Handler {
     connection: Connection,
     peer: SocketAddr,
     finished: bool,
-    /// A stream that was asked for and has got its head, and the writer of its answer.
-    begun: Option<(Stream, Box<dyn io::Write + Send>)>,
-    /// The log tells of its last stream.
-    told: bool,
 }
+
+/// A handler whose connection has a stream now, and the writer of its answer, which keeps tiny_http from answering what
+/// was pipelined behind it.
+type Held = Mutex<Option<(Box<dyn io::Write + Send>, Handler)>>;
 
 impl Handler {
     /// Gives a request to its connection's handler; becomes that if there is none.
@@ -285,8 +285,8 @@ impl Handler {
                 true => self.connection.discard(request),
                 false => self.answer(request),
             }
-            if let Some((stream, writer)) = self.begun.take() {
-                return Playing { handler: self, stream, writer }.play();
+            if self.finished {
+                return;
             }
             next = self.connection.guard.next(&self.connection.door, self.peer);
         }
@@ -297,7 +297,7 @@ impl Handler {
         // tiny_http reads on where a body in chunks begins, and would take it for the next request.
         let last = !matches!(request.method(), Method::Get | Method::Head) || has_body(&request);
         if request.body_length().is_some_and(|bytes| bytes > LARGEST_BODY) {
-            let who = catch_up::shown(self.peer);
+            let who = shown(self.peer);
             self.connection.guard.say(who, "announced a body of more than 1 MiB, and was disconnected");
             self.hang_up();
             return self.connection.discard(request);
@@ -308,7 +308,7 @@ impl Handler {
         }
         self.answer_one(request);
         // A stream ends with its connection anyway.
-        if last && self.begun.is_none() {
+        if last && !self.finished {
             self.hang_up();
         }
     }
@@ -439,50 +439,47 @@ impl Handler {
         if *request.method() == Method::Head {
             return self.head_only(request, &cors.within(&plan.head));
         }
-        let most =
-            (context.settings.listeners().max, context.settings.limits().listeners_per_address.of(client));
+        let limits = context.settings.limits();
+        let limits = Admission {
+            max: context.settings.listeners().max,
+            max_per_client: limits.listeners_per_address.of(client),
+        };
         let client = SocketAddr::new(client, self.peer.port());
-        let admit = |socket| {
-            context.listeners.admit(most, name, client, players::product(&user_agent), socket).map_err(
-                |full| {
-                    self.connection
-                        .guard
-                        .say(catch_up::shown(client), "is refused: there are too many listeners");
-                    match full {
-                        Full::All(count) => format!("{count} are listening, no more can."),
-                        Full::Address(count) => {
-                            format!("{count} are listening from your address, no more can.")
-                        }
-                    }
-                },
-            )
+        let Some(socket) = self.socket() else {
+            return response::unavailable(request, cors, NO_DESCRIPTOR);
         };
-        let listener = match self.socket().ok_or_else(|| NO_DESCRIPTOR.to_owned()).and_then(admit) {
+        let held: Arc<Held> = Arc::default();
+        let (place, player) = (Box::new(Arc::clone(&held)), players::product(&user_agent));
+        let listener = match context.listeners.admit(limits, name, client, player, socket, place) {
             Ok(listener) => listener,
-            Err(why) => return response::unavailable(request, cors, &why),
+            Err((full, ..)) => {
+                self.connection.guard.say(shown(client), "is refused: there are too many listeners");
+                let why = match full {
+                    Full::All(count) => format!("{count} are listening, no more can."),
+                    Full::Client(count) => format!("{count} are listening from your address, no more can."),
+                };
+                return response::unavailable(request, cors, &why);
+            }
         };
-        // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
-        // to the socket itself. The writer is kept, so that the answers after it wait.
         let mut head = cors.within(&std::mem::take(&mut plan.head));
-        let mut writer = request.into_writer();
-        self.told = self.connection.guard.tells_of(catch_up::shown(client));
-        if self.told {
-            catch_up::log_start(&listener);
-        }
-        let stream = Stream::new(&context.listeners, input, &ring, listener, plan.body, wanted.low_latency);
-        if wanted.low_latency {
+        let logged = self.connection.guard.tells_of(shown(client));
+        let low_latency = wanted.low_latency;
+        let stream =
+            ActiveStream::new(&context.listeners, input, &ring, listener, plan.body, low_latency, logged);
+        if low_latency {
             // By this the page knows when what it plays was captured.
             head.truncate(head.len() - "\r\n".len());
             let _ = write!(head, "Wavecast-Frame: {}/{}\r\n\r\n", ring.id(), stream.frame());
         }
-        match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
-            Ok(()) => self.begun = Some((stream, writer)),
-            Err(_) => {
-                if self.told {
-                    catch_up::log_end(stream.listener(), &catch_up::End::Left);
-                }
-                self.hang_up();
-            }
+        // The answers before it have been written. What is pipelined behind it is discarded when it ends.
+        let handler = Handler { connection: self.connection.clone(), peer: self.peer, finished: false };
+        *held.lock().unwrap_or_else(PoisonError::into_inner) = Some((request.into_writer(), handler));
+        self.finished = true;
+        drop(held);
+        if let Err(stream) = stream.start(head.into_bytes()) {
+            let mut socket = stream.into_socket();
+            let _ = socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+            let _ = socket.shutdown(std::net::Shutdown::Both);
         }
     }
 
@@ -552,50 +549,6 @@ impl Handler {
 
     fn shut_down(&self, how: Shutdown) {
         self.connection.guard.shut_down(&self.connection.door, self.peer, how);
-    }
-}
-
-/// A stream, with the handler that goes on when it has ended.
-struct Playing {
-    handler: Handler,
-    stream: Stream,
-    writer: Box<dyn io::Write + Send>,
-}
-
-impl Playing {
-    fn play(mut self) {
-        let next = self.stream.run();
-        self.go_on(next);
-    }
-
-    fn go_on(self, next: Next) {
-        match next {
-            Next::KeepsUp => {
-                let context = Arc::clone(&self.handler.connection.context);
-                let (fanout, member) = self.stream.member();
-                fanout.join(&context.listeners, member(self));
-            }
-            Next::Ended(end) => self.end(&end),
-        }
-    }
-
-    fn end(self, end: &catch_up::End) {
-        let Playing { handler, stream, writer } = self;
-        if handler.told {
-            catch_up::log_end(stream.listener(), end);
-        }
-        // What is with the kernel still goes out. Without this tiny_http would wait for another request.
-        let _ = rustix::net::shutdown(stream.listener().socket(), Shutdown::Both);
-        drop((writer, stream));
-        let next = handler.connection.guard.next(&handler.connection.door, handler.peer);
-        handler.answer_all(next);
-    }
-}
-
-impl Resume for Playing {
-    fn resume(mut self: Box<Self>, delivery: Delivery) {
-        let next = self.stream.go_on(delivery);
-        self.go_on(next);
     }
 }
 
