@@ -70,13 +70,16 @@ impl ActiveStream {
         }
         let mut chunk = Chunk::new(self.chunk_bytes());
         chunk.push(&std::mem::take(&mut self.playback.prefix));
-        let (started, mut captured_at) = (monotonic_ns(), None);
+        let (started, mut frames, mut captured_at) = (monotonic_ns(), 0, None);
         loop {
             if self.listener.is_cut() {
                 return Ok(Step::End(End::Cut));
             }
             match self.read(&mut chunk) {
-                Read::Block { captured_at: at, .. } => captured_at = Some(at),
+                Read::Block { frames: read, captured_at: at } => {
+                    frames += read as u64;
+                    captured_at = Some(at);
+                }
                 Read::Lapped { lost } => {
                     self.record_skip(lost);
                     if let StartAt::Frame(_) = self.playback.begin {
@@ -88,7 +91,7 @@ impl ActiveStream {
                     }
                 }
                 Read::Nothing if chunk.len() > 0 || !self.head.is_empty() => {
-                    self.send(&mut chunk)?;
+                    self.send(&mut chunk, std::mem::take(&mut frames))?;
                     // Only sound from after the start: a burst is old on purpose.
                     if let Some(at) = captured_at.take().filter(|at| *at > started) {
                         self.listener.latency.record(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
@@ -102,7 +105,7 @@ impl ActiveStream {
                 Read::Nothing if self.playback.length.is_some() || self.playback.skip > 0 => self.sleep(),
                 Read::Nothing => return Ok(Step::Join),
                 Read::End => {
-                    self.send(&mut chunk)?;
+                    self.send(&mut chunk, std::mem::take(&mut frames))?;
                     if !self.switch_ring() {
                         return self.finish();
                     }
@@ -145,15 +148,14 @@ impl ActiveStream {
                 *length -= bytes as u64;
             }
             chunk.advance(bytes);
-            self.listener.sent.fetch_add(frames as u64, Ordering::Relaxed);
         }
         read
     }
 
-    /// Sends the head, if it was not sent yet, with the chunk, and empties both.
+    /// Sends the head, if it was not sent yet, with the chunk of that many frames, and empties both.
     ///
     /// A send that makes no progress for `stall_seconds` fails: that is the time limit of the socket.
-    fn send(&mut self, chunk: &mut Chunk) -> io::Result<()> {
+    fn send(&mut self, chunk: &mut Chunk, frames: u64) -> io::Result<()> {
         let bytes = chunk.bytes(self.playback.chunked);
         if self.head.is_empty() {
             self.listener.socket().write_all(bytes)?;
@@ -162,6 +164,7 @@ impl ActiveStream {
             first.extend_from_slice(bytes);
             self.listener.socket().write_all(&first)?;
         }
+        self.listener.sent.fetch_add(frames, Ordering::Relaxed);
         chunk.clear();
         Ok(())
     }
@@ -173,6 +176,7 @@ impl ActiveStream {
             return Ok(None);
         }
         self.listener.socket().write_all(&unsent.bytes)?;
+        self.listener.sent.fetch_add(unsent.frames, Ordering::Relaxed);
         Ok(self.apply_slow_policy())
     }
 
@@ -222,3 +226,6 @@ impl ActiveStream {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,7 @@ impl Running {
 }
 
 /// The state of one fan-out thread.
+#[expect(clippy::vec_box, reason = "a stream goes from one thread to the other as one pointer")]
 struct FanoutThread {
     listeners: Arc<Listeners>,
     ring: Ring,
@@ -344,12 +345,12 @@ impl ActiveStream {
                 }
             };
             self.reader.go_to(batch.to);
-            listener.sent.fetch_add(batch.frames, Ordering::Relaxed);
-            listener.position.store(batch.to.frame, Ordering::Relaxed);
             if sent < bytes.len() {
                 self.unsent = Unsent { bytes: bytes[sent..].to_vec(), frames: batch.frames };
                 return false;
             }
+            listener.sent.fetch_add(batch.frames, Ordering::Relaxed);
+            listener.position.store(batch.to.frame, Ordering::Relaxed);
             let latency = monotonic_ns().saturating_sub(batch.captured_at);
             listener.latency.record(Duration::from_nanos(latency));
             if batch.reaches_edge {

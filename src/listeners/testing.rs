@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::active_stream::{ActiveStream, Playback, StartAt};
 use super::{Admission, Admitted, Listeners, Place};
-use crate::config::{self, Limits};
+use crate::config::{self, Interval, Limits};
 use crate::inputs::LiveInput;
 use crate::media::format::{SampleFormat, StreamFormat};
 use crate::media::meter::Meter;
@@ -75,6 +75,11 @@ pub(super) fn samples(frames: std::ops::Range<u64>) -> Vec<u8> {
 
 pub(super) fn listeners(settings: config::Listeners) -> Arc<Listeners> {
     Arc::new(Listeners::new(Arc::new(Settings::new(settings, Limits::default()))))
+}
+
+/// Settings by which all listeners get every block.
+pub(super) fn every_block() -> config::Listeners {
+    config::Listeners { interval: Interval::Every(Duration::from_millis(10)), ..config::Listeners::default() }
 }
 
 /// A connection on the loopback: the server's end, its peer, and the client's end.

@@ -5,16 +5,12 @@ use std::net::TcpStream;
 use std::panic::resume_unwind;
 
 use super::*;
-use crate::config::{self, Interval};
-use crate::listeners::testing::{BLOCK, LIVE, Ramp, listeners, read, read_to_end, samples, stream, wait_for};
+use crate::listeners::testing::{
+    BLOCK, LIVE, Ramp, every_block, listeners, read, read_to_end, samples, stream, wait_for,
+};
 
 /// A history that nothing in these tests overruns.
 const HISTORY: Duration = Duration::from_secs(1);
-
-/// All listeners get every block.
-fn every_block() -> config::Listeners {
-    config::Listeners { interval: Interval::Every(Duration::from_millis(10)), ..config::Listeners::default() }
-}
 
 /// Ends like a panic. The panic hook is not called: another test counts what that logs.
 fn fail() {
@@ -112,7 +108,7 @@ fn after_a_panic_of_the_thread_the_next_listeners_get_another_one() {
 #[test]
 fn a_listener_that_accepts_no_more_leaves_and_the_others_are_sent_to() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("slow", Duration::from_secs(10)));
-    let (slow, slow_client) = stream(&all, &ramp, LIVE);
+    let (slow, mut slow_client) = stream(&all, &ramp, LIVE);
     let (other, mut client) = stream(&all, &ramp, LIVE);
     let (_sender, joining) = unbounded();
     let mut thread = FanoutThread::new(&all, &slow, joining);
@@ -125,6 +121,10 @@ fn a_listener_that_accepts_no_more_leaves_and_the_others_are_sent_to() {
         blocks += 8;
     }
     assert_eq!(thread.streams[0].listener.id, 2, "the one that reads stays");
-    assert_eq!(all.count(), 2, "the other one has a thread of its own");
-    drop(slow_client);
+    let slow = all.all().into_iter().find(|one| one.id == 1).expect("it has a thread of its own");
+    slow.cut();
+    let heard = read_to_end(&mut slow_client);
+    assert_eq!(heard, samples(0..blocks * BLOCK)[..heard.len()]);
+    let sent = slow.sent.load(Ordering::Relaxed);
+    assert!(sent * 2 <= heard.len() as u64, "{sent} frames counted as sent, {} bytes heard", heard.len());
 }
