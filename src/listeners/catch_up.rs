@@ -79,15 +79,13 @@ impl ActiveStream {
                 Read::Block { frames: read, captured_at: at } => {
                     frames += read as u64;
                     captured_at = Some(at);
+                    continue;
                 }
                 Read::Lapped { lost } => {
                     self.record_skip(lost);
-                    if let StartAt::Frame(_) = self.playback.begin {
+                    if self.is_clip() {
                         // A file with a hole would look whole. A client fetches a file that was cut again.
                         return Ok(Step::End(End::TooSlow));
-                    }
-                    if let Some(end) = self.apply_slow_policy() {
-                        return Ok(Step::End(end));
                     }
                 }
                 Read::Nothing if chunk.len() > 0 || !self.head.is_empty() => {
@@ -96,13 +94,13 @@ impl ActiveStream {
                     if let Some(at) = captured_at.take().filter(|at| *at > started) {
                         self.listener.latency.record(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
                     }
-                    if let Some(end) = self.apply_slow_policy() {
-                        return Ok(Step::End(end));
-                    }
                 }
                 Read::Nothing if self.playback.length == Some(0) => return self.finish(),
                 // A finite stream needs its thread to its end, and a frame has to be cut here.
-                Read::Nothing if self.playback.length.is_some() || self.playback.skip > 0 => self.sleep(),
+                Read::Nothing if self.playback.length.is_some() || self.playback.skip > 0 => {
+                    self.sleep();
+                    continue;
+                }
                 Read::Nothing => return Ok(Step::Join),
                 Read::End => {
                     self.send(&mut chunk, std::mem::take(&mut frames))?;
@@ -111,7 +109,15 @@ impl ActiveStream {
                     }
                 }
             }
+            if let Some(end) = self.apply_slow_policy() {
+                return Ok(Step::End(end));
+            }
         }
+    }
+
+    /// Whether the body is a part of the past, which was complete before it was asked for.
+    fn is_clip(&self) -> bool {
+        matches!(self.playback.begin, StartAt::Frame(_))
     }
 
     /// Returns the size of the buffer: what 100 ms bring, or a block, if that is more.
@@ -180,10 +186,13 @@ impl ActiveStream {
         Ok(self.apply_slow_policy())
     }
 
-    /// Sends the end of the body.
+    /// Sends the end of the body. A file whose input has ended before it was complete has none.
     fn finish(&mut self) -> io::Result<Step> {
-        let end = if self.playback.chunked { chunked::LAST } else { self.playback.suffix };
-        self.listener.socket().write_all(end)?;
+        if self.playback.chunked {
+            self.listener.socket().write_all(chunked::LAST)?;
+        } else if self.playback.length == Some(0) {
+            self.listener.socket().write_all(self.playback.suffix)?;
+        }
         Ok(Step::End(End::Complete))
     }
 
@@ -220,9 +229,15 @@ impl ActiveStream {
     /// configuration, or a restart of the capture thread.
     fn switch_ring(&mut self) -> bool {
         let next = self.input.ring().filter(|next| !next.is_closed() && next.format() == self.ring.format());
-        let Some(ring) = next else { return false };
-        self.reader = ring.reader(self.playback.lag_target.unwrap_or(0));
+        // The frames of a clip are numbered in its own ring.
+        let Some(ring) = next.filter(|_| !self.is_clip()) else { return false };
+        // The next frame of the stream is the first one of the new ring, however long ago it was published.
+        self.reader = ring.reader_at(0);
         self.ring = ring;
+        let overwritten = self.frame();
+        if overwritten > 0 {
+            self.record_skip(overwritten);
+        }
         true
     }
 }
