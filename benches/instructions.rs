@@ -21,8 +21,9 @@ use wavecast::capture::convert::Converter;
 use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::http::context::Context;
-use wavecast::listeners::Admitted;
-use wavecast::listeners::fanout::{Delivery, Member, Resume};
+use wavecast::inputs::LiveInput;
+use wavecast::listeners::Admission;
+use wavecast::listeners::active_stream::{ActiveStream, Playback, StartAt};
 use wavecast::media::format::{SampleFormat, SourceSample, StreamFormat};
 use wavecast::media::meter::Meter;
 use wavecast::media::ring::{self, Read as Got, Ring, Writer};
@@ -159,15 +160,6 @@ fn read(blocks: u64) {
     }
 }
 
-/// One who never leaves.
-struct Joined(Admitted);
-
-impl Resume for Joined {
-    fn resume(self: Box<Self>, _: Delivery) {
-        panic!("{} has left", self.0.address);
-    }
-}
-
 /// Each block is heard by all before the next one comes.
 fn serve(blocks: u64, listeners: usize) {
     let access = Access::new(&config::Access::default()).expect("the default has no file");
@@ -178,20 +170,28 @@ fn serve(blocks: u64, listeners: usize) {
         access,
     ));
     let (mut writer, ring) = new_ring();
+    let input = Arc::new(LiveInput::new("live", "test"));
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut players: Vec<TcpStream> = (0..listeners)
         .map(|_| {
             let player = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
             let (socket, address) = server.accept().expect("a player");
-            let admitted =
-                context.listeners.admit((u32::MAX, usize::MAX), "live", address, String::new(), socket);
+            let most = Admission { max: u32::MAX, max_per_client: usize::MAX };
+            let place = Box::new(());
+            let admitted = context.listeners.admit(most, "live", address, String::new(), socket, place);
             let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
-            let (context, ring) = (Arc::clone(&context), ring.clone());
-            thread::spawn(move || {
-                let (listener, delivery) = (admitted.shared(), Delivery::from(ring.reader(0)));
-                let member = Member { listener, chunked: true, delivery, stream: Box::new(Joined(admitted)) };
-                context.listeners.fanouts.of(&ring, false).join(&context.listeners, member);
-            });
+            let body = Playback {
+                chunked: true,
+                prefix: Vec::new(),
+                skip: 0,
+                length: None,
+                suffix: b"",
+                begin: StartAt::Back(0),
+                lag_target: Some(0),
+            };
+            let input = Arc::clone(&input);
+            let stream = ActiveStream::new(&context.listeners, input, &ring, admitted, body, false, false);
+            stream.start(Vec::new()).unwrap_or_else(|_| panic!("no thread"));
             player
         })
         .collect();

@@ -119,7 +119,10 @@ pub fn plan(
     head.push_str("\r\n");
     let length = bytes.map(|bytes| bytes - prefix.len() as u64);
     let begin = StartAt::Back(back);
-    Ok(StreamResponse { head, body: Playback { chunked, prefix, skip, length, begin, lag_target } })
+    Ok(StreamResponse {
+        head,
+        body: Playback { chunked, prefix, skip, length, suffix: b"", begin, lag_target },
+    })
 }
 
 /// A recording that ends: a file with true sizes.
@@ -150,6 +153,7 @@ fn file(
         prefix: wav::header(format, Sizes::Data(size)).to_vec(),
         skip: 0,
         length: Some(data),
+        suffix: b"",
         begin: StartAt::Back(back.unwrap_or(0)),
         lag_target: None,
     };

@@ -1,88 +1,86 @@
-//! All who listen now.
+//! The clients that listen, and how sound gets from a ring to their sockets.
+//!
+//! ```text
+//!                    thread "listener"                      thread "fanout live"
+//! admit ─▶ start ─▶ catch up: head, burst, ──joins by────▶ send to all that keep up, ──▶ socket
+//!                   past sound             ◀─leaves: slow, failed, ring closed─┘
+//!                        └─▶ end
+//! ```
+//!
+//! | | |
+//! |---|---|
+//! | [`active_stream`] | one listener's stream: its body, its place in the ring, its start and its end |
+//! | [`catch_up`] | one thread for a listener that is not at the live edge |
+//! | [`fanout`] | one thread for all listeners of a ring that are |
+//! | [`rota`] | the turns of the listeners in a fan-out |
+//! | [`pacing`] | the interval at which a listener is sent data |
+//! | [`slow`] | the policy for listeners that are too slow |
+//! | [`chunked`] | HTTP chunk framing |
+//! | [`latency`] | the histogram of each listener's latency |
+//!
+//! A listener owns its socket: nothing follows a stream on its connection, and the end of the listener is the end of
+//! the connection.
 
+pub mod active_stream;
 pub mod catch_up;
 pub mod chunked;
-pub mod fanout;
+mod fanout;
 pub mod latency;
 pub mod pacing;
+mod rota;
 mod slow;
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvFlags, recv};
 
 use self::fanout::Fanouts;
 use self::latency::Histogram;
-use crate::http::tiny::guard;
 use crate::settings::Settings;
 use crate::sys::socket;
 
-/// One listener, as everyone sees it. Its own thread counts, everybody reads.
-pub struct Listener {
-    /// Counts up from 1.
-    pub id: u64,
-    /// The input it listens to.
-    pub input: String,
-    /// Where it is.
-    pub address: SocketAddr,
-    /// What it calls itself.
-    pub player: String,
-    /// When it began.
-    pub since: Instant,
-    /// Frames that were handed to the kernel.
-    pub sent: AtomicU64,
-    /// Frames it will never get because it was too slow.
-    pub skipped: AtomicU64,
-    /// Index in the ring of the frame that comes next for it; what is being sent is not counted yet. Beyond
-    /// the live edge before it began.
-    pub position: AtomicU64,
-    /// How often it is served, in µs.
-    pub interval_us: AtomicU32,
-    /// Time from the capture of a block to its being with the kernel.
-    pub latency: Histogram,
-    socket: TcpStream,
-    ended: AtomicBool,
-}
+/// A value that has to live as long as a connection, such as the connection's slot in the gate.
+pub type Place = Box<dyn Send + Sync>;
 
-impl Listener {
-    /// Bytes that the kernel still has to get to it.
-    pub fn queued_bytes(&self) -> u64 {
-        socket::unacknowledged(&self.socket)
-    }
-
-    /// Its socket.
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-
-    /// Whether it was told to end.
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
-    }
-
-    /// Ends it whatever its thread is doing, even if that is blocked in a send.
-    pub fn cut(&self) {
-        self.ended.store(true, Ordering::Relaxed);
-        // It fails when the other side was faster, which is as well.
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
-}
-
-/// All clients that listen, and how they are served.
+/// All clients that listen.
 pub struct Listeners {
-    /// The settings that a reload replaces.
+    /// Settings that a reload replaces. Written by the main thread.
     pub settings: Arc<Settings>,
-    /// One for each ring and kind of listener.
-    pub fanouts: Fanouts,
+    /// The threads that send to listeners at the live edge.
+    fanouts: Fanouts,
+    /// The id of the newest listener.
     last_id: AtomicU64,
+    /// The length of `all`, for readers that need no more.
     count: AtomicUsize,
-    /// The longest listening first, and so by their ids.
+    /// The longest listening first, which is the order of their ids. Written at admission and when an [`Admitted`] is
+    /// dropped. No other lock is taken, no call blocks and nothing is sent while this lock is held.
     all: Mutex<Vec<Arc<Listener>>>,
 }
 
+/// The limits for one admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The most listeners in all.
+    pub max: u32,
+    /// The most listeners of the client that asks.
+    pub max_per_client: usize,
+}
+
+/// The limit that leaves no room for one more listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// This many clients listen already.
+    All(usize),
+    /// The same client has this many listeners already.
+    Client(usize),
+}
+
 impl Listeners {
-    /// An empty list.
+    /// Returns an empty list.
     pub fn new(settings: Arc<Settings>) -> Listeners {
         Listeners {
             settings,
@@ -93,44 +91,46 @@ impl Listeners {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of listeners. Takes no lock.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// All of them, the longest listening first.
+    /// Returns all listeners, the longest listening first.
     pub fn all(&self) -> Vec<Arc<Listener>> {
         self.lock().clone()
     }
 
-    /// Adds one, unless there are as many already as there may be: in all, and from one address. It is on the list
-    /// until its place is dropped.
+    /// Adds a listener of `input`. It stays on the list until the returned value is dropped.
+    ///
+    /// `client` is the client's address, which behind a proxy is not the peer of `socket`. `socket` must be blocking.
+    /// `place` is dropped with the listener.
     ///
     /// # Errors
     ///
-    /// When there are.
+    /// [`Full`] with `socket` and `place`, if one of the limits is reached.
     pub fn admit(
         self: &Arc<Self>,
-        (max, max_of_address): (u32, usize),
+        limits: Admission,
         input: &str,
-        address: SocketAddr,
+        client: SocketAddr,
         player: String,
         socket: TcpStream,
-    ) -> Result<Admitted, Full> {
+        place: Place,
+    ) -> Result<Admitted, (Full, TcpStream, Place)> {
+        let key = client_key(client.ip(), socket.local_addr().ok().map(|local| local.ip()));
         let mut all = self.lock();
-        if all.len() >= max as usize {
-            return Err(Full::All(all.len()));
+        if all.len() >= limits.max as usize {
+            return Err((Full::All(all.len()), socket, place));
         }
-        let party = guard::party(address.ip());
-        let others = all.iter().filter(|other| guard::party(other.address.ip()) == party).count();
-        if others >= max_of_address {
-            return Err(Full::Address(others));
+        let of_client = all.iter().filter(|other| other.key == key).count();
+        if of_client >= limits.max_per_client {
+            return Err((Full::Client(of_client), socket, place));
         }
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let listener = Arc::new(Listener {
-            id,
+            id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             input: input.to_owned(),
-            address,
+            address: client,
             player,
             since: Instant::now(),
             sent: AtomicU64::new(0),
@@ -138,12 +138,13 @@ impl Listeners {
             position: AtomicU64::new(u64::MAX),
             interval_us: AtomicU32::new(0),
             latency: Histogram::new(),
+            key,
             socket,
-            ended: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
         });
         all.push(Arc::clone(&listener));
         self.count.store(all.len(), Ordering::Relaxed);
-        Ok(Admitted { listener, list: Arc::clone(self) })
+        Ok(Admitted { listener, list: Arc::clone(self), keeps_connection: false, _place: place })
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
@@ -151,25 +152,88 @@ impl Listeners {
     }
 }
 
-/// Why there is no room for one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// So many listen.
-    All(usize),
-    /// So many listen from that address.
-    Address(usize),
+/// One listener, as all threads see it. The thread that sends to it writes the counters; any thread reads them.
+pub struct Listener {
+    /// A number that no other listener of this process has. The first is 1.
+    pub id: u64,
+    /// The name of the input.
+    pub input: String,
+    /// The address of the client, without regard to the proxy in between.
+    pub address: SocketAddr,
+    /// The product that the client names in `User-Agent`.
+    pub player: String,
+    /// The time of the admission.
+    pub since: Instant,
+    /// Frames that were handed to the kernel.
+    pub sent: AtomicU64,
+    /// Frames that the listener was too slow for, and will never get.
+    pub skipped: AtomicU64,
+    /// Index in the ring of the first frame that was not handed to the kernel yet. Beyond the live edge before the
+    /// stream starts.
+    pub position: AtomicU64,
+    /// The interval at which the listener is sent data, in µs.
+    pub interval_us: AtomicU32,
+    /// The time from the capture of a block until the kernel has it.
+    pub latency: Histogram,
+    /// The client that the listener counts for.
+    key: ClientKey,
+    socket: TcpStream,
+    is_cut: AtomicBool,
 }
 
-/// A listener's place on the list.
+impl Listener {
+    /// Returns the number of bytes that the kernel has accepted and the client has not acknowledged.
+    pub fn queued_bytes(&self) -> u64 {
+        socket::unacknowledged(&self.socket)
+    }
+
+    /// Returns the socket.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Returns the address of the client without its port; an IPv4 address as such, even on an IPv6 socket.
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip().to_canonical()
+    }
+
+    /// Ends the listener. A thread that is blocked in a send to it continues at once.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+        // An error means that the client was faster to end the connection.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Returns whether [`cut`](Self::cut) was called.
+    fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+}
+
+/// A listener's entry on the list. Its end is the end of the connection.
 pub struct Admitted {
     listener: Arc<Listener>,
     list: Arc<Listeners>,
+    /// Set if the socket is taken out, to be used further.
+    keeps_connection: bool,
+    _place: Place,
 }
 
 impl Admitted {
-    /// The listener itself.
-    pub fn shared(&self) -> Arc<Listener> {
-        Arc::clone(&self.listener)
+    /// Removes the listener from the list and returns its socket, with the connection as it is.
+    fn into_socket(mut self) -> TcpStream {
+        self.keeps_connection = true;
+        let mut listener = Arc::clone(&self.listener);
+        // From here on the listener is not on the list, so no thread can get at it any more. A thread that reads a
+        // copy of the list has it for some milliseconds.
+        drop(self);
+        loop {
+            match Arc::try_unwrap(listener) {
+                Ok(listener) => return listener.socket,
+                Err(shared) => listener = shared,
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -184,9 +248,46 @@ impl std::ops::Deref for Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut all = self.list.lock();
-        if let Ok(at) = all.binary_search_by_key(&self.listener.id, |listener| listener.id) {
-            all.remove(at);
+        if let Ok(index) = all.binary_search_by_key(&self.listener.id, |listener| listener.id) {
+            all.remove(index);
         }
         self.list.count.store(all.len(), Ordering::Relaxed);
+        drop(all);
+        if !self.keeps_connection {
+            close(&self.listener.socket);
+        }
     }
 }
+
+/// Ends a connection after the bytes that the kernel has accepted.
+fn close(socket: &TcpStream) {
+    // If close(2) finds bytes that were not read, such as another request, the kernel sends a reset, which can cost the
+    // client the end of the stream. The receive buffer of a connection is a few kilobytes; the bound is for a client
+    // that goes on sending.
+    let mut bytes = [0; 1024];
+    let _ = (0..64).find(|_| !matches!(recv(socket, &mut bytes, RecvFlags::DONTWAIT), Ok((1.., _))));
+    let _ = socket.shutdown(Shutdown::Both);
+}
+
+/// The client that a listener counts for. To be replaced by `sys::client_key::ClientKey`.
+type ClientKey = Ipv6Addr;
+
+/// Returns the client of `peer`, which is connected to the address `local` of this machine.
+///
+/// An IPv4 address is a client of its own, and so is an IPv6 address of this network: loopback, link-local, unique local
+/// (RFC 4193), or with the first 64 bits of `local`. A household elsewhere has a whole /64, which counts as one client.
+fn client_key(peer: IpAddr, local: Option<IpAddr>) -> ClientKey {
+    let peer = match peer.to_canonical() {
+        IpAddr::V4(peer) => return peer.to_ipv6_mapped(),
+        IpAddr::V6(peer) => peer,
+    };
+    let network = |ip: Ipv6Addr| Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX));
+    let is_on_link = matches!(local, Some(IpAddr::V6(local)) if network(local) == network(peer));
+    let is_local = peer.is_loopback() || peer.is_unicast_link_local() || peer.is_unique_local() || is_on_link;
+    if is_local { peer } else { network(peer) }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -149,6 +149,7 @@ pub fn plan(ask: &ClipRequest<'_>, ring: &Ring) -> Result<StreamResponse, Refusa
         skip: (sound % frame_bytes) as usize,
         length: Some(last + 1 - first - prefix.len() as u64),
         prefix,
+        suffix: b"",
         begin: StartAt::Frame(from + sound / frame_bytes),
         lag_target: None,
     };
