@@ -34,7 +34,8 @@ use rustix::net::{Shutdown, sockopt};
 use tiny_http::{Method, Request};
 
 use super::access::cors::Cors;
-use super::access::{self, Access, Asking};
+use super::access::forwarded::ForwardingHeaders;
+use super::access::{self, Access, RequestFacts, Verdict};
 use super::handlers::clip::{self, Refusal};
 use super::handlers::{page, playlist, status};
 use super::players::{self, Player};
@@ -318,7 +319,8 @@ impl Handler {
         #[cfg(test)]
         assert!(request.url() != "/panic", "while answering");
         let access = context.access();
-        let cors = &access.cors(header(&request, "Origin"));
+        let facts = self.facts(&request);
+        let cors = &access.cors(facts.origin);
         if *request.method() == Method::Options && header(&request, "Access-Control-Request-Method").is_some()
         {
             return self.preflight(request, &access);
@@ -326,9 +328,13 @@ impl Handler {
         if !matches!(request.method(), Method::Get | Method::Head) {
             return response::not_allowed(request, &Cors::none());
         }
-        let client = match access.check(&self.asking(&request)) {
+        let checked = access.check(&facts).and_then(|verdict| match verdict {
+            Verdict::Allowed(client) => Ok(client),
+            Verdict::NeedsHash(pending) => access.verify_slow(&pending),
+        });
+        let client = match checked {
             Ok(client) => client,
-            Err(refusal) => return refuse(request, cors, refusal),
+            Err(refusal) => return refuse(request, cors, &access, &refusal),
         };
         match Target::parse(request.url()) {
             Err(BadRequest(why)) => response::text(request, cors, 400, &why),
@@ -364,8 +370,8 @@ impl Handler {
 
     /// Tells a browser whether a page from elsewhere may ask for this. Nobody sends a password with that question.
     fn preflight(&self, request: Request, access: &Access) {
-        if let Err(refusal) = access.admit(&self.asking(&request)) {
-            return refuse(request, &Cors::none(), refusal);
+        if let Err(refusal) = access.admit(&self.facts(&request)) {
+            return refuse(request, &Cors::none(), access, &refusal);
         }
         match access.cors(header(&request, "Origin")).preflight() {
             Some(cors) if self.is_there(request.url()) => response::preflight(request, &cors),
@@ -486,15 +492,20 @@ impl Handler {
         }
     }
 
-    fn asking<'a>(&self, request: &'a Request) -> Asking<'a> {
+    fn facts<'a>(&self, request: &'a Request) -> RequestFacts<'a> {
         let peer = self.peer.ip().to_canonical();
-        Asking {
+        let mut forwarding = ForwardingHeaders::default();
+        for header in request.headers() {
+            forwarding.add(header.field.as_str().as_str(), header.value.as_str());
+        }
+        RequestFacts {
             peer,
             // It takes a look for the socket, and only this needs it.
             local: peer.is_ipv6().then(|| self.socket()?.local_addr().ok()).flatten().map(|local| local.ip()),
             host: header(request, "Host"),
-            forwarded: headers(request, "X-Forwarded-For").collect(),
+            forwarding,
             authorization: header(request, "Authorization"),
+            origin: header(request, "Origin"),
         }
     }
 
@@ -634,21 +645,13 @@ fn headers<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item =
 }
 
 /// Says why one may not, and what the owner can do about it.
-fn refuse(request: Request, cors: &Cors, refusal: access::Refusal) {
+fn refuse(request: Request, cors: &Cors, access: &Access, refusal: &access::Refusal) {
     debug!("{:?}: {refusal:?}", request.remote_addr());
+    let why = access.explain(refusal);
     match refusal {
-        access::Refusal::Address(ip) => {
-            let why =
-                format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
-            response::text(request, &Cors::none(), 403, &why);
-        }
-        access::Refusal::Host(host) => {
-            let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
-            let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
-            response::text(request, &Cors::none(), 403, &why);
-        }
         access::Refusal::Password => response::unauthorized(request, cors),
-        access::Refusal::TooManyTries => response::too_many(request, cors, "Too many passwords were tried."),
+        access::Refusal::TooManyTries => response::too_many(request, cors, &why),
+        _ => response::text(request, &Cors::none(), 403, &why),
     }
 }
 
