@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::http::context::Context;
 use crate::inputs::{LiveInput, Phase};
 use crate::listeners::Listener;
-use crate::listeners::catch_up::shown;
+use crate::listeners::active_stream::shown;
 use crate::media::format::StreamFormat;
 use crate::media::meter::Reading;
 use crate::media::ring::Ring;

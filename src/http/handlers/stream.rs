@@ -16,7 +16,7 @@ use crate::http::router;
 use crate::http::stream_response::{self, StreamRequest, StreamResponse};
 use crate::http::target::{BadRequest, Range, StreamQuery};
 use crate::inputs::LiveInput;
-use crate::listeners::catch_up::ActiveStream;
+use crate::listeners::active_stream::ActiveStream;
 use crate::listeners::{Admission, Full};
 use crate::media::ring::Ring;
 
