@@ -28,11 +28,11 @@ use ipnet::IpNet;
 use crate::media::format::{SampleFormat, StreamFormat};
 use crate::sys::logging;
 
-mod input;
+mod device;
 mod messages;
 mod parse;
 
-pub use input::{Device, Synth, SynthKind, UsbId};
+pub use device::{Device, Synth, SynthKind, UsbId};
 pub(crate) use messages::near;
 use messages::{choose, in_range, parse_whole, shown_string};
 
