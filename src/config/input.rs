@@ -1,0 +1,120 @@
+//! The table `[input.NAME]`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::MAX_HISTORY_BYTES;
+use super::device::Device;
+use super::messages::{choose, parse_whole};
+use crate::media::format::{SampleFormat, StreamFormat};
+
+/// Frames per second.
+pub(super) const RATES: RangeInclusive<u32> = 4_000..=384_000;
+/// Samples in a frame.
+pub(super) const CHANNELS: RangeInclusive<u16> = 1..=32;
+
+/// One table `[input.NAME]`: the source, the format of its stream, and the length of its history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// The name of the table and of the stream: `/NAME.wav`. Lower-case letters, digits, `-` and `_`.
+    pub name: String,
+    /// `title`: the name for people. Without one they read `name`.
+    pub title: Option<String>,
+    /// `aliases`: other names of the stream, so that an address stays valid after the input was renamed.
+    pub aliases: Vec<String>,
+    /// `device`: the source of the sound.
+    pub device: Device,
+    /// `rate`: frames per second.
+    pub rate: u32,
+    /// `channels`: samples in a frame.
+    pub channels: u16,
+    /// `format`: the sample format of the stream.
+    pub format: SampleFormat,
+    /// `period_ms`: the length of one block, which the card gathers before it wakes the daemon.
+    pub period: Duration,
+    /// `buffer_ms`: the length of the card's buffer, at least two periods. A daemon that is later than this loses sound.
+    pub buffer: Duration,
+    /// `history_seconds`: the length of the sound that stays in memory, at most 1 GiB of it.
+    pub history: Duration,
+    /// `gain_db`: amplification in dB. 0.0 leaves every sample as it is.
+    pub gain_db: f64,
+    /// `realtime_priority`: the SCHED_FIFO priority of the capture thread. 0 asks for none.
+    pub realtime_priority: u8,
+}
+
+impl Default for Input {
+    /// The input of a configuration without inputs: `live`, the first card in the format of a CD.
+    fn default() -> Input {
+        Input {
+            name: "live".to_owned(),
+            title: None,
+            aliases: Vec::new(),
+            device: Device::Auto,
+            rate: 44_100,
+            channels: 2,
+            format: SampleFormat::S16,
+            period: Duration::from_millis(10),
+            buffer: Duration::from_millis(500),
+            history: Duration::from_secs(30),
+            gain_db: 0.0,
+            realtime_priority: 10,
+        }
+    }
+}
+
+impl Input {
+    /// Returns the format to ask the card for. A card that cannot deliver it offers another one.
+    pub const fn stream_format(&self) -> StreamFormat {
+        StreamFormat { rate: self.rate, channels: self.channels, sample: self.format }
+    }
+
+    /// Returns the name for people: the title, or else the name of the stream.
+    pub fn shown_name(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Returns an error text if the buffer is shorter than two periods.
+    pub(super) fn buffer_problem(&self) -> Option<String> {
+        (self.buffer < 2 * self.period).then(|| {
+            format!(
+                "{} ms are less than two periods of {} ms; the card fills one period while wavecast reads the other",
+                millis(self.buffer),
+                millis(self.period)
+            )
+        })
+    }
+
+    /// Returns an error text if the history takes more than [`MAX_HISTORY_BYTES`] in the configured format.
+    pub(super) fn history_problem(&self) -> Option<String> {
+        let format = self.stream_format();
+        let per_second = format.bytes_per_second();
+        let bytes = self.history.as_nanos() * u128::from(per_second) / 1_000_000_000;
+        (bytes > u128::from(MAX_HISTORY_BYTES)).then(|| {
+            format!(
+                "{} seconds of {format} take {:.1} GiB of memory, more than 1 GiB; at most {} seconds fit",
+                self.history.as_secs_f64(),
+                bytes as f64 / MAX_HISTORY_BYTES as f64,
+                MAX_HISTORY_BYTES / per_second
+            )
+        })
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Reads a rate from the value of a command-line option.
+pub(crate) fn parse_rate(text: &str) -> Result<u32, String> {
+    parse_whole(text, &RATES)
+}
+
+/// Reads a number of channels from the value of a command-line option.
+pub(crate) fn parse_channels(text: &str) -> Result<u16, String> {
+    parse_whole(text, &CHANNELS)
+}
+
+/// Reads a sample format from the value of a command-line option.
+pub(crate) fn parse_format(text: &str) -> Result<SampleFormat, String> {
+    choose(text, &SampleFormat::ALL.map(|format| (format.name(), format)))
+}
