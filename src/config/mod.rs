@@ -28,6 +28,7 @@ mod device;
 mod input;
 mod listen;
 mod messages;
+mod names;
 mod overrides;
 mod parse;
 mod section;
@@ -38,6 +39,7 @@ pub use input::Input;
 pub(crate) use input::{parse_channels, parse_format, parse_rate};
 pub use listen::ListenAddr;
 pub(crate) use messages::near;
+pub use names::Names;
 pub use overrides::Overrides;
 
 /// The most memory that the history of one input may take, in bytes: enough for an hour of CD quality, too little to lock
