@@ -237,7 +237,8 @@ impl Daemon {
                 true => "since the passwords have changed",
                 false => "since [access] allow does not name them",
             };
-            info!("{count} listeners were disconnected, {reason}: {}", cut.join(", "));
+            let listeners = if count == 1 { "1 listener was" } else { &format!("{count} listeners were") };
+            info!("{listeners} disconnected, {reason}: {}", cut.join(", "));
         }
         self.recheck_at = Some(Instant::now() + RECHECK_DELAY);
     }
