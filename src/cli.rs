@@ -1,4 +1,4 @@
-//! The command line: what the arguments mean, and what `--help` says.
+//! The command line: its arguments, and the text of `--help`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,22 +8,22 @@ use lexopt::Arg;
 
 use crate::config::{self, Overrides};
 
-/// Where the configuration is when `--config` does not say. There it may be absent.
+/// The configuration file without `--config`. It may be absent.
 pub const DEFAULT_CONFIG: &str = "/etc/wavecast.toml";
 
-/// What `wavecast --help` prints. `scripts/docs` makes the man page and the shells' completions of it.
+/// The text of `wavecast --help`. `scripts/docs` makes the man page and the shells' completions from it.
 pub const HELP: &str = include_str!("help.txt");
 
-/// What is to be done.
+/// A command of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Stream, until a signal ends it.
+    /// Stream until a signal ends the program.
     Run,
     /// `devices`: list the capture cards.
     Devices,
-    /// `check`: read the configuration, say what is wrong with it, open nothing.
+    /// `check`: report mistakes of the configuration, and conditions that keep it from running. Opens no card and no port.
     Check,
-    /// `password USER`: ask for that user's password, and print the line for the file of them.
+    /// `password USER`: ask for that user's password, and print the line for the password file.
     Password(String),
     /// `--help`: print [`HELP`].
     Help,
@@ -31,25 +31,25 @@ pub enum Command {
     Version,
 }
 
-/// The command line, understood.
+/// The parsed command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cli {
-    /// What is to be done.
+    /// The command.
     pub command: Command,
-    /// `--config`. Without it, it is [`DEFAULT_CONFIG`], which may be absent.
+    /// `--config`. `None` is [`DEFAULT_CONFIG`], which may be absent.
     pub config: Option<PathBuf>,
-    /// What is said in place of the configuration. Ranges are checked when it is applied.
+    /// Values that replace those of the configuration. Ranges are checked when they are applied.
     pub overrides: Overrides,
 }
 
 impl Cli {
-    /// Reads the arguments, the program's name first, as [`std::env::args_os`] gives them.
+    /// Parses the arguments, the program's name first, as [`std::env::args_os`] returns them.
     ///
-    /// `--help` and `--version` end the reading: what follows them does not matter. Of an option
-    /// that is there twice the last one counts, but every `--listen` does.
+    /// `--help` and `--version` end the parsing; later arguments do not matter. Of a repeated option the last one counts,
+    /// but of `--listen` all do.
     ///
     /// # Errors
-    /// An unknown option or command, a missing value, or one that cannot be what it should.
+    /// An unknown option or command, a missing value, or an invalid value.
     pub fn parse<I>(args: I) -> Result<Cli, UsageError>
     where
         I: IntoIterator,
@@ -99,7 +99,7 @@ impl Cli {
     }
 }
 
-/// The value of the option that was just read.
+/// Returns the value of the option that was just read.
 fn value<T>(
     parser: &mut lexopt::Parser,
     option: &str,
@@ -124,30 +124,37 @@ fn subcommand(
             let user = parser.value().ok().and_then(|user| user.into_string().ok());
             let user = user.filter(|user| !user.starts_with('-'));
             Command::Password(
-                user.ok_or_else(|| UsageError("whose password? wavecast password USER".to_owned()))?,
+                user.ok_or_else(|| UsageError("the user is missing: wavecast password USER".to_owned()))?,
             )
         }
-        _ => {
-            return Err(UsageError(format!("{word:?} is no command; there are devices, check and password")));
-        }
+        _ => return Err(unknown_command(&word.to_string_lossy())),
     };
     match earlier {
         None => Ok(command),
-        Some(_) => Err(UsageError(format!("{word:?} is one command too many"))),
+        Some(_) => Err(UsageError(format!("{word:?} is a second command; give only one"))),
     }
+}
+
+fn unknown_command(word: &str) -> UsageError {
+    const COMMANDS: [&str; 3] = ["devices", "check", "password"];
+    let hint = match config::near(word, &COMMANDS) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "the commands are devices, check and password".to_owned(),
+    };
+    UsageError(format!("unknown command {word:?}; {hint}"))
 }
 
 fn unknown_option(name: &str) -> UsageError {
     const OPTIONS: [&str; 9] =
         ["config", "device", "rate", "channels", "format", "listen", "log", "help", "version"];
-    let mut message = format!("there is no option {:?}", format!("--{name}"));
+    let mut message = format!("unknown option {:?}", format!("--{name}"));
     if let Some(near) = config::near(name, &OPTIONS) {
         message.push_str(&format!("; did you mean --{near}?"));
     }
     UsageError(message)
 }
 
-/// A command line that cannot be understood: what is wrong with it, and where to read on.
+/// A mistake of the command line, with a reference to `--help`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -177,20 +184,20 @@ mod tests {
         Cli::parse(format!("wavecast {args}").split_whitespace()).unwrap()
     }
 
-    /// The first line of the error; the second is always the same.
+    /// Returns the first line of the error. The second line is always the same.
     fn error(args: &str) -> String {
         let error = Cli::parse(format!("wavecast {args}").split_whitespace()).unwrap_err().to_string();
         error.strip_suffix("\nTry 'wavecast --help'").unwrap().to_owned()
     }
 
     #[test]
-    fn without_arguments_it_runs_as_configured() {
+    fn no_arguments_mean_run() {
         assert_eq!(cli(""), Cli { command: Command::Run, config: None, overrides: Overrides::default() });
         assert_eq!(Cli::parse([] as [&str; 0]).unwrap(), cli(""));
     }
 
     #[test]
-    fn commands_are_found_before_and_behind_options() {
+    fn commands_may_stand_before_and_after_options() {
         assert_eq!(cli("devices").command, Command::Devices);
         let check = cli("--config a.toml check");
         assert_eq!((check.command, check.config), (Command::Check, Some("a.toml".into())));
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_do_not_mind_what_follows() {
+    fn help_and_version_ignore_later_arguments() {
         assert_eq!(cli("--help --what").command, Command::Help);
         assert_eq!(cli("check -h").command, Command::Help);
         assert_eq!(cli("-V").command, Command::Version);
@@ -207,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn every_override_is_understood() {
+    fn every_option_is_parsed() {
         let args =
             "--device hw:1 --rate 48000 --channels 1 --format s24 --listen :80 --listen [::1]:81 --log debug";
         assert_eq!(
@@ -224,52 +231,53 @@ mod tests {
     }
 
     #[test]
-    fn of_an_option_given_twice_the_last_counts() {
+    fn the_last_of_a_repeated_option_counts() {
         assert_eq!(cli("--rate 8000 --rate 48000").overrides.rate, Some(48_000));
     }
 
     #[test]
-    fn a_bad_value_is_named_by_its_option() {
+    fn an_error_about_a_value_names_its_option() {
         assert_eq!(error("--rate 99"), "--rate: 99 is outside 4000 to 384000");
-        assert_eq!(error("--rate fast"), "--rate: \"fast\" is no whole number from 4000 to 384000");
+        assert_eq!(error("--rate fast"), "--rate: \"fast\" must be a whole number from 4000 to 384000");
         assert_eq!(error("--channels 70000"), "--channels: 70000 is outside 1 to 32");
         assert_eq!(error("--channels=-1"), "--channels: -1 is outside 1 to 32");
-        assert_eq!(error("--format mp3"), "--format: \"mp3\" is none of s16, s24 and s32");
-        assert_eq!(error("--device Auto"), "--device: \"Auto\" is no device; did you mean \"auto\"?");
-        assert!(error("--listen here").starts_with("--listen: \"here\" is no address"));
+        assert_eq!(error("--format mp3"), "--format: \"mp3\" must be one of s16, s24 or s32");
+        assert_eq!(error("--device Auto"), "--device: \"Auto\" is not a device; did you mean \"auto\"?");
+        assert!(error("--listen here").starts_with("--listen: \"here\" is not an address"));
         assert!(error("--log loud").starts_with("--log: \"loud\" is not off, error"));
         assert_eq!(error("--rate"), "missing argument for option '--rate'");
     }
 
     #[test]
-    fn a_password_is_somebodys() {
+    fn a_password_needs_a_user() {
         assert_eq!(cli("password anna").command, Command::Password("anna".to_owned()));
         for args in ["password", "password --help"] {
-            assert_eq!(error(args), "whose password? wavecast password USER");
+            assert_eq!(error(args), "the user is missing: wavecast password USER");
         }
-        assert_eq!(error("password anna check"), "\"check\" is one command too many");
+        assert_eq!(error("password anna check"), "\"check\" is a second command; give only one");
     }
 
     #[test]
-    fn what_is_unknown_is_refused() {
-        assert_eq!(error("--chanels 1"), "there is no option \"--chanels\"; did you mean --channels?");
-        assert_eq!(error("--colour"), "there is no option \"--colour\"");
+    fn unknown_words_are_refused() {
+        assert_eq!(error("--chanels 1"), "unknown option \"--chanels\"; did you mean --channels?");
+        assert_eq!(error("--colour"), "unknown option \"--colour\"");
         assert_eq!(error("-x"), "invalid option '-x'");
-        assert_eq!(error("device"), "\"device\" is no command; there are devices, check and password");
-        assert_eq!(error("check devices"), "\"devices\" is one command too many");
+        assert_eq!(error("device"), "unknown command \"device\"; did you mean devices?");
+        assert_eq!(error("play"), "unknown command \"play\"; the commands are devices, check and password");
+        assert_eq!(error("check devices"), "\"devices\" is a second command; give only one");
     }
 
     #[test]
-    fn arguments_that_are_no_text_are_refused_but_a_path_may_be_any() {
+    fn arguments_must_be_text_except_for_a_path() {
         let odd = OsString::from_vec(b"\xff".to_vec());
         let parse = |option: &str| Cli::parse([OsString::from("wavecast"), option.into(), odd.clone()]);
         assert_eq!(parse("--config").unwrap().config, Some(PathBuf::from(&odd)));
         assert!(parse("--device").unwrap_err().to_string().contains("is not UTF-8 text"));
-        assert!(parse("check").unwrap_err().to_string().contains("is no command"));
+        assert!(parse("check").unwrap_err().to_string().contains("unknown command"));
     }
 
     #[test]
-    fn what_the_command_line_accepts_the_configuration_takes() {
+    fn options_apply_to_the_configuration() {
         let mut config = Config::default();
         config
             .apply(&cli("--rate 384000 --channels 1 --format s32 --listen 80 --log trace").overrides)
@@ -278,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_fits_a_terminal_and_has_every_option() {
+    fn the_help_fits_a_terminal_and_names_every_option() {
         for line in HELP.lines() {
             assert!(line.chars().count() < 80 && line.trim_end() == line, "{line:?}");
         }

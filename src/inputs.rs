@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crate::config::Names;
 use crate::media::format::SourceSample;
 use crate::media::meter::Meter;
 use crate::media::ring::Ring;
@@ -104,6 +105,8 @@ impl State {
 pub struct Inputs {
     /// Written by the main thread, read by everybody.
     all: RwLock<Vec<Arc<LiveInput>>>,
+    /// Titles and aliases. Written by the main thread, read by everybody.
+    names: RwLock<Arc<Names>>,
 }
 
 impl Inputs {
@@ -112,8 +115,20 @@ impl Inputs {
         self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the input of that name.
+    /// Returns titles and aliases of the inputs, and the title of the station.
+    pub fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.names.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces titles and aliases.
+    pub fn set_names(&self, names: Names) {
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    /// Returns the input that has this name or alias.
     pub fn find(&self, name: &str) -> Option<Arc<LiveInput>> {
+        let names = self.names();
+        let name = names.resolve(name);
         self.all
             .read()
             .unwrap_or_else(PoisonError::into_inner)

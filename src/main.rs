@@ -1,4 +1,4 @@
-//! `wavecast`: reads the command line, and does what it says.
+//! The program `wavecast`: reads the command line and runs one command.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use wavecast::capture::devices::{self, SystemPaths};
 use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
 use wavecast::config::Config;
-use wavecast::daemon;
+use wavecast::daemon::{self, InputSummary, preflight};
 use wavecast::http::access::Access;
 use wavecast::sys::{limits, logging};
 
-/// What exit codes mean: those of sysexits.h.
+/// Exit codes of sysexits.h.
 const EX_USAGE: u8 = 64;
 const EX_CONFIG: u8 = 78;
 
@@ -24,27 +24,29 @@ fn main() -> ExitCode {
         Command::Help => print!("{HELP}"),
         Command::Version => println!("wavecast {}", env!("CARGO_PKG_VERSION")),
         Command::Devices => print!("{}", devices::listing(&SystemPaths::default())),
-        Command::Check => match load(&cli) {
-            Ok((config, _)) => print!("{}", summary(&cli, &config)),
+        Command::Check => match check(&cli) {
+            Ok(summary) => print!("{summary}"),
             Err(error) => return fail(EX_CONFIG, &error),
         },
         Command::Password(user) => return password(&user),
-        Command::Run => return run(cli),
+        Command::Run => return run(&cli),
     }
     ExitCode::SUCCESS
 }
 
-fn run(cli: Cli) -> ExitCode {
+/// Runs the daemon.
+fn run(cli: &Cli) -> ExitCode {
     limits::lean_heap();
-    let (config, access) = match load(&cli) {
+    let (config, access) = match load(cli) {
         Ok(loaded) => loaded,
         Err(error) => return fail(EX_CONFIG, &error),
     };
     if let Err(error) = logging::init(cli.overrides.log.as_deref(), config.log.as_deref()) {
         return fail(EX_CONFIG, &error.to_string());
     }
-    match daemon::run(config, access, || load(&cli)) {
+    match daemon::run(config, access, &|| load(cli)) {
         Ok(None) => ExitCode::SUCCESS,
+        // Goes with the re-execution.
         Ok(Some(anew)) => {
             log::error!("wavecast cannot begin anew, and ends: {}", anew.begin());
             ExitCode::FAILURE
@@ -56,19 +58,50 @@ fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Asks for a password, and prints the line for the file of them.
+/// Checks the configuration as start and reload do, and this machine as the service sees it. Returns a summary of what would
+/// run, or all errors.
+fn check(cli: &Cli) -> Result<String, String> {
+    let config = load_config(cli)?;
+    let report = preflight::check(&config, &SystemPaths::default());
+    let (path, explicit) = path(cli);
+    let prefix = |line: &String| format!("{}: {line}", path.display());
+    let mut errors: Vec<String> = report.errors.iter().map(prefix).collect();
+    if !report.passwords_unread {
+        errors.extend(Access::new(&config.access).err());
+    }
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
+    }
+    let mut summary = match explicit || Path::new(&path).exists() {
+        true => format!("{} is good.\n", path.display()),
+        false => format!("{} does not exist; the built-in defaults apply.\n", path.display()),
+    };
+    for input in &config.inputs {
+        summary.push_str(&format!("{}\n", InputSummary(input)));
+    }
+    if !report.socket_unit {
+        let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
+        summary.push_str(&format!("Listening on {}\n", listen.join(", ")));
+    }
+    for note in &report.notes {
+        summary.push_str(&format!("Note: {note}\n"));
+    }
+    Ok(summary)
+}
+
+/// Asks for a password, and prints the line for the password file.
 fn password(user: &str) -> ExitCode {
     let ask = |prompt: &str| match std::io::stdin().is_terminal() {
         true => rpassword::prompt_password(prompt),
-        // From a pipe: one line, once.
+        // From a pipe: one line, without a repetition.
         false => std::io::read_to_string(std::io::stdin().lock())
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
     };
     let line = ask(&format!("Password for {user}: "))
         .map_err(|error| format!("no password: {error}"))
         .and_then(|password| {
-            if std::io::stdin().is_terminal() && ask("The same again: ").ok().as_ref() != Some(&password) {
-                return Err("these were two different ones; nothing was made".to_owned());
+            if std::io::stdin().is_terminal() && ask("Repeat password: ").ok().as_ref() != Some(&password) {
+                return Err("The passwords do not match; nothing was written.".to_owned());
             }
             wavecast::http::access::passwords::line(user, &password)
         });
@@ -79,35 +112,27 @@ fn password(user: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The configuration with the command line's changes, and the passwords that it names.
+/// Reads the configuration, the options of the command line, and the password file.
 fn load(cli: &Cli) -> Result<(Config, Access), String> {
-    let (path, explicit) = path(cli);
-    let mut config = Config::load(&path, explicit).map_err(|error| error.to_string())?;
-    config.apply(&cli.overrides).map_err(|error| error.to_string())?;
+    let config = load_config(cli)?;
     let access = Access::new(&config.access)?;
     Ok((config, access))
 }
 
+/// Reads the configuration and the options of the command line.
+fn load_config(cli: &Cli) -> Result<Config, String> {
+    let (path, explicit) = path(cli);
+    let mut config = Config::load(&path, explicit).map_err(|error| error.to_string())?;
+    config.apply(&cli.overrides).map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+/// Returns the path of the configuration, and `true` if the command line names it.
 fn path(cli: &Cli) -> (PathBuf, bool) {
     match &cli.config {
         Some(path) => (path.clone(), true),
         None => (PathBuf::from(DEFAULT_CONFIG), false),
     }
-}
-
-/// What `wavecast check` says of a good configuration.
-fn summary(cli: &Cli, config: &Config) -> String {
-    let (path, explicit) = path(cli);
-    let file = match explicit || Path::new(&path).exists() {
-        true => format!("{} is good.", path.display()),
-        false => format!("{} is not there; the built-in defaults apply.", path.display()),
-    };
-    let inputs = config
-        .inputs
-        .iter()
-        .map(|input| format!("/{}.wav  from {}, {}\n", input.name, input.device, input.stream_format()));
-    let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
-    format!("{file}\n{}Listening on {}\n", inputs.collect::<String>(), listen.join(", "))
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

@@ -1,24 +1,26 @@
-//! From the text of a file to a [`Config`], with the place of everything that is wrong.
+//! The parser: from the text of a file to a [`Config`], or to the line and key of every mistake.
 
-use std::fmt;
-use std::ops::{Range, RangeInclusive};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::HashSet;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::messages::{choose, join, listed, near, one_line, shown, shown_string, whole};
+use super::access::{parse_host, parse_net, parse_origin, parse_path};
+use super::input::{CHANNELS, RATES};
+use super::messages::{join, listed, near, one_line, shown, shown_string};
+use super::section::{Section, find, kind};
 use super::{
-    Access, CHANNELS, Config, ConfigError, Http, Input, Interval, Limits, ListenAddr, Listeners, PerAddress,
-    RATES, WhenBehind, clash, listen_problem, parse_host, parse_net, parse_origin,
+    Access, Config, ConfigError, Http, Input, Limits, Listeners, Station, WhenBehind, device_conflict,
 };
 use crate::media::format::SampleFormat;
 use crate::sys::logging;
-use crate::sys::sort::sort_few;
 
+/// The longest name of an input, in characters.
 const MAX_NAME: usize = 32;
-/// First words of paths that the daemon answers itself, or that every browser and crawler asks for.
+/// The longest title, in characters: one line of a page, a playlist entry, or a DNS-SD name of 63 bytes in most scripts.
+const MAX_TITLE: usize = 60;
+/// The longest description of the station, in characters.
+const MAX_DESCRIPTION: usize = 300;
+/// First words of paths that the daemon serves itself, or that every browser and crawler requests.
 pub(super) const RESERVED_NAMES: [&str; 6] = ["status", "metrics", "healthz", "index", "favicon", "robots"];
 
 /// Reads a configuration from its text: [`Config::parse`].
@@ -26,7 +28,8 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     let root = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(text.len(), |span| span.start);
         let (line, column) = place(text.as_bytes(), at);
-        ConfigError::one(format!("{file}:{line}:{column}: {}", one_line(error.message())))
+        let message = missing_quotes(text, line).unwrap_or_else(|| one_line(error.message()));
+        ConfigError::one(format!("{file}:{line}:{column}: {message}"))
     })?;
     let mut reader = Reader::default();
     let config = reader.config(root.get_ref(), text);
@@ -36,7 +39,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     }
 }
 
-/// Reads a configuration from the bytes of a file, which may be no text at all.
+/// Reads a configuration from the bytes of a file, which may not be text.
 pub(super) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
@@ -49,7 +52,7 @@ pub(super) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigErro
     parse(text, file)
 }
 
-/// Line and column, from 1, of a byte. A column is a character, where the text has such.
+/// Returns line and column of a byte, both from 1. A column is one character.
 fn place(text: &[u8], at: usize) -> (usize, usize) {
     let before = &text[..at.min(text.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -59,34 +62,63 @@ fn place(text: &[u8], at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Something wrong, at a byte of the file.
+/// Returns the message for a line whose only mistake is a text without quotes, as in `device = hw:CARD=Device`. `None` for
+/// every other syntax error.
+fn missing_quotes(text: &str, line: usize) -> Option<String> {
+    let line = text.lines().nth(line - 1)?;
+    let (key, value) = line.split_once('=')?;
+    let key = key.trim();
+    let is_key =
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let value = value.split(" #").next().unwrap_or_default().trim();
+    // `rate = 44 100` is a mistyped number, and quotes would not help.
+    let is_number = value.bytes().all(|byte| b"0123456789 _.,+-".contains(&byte));
+    let has_syntax = value.starts_with('=') || value.contains(['"', '\'', '[', ']', '{', '}', '\\']);
+    if !is_key || is_number || has_syntax {
+        return None;
+    }
+    let corrected = format!("{key} = \"{value}\"");
+    // A key on its own line, so that this is the line's only mistake.
+    let is_the_mistake = DeTable::parse(line).is_err() && DeTable::parse(&corrected).is_ok();
+    is_the_mistake.then(|| format!("a text needs quotes: {}", shown(&corrected)))
+}
+
+/// A mistake at a byte of the file.
 struct Problem {
     at: usize,
     key: String,
     message: String,
 }
 
-/// A key that nobody asked for, and the keys of its table.
-struct Unknown {
-    at: usize,
-    path: String,
-    key: String,
-    there_are: Vec<&'static str>,
+/// A key that the program does not know, and the known keys of its table.
+pub(super) struct Unknown {
+    pub(super) at: usize,
+    pub(super) path: String,
+    pub(super) key: String,
+    /// The value as its author wrote it.
+    pub(super) value: String,
+    pub(super) known_keys: Vec<&'static str>,
 }
 
-/// Gathers what is wrong while the tables are read, and which keys were asked for: so the reading
-/// code is the only list of keys there is.
+/// Collects mistakes while the tables are read, and the keys that were read: the reading code is the only list of keys.
 #[derive(Default)]
 pub(super) struct Reader {
     problems: Vec<Problem>,
-    unknown: Vec<Unknown>,
-    /// Each key that exists, with the head of its table.
+    pub(super) unknown: Vec<Unknown>,
+    /// Every known key with the head of its table.
     pub(super) known: Vec<(&'static str, &'static str)>,
 }
 
 impl Reader {
     pub(super) fn config(&mut self, root: &DeTable<'_>, text: &str) -> Config {
         let default = Config::default();
+
+        let mut table = self.table(root, text, "station", "[station]");
+        let station = Station {
+            title: table.label("title", MAX_TITLE),
+            description: table.label("description", MAX_DESCRIPTION),
+        };
+        table.finish();
 
         let mut http = self.table(root, text, "http", "[http]");
         let listen = http.listen(default.http.listen);
@@ -152,16 +184,17 @@ impl Reader {
 
         let inputs = self.inputs(root, text);
 
-        let there_are = ["http", "access", "listeners", "limits", "log", "input"];
-        for (key, _) in root.iter().filter(|(key, _)| !there_are.contains(&key.get_ref().as_ref())) {
+        let known_keys = ["station", "http", "access", "listeners", "limits", "log", "input"];
+        for (key, value) in root.iter().filter(|(key, _)| !known_keys.contains(&key.get_ref().as_ref())) {
             self.unknown.push(Unknown {
                 at: key.span().start,
                 path: String::new(),
                 key: key.get_ref().to_string(),
-                there_are: there_are.to_vec(),
+                value: text.get(value.span()).unwrap_or_default().to_owned(),
+                known_keys: known_keys.to_vec(),
             });
         }
-        Config { http: Http { listen }, access, listeners, limits, log, inputs }
+        Config { station, http: Http { listen }, access, listeners, limits, log, inputs }
     }
 
     fn inputs(&mut self, root: &DeTable<'_>, text: &str) -> Vec<Input> {
@@ -175,17 +208,18 @@ impl Reader {
             }
         };
         let Some(tables) = tables else {
-            // Read all the same, so that its keys are known.
+            // Read in any case, so that the reader knows the keys of an input.
             return vec![self.input("live", None, 0, text).input];
         };
 
         let mut tables: Vec<_> = tables.iter().collect();
-        sort_few(&mut tables, |(name, _)| name.span().start);
+        tables.sort_by_key(|(name, _)| name.span().start);
         let mut read: Vec<ReadInput> = Vec::new();
         for (name, value) in tables {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
             let DeValue::Table(table) = value.get_ref() else {
-                let message = "an input is a table: [input.NAME], and its keys in the lines below".to_owned();
+                let message =
+                    "an input is a table: [input.NAME], with its keys in the lines below".to_owned();
                 self.complain(at, &join("input", name), message);
                 continue;
             };
@@ -193,17 +227,17 @@ impl Reader {
                 self.complain(at, &join("input", name), problem);
             }
             let input = self.input(name, Some(table), at, text);
-            if let Some(other) = read.iter().find(|other| clash(&other.input.device, &input.input.device)) {
+            let conflict = read.iter().find_map(|other| {
                 let (line, _) = place(text.as_bytes(), other.device_at);
-                let message = format!(
-                    "\"{}\" is the device of {} already (line {line})",
-                    input.input.device,
-                    join("input", &other.input.name)
-                );
+                let owner = format!("{} (line {line})", join("input", &other.input.name));
+                device_conflict(&input.input.device, &other.input.device, &owner)
+            });
+            if let Some(message) = conflict {
                 self.complain(input.device_at, &join(&join("input", name), "device"), message);
             }
             read.push(input);
         }
+        self.check_aliases(&read);
         read.into_iter().map(|read| read.input).collect()
     }
 
@@ -217,10 +251,17 @@ impl Reader {
             head: "[input.NAME]",
             at,
             table,
-            asked: Vec::new(),
+            read: Vec::new(),
         };
         let input = Input {
             name: name.to_owned(),
+            title: table.label("title", MAX_TITLE),
+            aliases: table
+                .list("aliases", |alias| match name_problem(alias) {
+                    None => Ok(alias.to_owned()),
+                    Some(problem) => Err(format!("{}: {problem}", shown_string(alias))),
+                })
+                .unwrap_or_default(),
             device: table.string("device", str::parse).unwrap_or(default.device),
             rate: table.whole("rate", RATES, default.rate),
             channels: table.whole("channels", CHANNELS, default.channels),
@@ -240,11 +281,25 @@ impl Reader {
             table.complain(history_at, "history_seconds", problem);
         }
         let device_at = table.place_of(&["device"]);
+        let aliases_at = table.place_of(&["aliases"]);
         table.finish();
-        ReadInput { input, device_at }
+        ReadInput { input, device_at, aliases_at }
     }
 
-    /// The table of that name. One that is absent reads like an empty one.
+    /// Reports aliases that are the name or an alias of another input.
+    fn check_aliases(&mut self, read: &[ReadInput]) {
+        let mut names: HashSet<&str> = read.iter().map(|read| read.input.name.as_str()).collect();
+        for ReadInput { input, aliases_at, .. } in read {
+            for alias in &input.aliases {
+                if !names.insert(alias) {
+                    let key = join(&join("input", &input.name), "aliases");
+                    self.complain(*aliases_at, &key, format!("\"{alias}\" is already a name of an input"));
+                }
+            }
+        }
+    }
+
+    /// Returns the table of that key. An absent table reads as an empty one.
     fn table<'a, 't>(
         &'a mut self,
         root: &'a DeTable<'t>,
@@ -254,7 +309,7 @@ impl Reader {
     ) -> Section<'a, 't> {
         let found = find(root, key);
         let at = found.map_or(0, |value| value.span().start);
-        let table = match found.map(Spanned::get_ref) {
+        let table = match found.map(toml::Spanned::get_ref) {
             Some(DeValue::Table(table)) => Some(table),
             Some(other) => {
                 let message = format!("is a table: write {head}, not {}", kind(other));
@@ -263,14 +318,15 @@ impl Reader {
             }
             None => None,
         };
-        Section { reader: self, text, path: key.to_owned(), head, at, table, asked: Vec::new() }
+        Section { reader: self, text, path: key.to_owned(), head, at, table, read: Vec::new() }
     }
 
-    fn complain(&mut self, at: usize, key: &str, message: String) {
+    /// Reports a mistake at a byte of the file.
+    pub(super) fn complain(&mut self, at: usize, key: &str, message: String) {
         self.problems.push(Problem { at, key: key.to_owned(), message });
     }
 
-    /// All that is wrong, in the order of the file.
+    /// Returns all mistakes in the order of the file. `None` if there is none.
     fn finish(mut self, text: &str, file: &str) -> Option<ConfigError> {
         for unknown in std::mem::take(&mut self.unknown) {
             let message = self.explain(&unknown);
@@ -280,7 +336,7 @@ impl Reader {
             return None;
         }
         self.problems.sort_by_key(|problem| problem.at);
-        // Counted on, not each from the start: a large file may be wrong in every line.
+        // Lines are counted from the mistake before, since a large file may have a mistake in every line.
         let (mut line, mut counted) = (1, 0);
         let lines = self.problems.iter().map(|Problem { at, key, message }| {
             line += text.as_bytes()[counted..*at].iter().filter(|byte| **byte == b'\n').count();
@@ -290,266 +346,48 @@ impl Reader {
         Some(ConfigError { lines: lines.collect() })
     }
 
+    /// Returns the message for an unknown key, with the key that its author probably meant.
     fn explain(&self, unknown: &Unknown) -> String {
-        let Unknown { key, there_are, .. } = unknown;
+        let Unknown { key, path, value, known_keys, .. } = unknown;
+        if matches!(key.as_str(), "port" | "address" | "bind" | "host")
+            && matches!(path.as_str(), "" | "http")
+        {
+            let address = shown(value.trim_matches(['"', '\'']));
+            let below = if path.is_empty() { ", below [http]" } else { "" };
+            return format!(
+                "no such key; the key for addresses and ports is `listen`: listen = \"{address}\"{below}"
+            );
+        }
         let mut message = "no such key".to_owned();
-        // Most often a key that was brought back without the head of its table.
+        // The usual cause is a key whose comment sign was removed, but not that of its table's head.
         if let Some((head, _)) = self.known.iter().find(|(_, known)| known == key) {
             message.push_str(&format!(" here; it belongs below {head}"));
-        } else if let Some(near) = near(key, there_are) {
+        } else if let Some(near) = near(key, known_keys) {
             message.push_str(&format!("; did you mean `{near}`?"));
         }
-        message.push_str(&format!(" (there are {})", listed(there_are)));
+        message.push_str(&format!(" (the keys are {})", listed(known_keys, "and")));
         message
     }
 }
 
-/// An input, and where to point if its device is taken.
+/// An input, and the bytes of the file to which messages about it point.
 struct ReadInput {
     input: Input,
     device_at: usize,
+    aliases_at: usize,
 }
 
-/// A table that is being read.
-struct Section<'a, 't> {
-    reader: &'a mut Reader,
-    text: &'a str,
-    /// As messages name it: `input.live`.
-    path: String,
-    /// As the file has it: `[input.NAME]`.
-    head: &'static str,
-    at: usize,
-    table: Option<&'a DeTable<'t>>,
-    asked: Vec<&'static str>,
-}
-
-impl<'a, 't> Section<'a, 't> {
-    fn find(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'t>>> {
-        self.asked.push(key);
-        if !self.reader.known.contains(&(self.head, key)) {
-            self.reader.known.push((self.head, key));
-        }
-        self.table.and_then(|table| find(table, key))
-    }
-
-    fn complain(&mut self, at: usize, key: &str, message: String) {
-        self.reader.complain(at, &join(&self.path, key), message);
-    }
-
-    /// Where the first of these keys is that is there; else the table.
-    fn place_of(&self, keys: &[&str]) -> usize {
-        let found = keys.iter().find_map(|key| self.table.and_then(|table| find(table, key)));
-        found.map_or(self.at, |value| value.span().start)
-    }
-
-    /// What the file has at that place, as its author wrote it.
-    fn written(&self, span: Range<usize>) -> &'a str {
-        self.text.get(span).unwrap_or_default()
-    }
-
-    fn whole<T>(&mut self, key: &'static str, range: RangeInclusive<T>, default: T) -> T
-    where
-        T: TryFrom<i64> + PartialOrd + fmt::Display,
-    {
-        let Some(value) = self.find(key) else { return default };
-        let written = self.written(value.span());
-        let read = match value.get_ref() {
-            // What is too large for 64 bits is out of every range.
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_err(|_| format!("{} is outside {} to {}", shown(written), range.start(), range.end()))
-                .and_then(|number| whole(number, written, &range)),
-            other => Err(format!(
-                "needs a whole number from {} to {}, not {}",
-                range.start(),
-                range.end(),
-                kind(other)
-            )),
-        };
-        read.unwrap_or_else(|problem| {
-            self.complain(value.span().start, key, problem);
-            default
-        })
-    }
-
-    /// An integer or a float.
-    fn number(&mut self, key: &'static str, range: RangeInclusive<i32>) -> Option<f64> {
-        let value = self.find(key)?;
-        let (low, high) = (*range.start(), *range.end());
-        let number = match value.get_ref() {
-            DeValue::Integer(number) => {
-                Some(i64::from_str_radix(number.as_str(), number.radix()).map_or(f64::INFINITY, |n| n as f64))
-            }
-            DeValue::Float(number) => Some(number.as_str().parse().unwrap_or(f64::NAN)),
-            _ => None,
-        };
-        let problem = match number {
-            Some(number) if (f64::from(low)..=f64::from(high)).contains(&number) => return Some(number),
-            Some(_) => format!("{} is outside {low} to {high}", shown(self.written(value.span()))),
-            None => format!("needs a number from {low} to {high}, not {}", kind(value.get_ref())),
-        };
-        self.complain(value.span().start, key, problem);
-        None
-    }
-
-    fn millis(&mut self, key: &'static str, range: RangeInclusive<i32>, default: Duration) -> Duration {
-        self.number(key, range).map_or(default, |number| nanos(number * 1e6))
-    }
-
-    fn seconds(&mut self, key: &'static str, range: RangeInclusive<i32>, default: Duration) -> Duration {
-        self.number(key, range).map_or(default, |number| nanos(number * 1e9))
-    }
-
-    fn interval(&mut self, key: &'static str, range: RangeInclusive<i32>, default: Interval) -> Interval {
-        match self.find(key).map(|value| (value.get_ref(), value.span())) {
-            Some((DeValue::String(text), _)) if text == "auto" => Interval::Auto,
-            Some((DeValue::String(text), span)) => {
-                let (low, high) = (range.start(), range.end());
-                let message = format!(
-                    "{} is neither \"auto\" nor a number from {low} to {high}",
-                    shown_string(text.as_ref())
-                );
-                self.complain(span.start, key, message);
-                default
-            }
-            _ => self.number(key, range).map_or(default, |number| Interval::Every(nanos(number * 1e6))),
-        }
-    }
-
-    fn per_address(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u32>,
-        default: PerAddress,
-    ) -> PerAddress {
-        let (PerAddress::Auto(usual) | PerAddress::Most(usual)) = default;
-        match self.find(key).map(Spanned::get_ref) {
-            Some(DeValue::String(text)) if text == "auto" => PerAddress::Auto(usual),
-            Some(_) => PerAddress::Most(self.whole(key, range, usual)),
-            None => default,
-        }
-    }
-
-    fn string<T>(&mut self, key: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.find(key)?;
-        let read = match value.get_ref() {
-            DeValue::String(text) => read(text.as_ref()),
-            other => Err(format!("needs a text in quotes, not {}", kind(other))),
-        };
-        read.map_err(|problem| self.complain(value.span().start, key, problem)).ok()
-    }
-
-    fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)], default: T) -> T {
-        self.string(key, |text| choose(text, choices)).unwrap_or(default)
-    }
-
-    /// One text or several.
-    fn list<T>(&mut self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-        let value = self.find(key)?;
-        let values: Vec<_> = match value.get_ref() {
-            DeValue::Array(values) => values.iter().collect(),
-            _ => vec![value],
-        };
-        let mut list = Vec::new();
-        for value in values {
-            let read = match value.get_ref() {
-                DeValue::String(text) => read(text.as_ref()),
-                other => Err(format!("needs a text in quotes, or a list of such, not {}", kind(other))),
-            };
-            match read {
-                Ok(item) => list.push(item),
-                Err(problem) => self.complain(value.span().start, key, problem),
-            }
-        }
-        Some(list)
-    }
-
-    /// One address or several; a bare number is a port.
-    fn listen(&mut self, default: Vec<ListenAddr>) -> Vec<ListenAddr> {
-        let key = "listen";
-        let Some(value) = self.find(key) else { return default };
-        let values: Vec<_> = match value.get_ref() {
-            DeValue::Array(values) => values.iter().collect(),
-            _ => vec![value],
-        };
-        let mut listen = Vec::new();
-        let mut all_good = true;
-        for value in values {
-            let read = match value.get_ref() {
-                DeValue::String(text) => text.parse(),
-                DeValue::Integer(_) => self.written(value.span()).parse(),
-                other => Err(format!("needs an address in quotes, not {}", kind(other))),
-            };
-            match read {
-                Ok(address) => listen.push(address),
-                Err(problem) => {
-                    self.complain(value.span().start, key, problem);
-                    all_good = false;
-                }
-            }
-        }
-        if let Some(problem) = listen_problem(&listen).filter(|_| all_good) {
-            self.complain(value.span().start, key, problem);
-        }
-        listen
-    }
-
-    /// Complains about the keys that were not asked for.
-    fn finish(self) {
-        for (key, _) in self.table.into_iter().flatten() {
-            if !self.asked.contains(&key.get_ref().as_ref()) {
-                self.reader.unknown.push(Unknown {
-                    at: key.span().start,
-                    path: self.path.clone(),
-                    key: key.get_ref().to_string(),
-                    there_are: self.asked.clone(),
-                });
-            }
-        }
-    }
-}
-
-/// By comparison: the map's own lookup would want a spanned key.
-pub(super) fn find<'a, 't>(table: &'a DeTable<'t>, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
-    table.iter().find(|(found, _)| found.get_ref() == key).map(|(_, value)| value)
-}
-
-/// A file; an empty text is none.
-fn parse_path(text: &str) -> Result<Option<PathBuf>, String> {
-    match text {
-        "" => Ok(None),
-        _ if text.starts_with('/') => Ok(Some(PathBuf::from(text))),
-        _ => Err(format!(
-            "{} does not begin with a slash; a service has no folder of its own",
-            shown_string(text)
-        )),
-    }
-}
-
-/// Rounded, because 2.5 ms in binary may be a hair less; the ranges keep it far from overflow.
-fn nanos(number: f64) -> Duration {
-    Duration::from_nanos(number.round() as u64)
-}
-
+/// Returns an error text if `name` cannot be the name of a stream.
 fn name_problem(name: &str) -> Option<String> {
     if RESERVED_NAMES.contains(&name) {
-        return Some("this name is taken by a page of the daemon; take another one".to_owned());
+        return Some("wavecast uses this name for a page of its own; choose another name".to_owned());
     }
     let good = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-' || char == '_';
     let fits = (1..=MAX_NAME).contains(&name.len()) && name.chars().all(good);
     (!fits).then(|| {
-        format!("a name has 1 to {MAX_NAME} lower-case letters, digits, `-` and `_`: it becomes /NAME.wav")
+        format!(
+            "a name must have 1 to {MAX_NAME} lower-case letters, digits, `-` and `_`, since it becomes /NAME.wav; \
+             `title` is for people"
+        )
     })
-}
-
-/// What a value is, for one who expected something else.
-fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text in quotes",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
 }

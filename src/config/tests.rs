@@ -1,16 +1,18 @@
-//! What the configuration promises, statement by statement.
+//! The tests of the configuration parser.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
-use super::parse::{RESERVED_NAMES, Reader, find, parse_bytes};
+use super::parse::{RESERVED_NAMES, Reader, parse_bytes};
+use super::section::find;
 use super::*;
+use crate::media::format::SampleFormat;
 
 const DEFAULT_FILE: &str = include_str!("../../config/wavecast.toml");
 
-/// The default file with every key and table in it brought back: lines `# key = …` and
-/// `# [table]`, but not prose, and not examples, which are indented further.
+/// Returns the installed file with the comment sign removed from every key and table: lines `# key = …` and `# [table]`,
+/// but not prose, and not examples, which are indented further.
 fn uncommented() -> String {
     let line = |line: &str| -> String {
         let bare = line.strip_prefix("# ").unwrap_or(line);
@@ -32,7 +34,7 @@ fn errors(text: &str) -> Vec<String> {
     error.to_string().lines().map(str::to_owned).collect()
 }
 
-/// The only error of an input that has this line.
+/// Returns the only error of an input table with this line.
 fn input_error(line: &str) -> String {
     let errors = errors(&format!("[input.live]\n{line}\n"));
     assert_eq!(errors.len(), 1, "{errors:?}");
@@ -41,18 +43,18 @@ fn input_error(line: &str) -> String {
 }
 
 #[test]
-fn an_empty_file_and_the_installed_one_mean_the_defaults() {
+fn an_empty_file_and_the_installed_file_mean_the_defaults() {
     assert_eq!(config(""), Config::default());
     assert_eq!(config(DEFAULT_FILE), Config::default());
 }
 
 #[test]
-fn the_installed_file_says_every_default_truly() {
+fn the_installed_file_documents_the_true_defaults() {
     assert_eq!(config(&uncommented()), Config::default());
 }
 
 #[test]
-fn the_installed_file_has_every_key_there_is() {
+fn the_installed_file_documents_every_key() {
     let mut reader = Reader::default();
     reader.config(&DeTable::new(), "");
     assert!(!reader.known.is_empty());
@@ -71,6 +73,9 @@ fn the_installed_file_has_every_key_there_is() {
 #[test]
 fn every_key_can_be_set() {
     let text = r#"
+        [station]
+        title = " Bird box "
+        description = "The great tits behind the house."
         [http]
         listen = ["127.0.0.1:80", "[::1]:81"]
         [access]
@@ -98,6 +103,8 @@ fn every_key_can_be_set() {
         [log]
         filter = "warn,wavecast::media::ring=trace"
         [input.roof]
+        title = "Roof & gutter"
+        aliases = ["live", "old-roof"]
         device = "hw:1,0"
         rate = 48_000
         channels = 1
@@ -109,6 +116,10 @@ fn every_key_can_be_set() {
         realtime_priority = 0
     "#;
     let expected = Config {
+        station: Station {
+            title: Some("Bird box".to_owned()),
+            description: Some("The great tits behind the house.".to_owned()),
+        },
         http: Http {
             listen: vec![
                 ListenAddr::Addr("127.0.0.1:80".parse().unwrap()),
@@ -149,6 +160,8 @@ fn every_key_can_be_set() {
         log: Some("warn,wavecast::media::ring=trace".to_owned()),
         inputs: vec![Input {
             name: "roof".to_owned(),
+            title: Some("Roof & gutter".to_owned()),
+            aliases: vec!["live".to_owned(), "old-roof".to_owned()],
             device: Device::Alsa("hw:1,0".to_owned()),
             rate: 48_000,
             channels: 1,
@@ -175,7 +188,7 @@ fn inputs_keep_the_order_of_the_file() {
 }
 
 #[test]
-fn addresses_are_read_in_every_form() {
+fn addresses_are_parsed_in_every_form() {
     let read = |text: &str| config(&format!("http.listen = {text}")).http.listen;
     for any in ["4410", "'4410'", "':4410'", "'[::]:4410'", "['4410']"] {
         assert_eq!(read(any), [ListenAddr::Any(4410)], "{any}");
@@ -188,38 +201,40 @@ fn addresses_are_read_in_every_form() {
 }
 
 #[test]
-fn addresses_that_cannot_be_are_refused() {
+fn invalid_addresses_are_refused() {
     let error = |text: &str| errors(&format!("http.listen = {text}")).join("\n");
     assert_eq!(
         error("'localhost:80'"),
-        "w.toml:1: http.listen: \"localhost:80\" is no address; write a port (\"4410\"), or an IP \
+        "w.toml:1: http.listen: \"localhost:80\" is not an address; write a port (\"4410\"), or an IP \
          address and a port (\"192.168.1.5:4410\", \"[::1]:4410\")"
     );
-    assert_eq!(error("'70000'"), "w.toml:1: http.listen: 70000 is no port; ports end at 65535");
-    assert!(error("-1").contains("\"-1\" is no address"));
-    assert!(error("[]").contains("needs an address at least"));
-    assert!(error("true").contains("needs an address in quotes, not true or false"));
-    assert!(error("['80', ':80']").contains("[::]:80 is there twice"));
-    assert!(error("['1.2.3.4:80', '80']").contains("[::]:80 covers 1.2.3.4:80"));
-    assert!(error("['0.0.0.0:80', '1.2.3.4:80']").contains("0.0.0.0:80 covers 1.2.3.4:80"));
+    assert_eq!(error("'70000'"), "w.toml:1: http.listen: 70000 is not a port; the last port is 65535");
+    assert!(error("-1").contains("\"-1\" is not an address"));
+    assert!(error("[]").contains("needs at least one address"));
+    assert!(error("true").contains("must be an address in quotes, not true or false"));
+    assert!(error("['80', ':80']").contains("[::]:80 is listed twice"));
+    assert!(error("['1.2.3.4:80', '80']").contains("[::]:80 includes 1.2.3.4:80"));
+    assert!(error("['0.0.0.0:80', '1.2.3.4:80']").contains("0.0.0.0:80 includes 1.2.3.4:80"));
 }
 
 #[test]
-fn networks_and_names_that_cannot_be_are_refused() {
+fn invalid_networks_and_names_are_refused() {
     let error = |line: &str| errors(&format!("[access]\n{line}")).concat();
     let network = |text: &str| error(&format!("allow = [\"local\",\n\"{text}\"]"));
     assert_eq!(
         network("192.168.1.7/24"),
-        "w.toml:3: access.allow: \"192.168.1.7/24\" has bits behind its prefix; did you mean 192.168.1.0/24?; there are \
-         also \"local\" and \"any\""
+        "w.toml:3: access.allow: \"192.168.1.7/24\" has bits behind its prefix; did you mean 192.168.1.0/24?; \"local\" \
+         and \"any\" are allowed too"
     );
     for text in ["", "private", "192.168.1", "192.168.1.0/33", "pi.local", "all"] {
-        assert!(network(text).contains("is no network such as 192.168.1.0/24"), "{text}");
+        assert!(network(text).contains("is not a network such as 192.168.1.0/24"), "{text}");
     }
-    assert!(error("trusted_proxies = \"local\"").contains("is no network such as"));
-    assert!(error("hosts = \"http://pi\"").contains("is no host name such as"));
-    assert!(error("hosts = \"pi:4410\"").contains("without port"));
-    assert!(error("hosts = 7").contains("needs a text in quotes, or a list of such, not a whole number"));
+    assert!(error("trusted_proxies = \"local\"").contains("is not a network such as"));
+    assert!(error("hosts = \"http://pi\"").contains("is not a host name such as"));
+    assert!(error("hosts = \"pi:4410\"").contains("without a port"));
+    assert!(
+        error("hosts = 7").contains("must be a text in quotes, or a list of such texts, not a whole number")
+    );
     for text in [
         "",
         "example.org",
@@ -236,14 +251,17 @@ fn networks_and_names_that_cannot_be_are_refused() {
         "https://*.example.org",
         "null",
     ] {
-        let said = error(&format!("cors = \"{text}\""));
-        assert!(said.contains("access.cors: ") && said.contains("is no origin such as"), "{text}: {said}");
+        let message = error(&format!("cors = \"{text}\""));
+        assert!(
+            message.contains("access.cors: ") && message.contains("is not an origin such as"),
+            "{text}: {message}"
+        );
     }
-    assert!(error("passwords = \"file\"").contains("does not begin with a slash"));
+    assert!(error("passwords = \"file\"").contains("must begin with a slash"));
 }
 
 #[test]
-fn an_address_of_a_list_is_named_by_its_own_line() {
+fn a_mistake_in_a_list_is_named_by_its_own_line() {
     assert!(errors("[http]\nlisten = [\n  '80',\n  'x',\n]")[0].starts_with("w.toml:4: http.listen: \"x\""));
 }
 
@@ -262,26 +280,26 @@ fn a_value_out_of_range_is_named_with_its_limits() {
     assert_eq!(input_error("gain_db = inf"), "gain_db: inf is outside -60 to 60");
     assert_eq!(
         errors("[listeners]\ninterval_ms = 'fast'"),
-        ["w.toml:2: listeners.interval_ms: \"fast\" is neither \"auto\" nor a number from 1 to 1000"]
+        ["w.toml:2: listeners.interval_ms: \"fast\" must be \"auto\" or a number from 1 to 1000"]
     );
 }
 
 #[test]
-fn a_value_of_the_wrong_type_is_told_the_right_one() {
+fn an_error_about_a_wrong_type_names_the_right_type() {
     assert_eq!(
         input_error("rate = '44100'"),
-        "rate: needs a whole number from 4000 to 384000, not a text in quotes"
+        "rate: must be a whole number from 4000 to 384000, not a text in quotes"
     );
     assert_eq!(
         input_error("rate = 44100.0"),
-        "rate: needs a whole number from 4000 to 384000, not a number with a point"
+        "rate: must be a whole number from 4000 to 384000, not a number with a point"
     );
-    assert_eq!(input_error("period_ms = [1]"), "period_ms: needs a number from 1 to 500, not a list");
-    assert_eq!(input_error("device = 1"), "device: needs a text in quotes, not a whole number");
-    assert_eq!(input_error("format = 'mp3'"), "format: \"mp3\" is none of s16, s24 and s32");
+    assert_eq!(input_error("period_ms = [1]"), "period_ms: must be a number from 1 to 500, not a list");
+    assert_eq!(input_error("device = 1"), "device: must be a text in quotes, not a whole number");
+    assert_eq!(input_error("format = 'mp3'"), "format: \"mp3\" must be one of s16, s24 or s32");
     assert_eq!(
         errors("listeners.when_behind = 'stop'"),
-        ["w.toml:1: listeners.when_behind: \"stop\" is none of skip and disconnect"]
+        ["w.toml:1: listeners.when_behind: \"stop\" must be one of skip or disconnect"]
     );
     assert_eq!(
         errors("log.filter = 'loud'"),
@@ -290,35 +308,35 @@ fn a_value_of_the_wrong_type_is_told_the_right_one() {
 }
 
 #[test]
-fn a_table_of_the_wrong_type_is_told_how_it_is_written() {
+fn an_error_about_a_table_shows_its_syntax() {
     assert_eq!(errors("http = 1"), ["w.toml:1: http: is a table: write [http], not a whole number"]);
     assert_eq!(errors("[[input]]\nrate = 8000"), ["w.toml:1: input: needs a name: [input.NAME]"]);
     assert_eq!(
         errors("[input]\nrate = 8000"),
-        ["w.toml:2: input.rate: an input is a table: [input.NAME], and its keys in the lines below"]
+        ["w.toml:2: input.rate: an input is a table: [input.NAME], with its keys in the lines below"]
     );
 }
 
 #[test]
-fn an_unknown_key_is_told_which_there_are() {
+fn an_error_about_an_unknown_key_lists_the_keys() {
     assert_eq!(
         input_error("period = 10"),
-        "period: no such key; did you mean `period_ms`? (there are device, rate, channels, format, \
-         period_ms, buffer_ms, history_seconds, gain_db and realtime_priority)"
+        "period: no such key; did you mean `period_ms`? (the keys are title, aliases, device, rate, channels, \
+         format, period_ms, buffer_ms, history_seconds, gain_db and realtime_priority)"
     );
     assert!(input_error("chanels = 1").starts_with("chanels: no such key; did you mean `channels`?"));
     assert!(input_error("Rate = 1").starts_with("Rate: no such key; did you mean `rate`?"));
-    assert!(input_error("colour = 1").starts_with("colour: no such key (there are device"));
-    assert!(input_error("'a\"b' = 1").starts_with("\"a\"b\": no such key (there are"));
+    assert!(input_error("colour = 1").starts_with("colour: no such key (the keys are title"));
+    assert!(input_error("'a\"b' = 1").starts_with("\"a\"b\": no such key (the keys are"));
     assert_eq!(
         errors("[inputs.live]"),
-        ["w.toml:1: inputs: no such key; did you mean `input`? (there are http, access, listeners, limits, \
-             log and input)"]
+        ["w.toml:1: inputs: no such key; did you mean `input`? (the keys are station, http, access, \
+             listeners, limits, log and input)"]
     );
 }
 
 #[test]
-fn a_key_below_the_wrong_head_is_told_the_right_one() {
+fn an_error_about_a_key_in_the_wrong_table_names_the_right_table() {
     assert!(
         errors("rate = 8000")[0]
             .starts_with("w.toml:1: rate: no such key here; it belongs below [input.NAME] (")
@@ -327,14 +345,14 @@ fn a_key_below_the_wrong_head_is_told_the_right_one() {
 }
 
 #[test]
-fn names_that_cannot_be_in_an_address_are_refused() {
+fn names_that_cannot_be_part_of_an_address_are_refused() {
     for name in ["Live", "'a b'", "'ü'", "''", "'a/b'", &"x".repeat(33)] {
         let errors = errors(&format!("[input.{name}]"));
-        assert!(errors[0].contains("a name has 1 to 32 lower-case letters"), "{errors:?}");
+        assert!(errors[0].contains("a name must have 1 to 32 lower-case letters"), "{errors:?}");
     }
     for name in RESERVED_NAMES {
         let errors = errors(&format!("[input.{name}]"));
-        assert!(errors[0].contains("taken by a page of the daemon"), "{errors:?}");
+        assert!(errors[0].contains("uses this name for a page of its own"), "{errors:?}");
     }
     assert_eq!(config(&format!("[input.{}]", "x".repeat(32))).inputs.len(), 1);
 }
@@ -343,27 +361,102 @@ fn names_that_cannot_be_in_an_address_are_refused() {
 fn two_inputs_on_one_device_are_refused_with_both_lines() {
     assert_eq!(
         errors("[input.a]\ndevice = 'hw:1'\n\n[input.b]\ndevice = 'hw:1'"),
-        ["w.toml:5: input.b.device: \"hw:1\" is the device of input.a already (line 2)"]
+        ["w.toml:5: input.b.device: \"hw:1\" is already the device of input.a (line 2)"]
     );
     assert_eq!(
         errors("[input.a]\nrate = 8000\n[input.b]\n"),
-        ["w.toml:3: input.b.device: \"auto\" is the device of input.a already (line 1)"]
+        ["w.toml:3: input.b.device: \"auto\" is already the device of input.a (line 1)"]
     );
     assert_eq!(errors("[input.a]\ndevice = 'usb:08bb:2902'\n[input.b]\ndevice = 'usb:08BB:2902'").len(), 1);
     assert_eq!(config("[input.a]\ndevice='synth:noise'\n[input.b]\ndevice='synth:noise'").inputs.len(), 2);
 }
 
 #[test]
+fn two_inputs_on_one_card_in_other_words_are_refused() {
+    for (one, other) in [("hw:1,0", "plughw:1,0"), ("hw:A", "hw:CARD=A,DEV=0"), ("hw:A", "plug:'hw:A'")] {
+        let text = format!("[input.a]\ndevice = \"{one}\"\n[input.b]\ndevice = \"{other}\"");
+        assert_eq!(
+            errors(&text),
+            [format!(
+                "w.toml:4: input.b.device: \"{other}\" is the same card as \"{one}\", the device of input.a (line 2)"
+            )]
+        );
+    }
+    for (one, other) in [("hw:A,0", "hw:A,1"), ("dsnoop:CARD=A", "dsnoop:CARD=A,DEV=0"), ("hw:A", "hw:B")] {
+        let text = format!("[input.a]\ndevice = \"{one}\"\n[input.b]\ndevice = \"{other}\"");
+        assert_eq!(config(&text).inputs.len(), 2, "{one} {other}");
+    }
+}
+
+#[test]
+fn titles_and_aliases_are_checked() {
+    assert_eq!(input_error("title = 'a\tb'"), "title: must be one line of text");
+    assert_eq!(
+        input_error(&format!("title = '{}'", "x".repeat(61))),
+        "title: must have at most 60 characters"
+    );
+    assert_eq!(config("[input.a]\ntitle = ' '").inputs[0].shown_name(), "a");
+    assert_eq!(config("[input.a]\ntitle = 'Küche'").inputs[0].shown_name(), "Küche");
+    assert!(
+        input_error("aliases = ['Live room']")
+            .starts_with("aliases: \"Live room\": a name must have 1 to 32")
+    );
+    let message = |text: &str| errors(text).join("\n");
+    assert_eq!(
+        message("[input.a]\n[input.b]\ndevice = 'hw:1'\naliases = ['c', 'a']"),
+        "w.toml:4: input.b.aliases: \"a\" is already a name of an input"
+    );
+    assert_eq!(
+        message("[input.a]\naliases = ['c']\n[input.b]\ndevice = 'hw:1'\naliases = 'c'"),
+        "w.toml:5: input.b.aliases: \"c\" is already a name of an input"
+    );
+}
+
+#[test]
+fn a_text_without_quotes_is_shown_with_its_quotes() {
+    for (line, corrected) in [
+        ("device = hw:CARD=Device,DEV=0", "device = \"hw:CARD=Device,DEV=0\""),
+        ("device=synth:tone?hz=50 # a tone", "device = \"synth:tone?hz=50\""),
+        ("title = Living room", "title = \"Living room\""),
+        ("  format = s24", "format = \"s24\""),
+    ] {
+        let message = &errors(&format!("[input.live]\n{line}\nrate = 8000\n"))[0];
+        assert!(message.starts_with("w.toml:2:"), "{message}");
+        assert!(message.ends_with(&format!(": a text needs quotes: {corrected}")), "{line}: {message}");
+    }
+    let listen = &errors("[http]\nlisten = 127.0.0.1:4410")[0];
+    assert!(listen.ends_with("a text needs quotes: listen = \"127.0.0.1:4410\""), "{listen}");
+    for line in ["rate == 48000", "rate = 44 100", "device = 'hw:1", "rate = ", "[input.live", "a b = c"] {
+        assert!(!errors(line)[0].contains("needs quotes"), "{line}");
+    }
+}
+
+#[test]
+fn a_port_is_a_part_of_listen() {
+    assert_eq!(
+        errors("[http]\nport = 80"),
+        ["w.toml:2: http.port: no such key; the key for addresses and ports is `listen`: listen = \"80\""]
+    );
+    assert_eq!(
+        errors("port = '8080'"),
+        [
+            "w.toml:1: port: no such key; the key for addresses and ports is `listen`: listen = \"8080\", below [http]"
+        ]
+    );
+    assert!(errors("[http]\nbind = '::1'")[0].ends_with("listen = \"::1\""));
+}
+
+#[test]
 fn a_buffer_holds_two_periods() {
     assert_eq!(
         input_error("period_ms = 300"),
-        "buffer_ms: 500 ms are less than two periods of 300 ms; the card fills one while the other is \
-         read"
+        "buffer_ms: 500 ms are less than two periods of 300 ms; the card fills one period while wavecast \
+         reads the other"
     );
     assert_eq!(
         errors("[input.a]\nperiod_ms = 50\nbuffer_ms = 99.5")[0],
-        "w.toml:3: input.a.buffer_ms: 99.5 ms are less than two periods of 50 ms; the card fills one \
-         while the other is read"
+        "w.toml:3: input.a.buffer_ms: 99.5 ms are less than two periods of 50 ms; the card fills one period \
+         while wavecast reads the other"
     );
     assert_eq!(config("[input.a]\nperiod_ms = 250").inputs[0].period, Duration::from_millis(250));
 }
@@ -373,7 +466,7 @@ fn a_history_takes_a_gibibyte_at_most() {
     assert_eq!(
         errors("[input.a]\nrate = 192000\nformat = 's24'\nhistory_seconds = 3600"),
         ["w.toml:4: input.a.history_seconds: 3600 seconds of 192000 Hz, stereo, s24 take 3.9 GiB of \
-             memory, more than 1 GiB; at most 932 fit"]
+             memory, more than 1 GiB; at most 932 seconds fit"]
     );
     assert_eq!(config("[input.a]\nhistory_seconds = 3600").inputs[0].history, Duration::from_secs(3600));
     assert!(
@@ -387,7 +480,7 @@ fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
     let text =
         "[input.b]\nrate = 1\ncolour = 2\n[log]\nfilter = 3\n[http]\nlisten = 'x'\n[input.a]\nrate = 4";
     let places: Vec<_> = errors(text).iter().map(|l| l.split(": ").next().unwrap().to_owned()).collect();
-    // Line 8: `a` waits for the card that `b` waits for.
+    // Line 8: both inputs have the device "auto".
     assert_eq!(places, ["w.toml:2", "w.toml:3", "w.toml:5", "w.toml:7", "w.toml:8", "w.toml:9"]);
 }
 
@@ -396,7 +489,7 @@ fn an_error_stays_on_one_short_line_whatever_it_quotes() {
     let text = format!("[input.live]\nformat = \"{}\\n\\u001b[2J\"\n", "x".repeat(10));
     assert_eq!(
         errors(&text),
-        ["w.toml:2: input.live.format: \"xxxxxxxxxx\\n\\u{1b}[2J\" is none of s16, s24 and s32"]
+        ["w.toml:2: input.live.format: \"xxxxxxxxxx\\n\\u{1b}[2J\" must be one of s16, s24 or s32"]
     );
     assert!(input_error(&format!("format = '{}'", "x".repeat(9999))).len() < 200);
     assert!(errors(&format!("[input.'{}']", "x".repeat(9999)))[0].len() < 250);
@@ -417,13 +510,13 @@ fn a_file_that_is_not_utf_8_is_named_by_line_and_byte() {
 }
 
 #[test]
-fn a_byte_order_mark_does_no_harm() {
+fn a_byte_order_mark_is_ignored() {
     assert_eq!(config("\u{feff}[input.live]\n"), Config::default());
     assert!(errors("\u{feff}[input.live]\nrate = 1")[0].starts_with("w.toml:2: "));
 }
 
 #[test]
-fn an_absent_file_means_the_defaults_unless_it_was_asked_for() {
+fn an_absent_file_means_the_defaults_unless_the_user_named_it() {
     let absent = Path::new("/nonexistent/wavecast.toml");
     assert_eq!(Config::load(absent, false), Ok(Config::default()));
     let error = Config::load(absent, true).unwrap_err().to_string();
@@ -431,7 +524,7 @@ fn an_absent_file_means_the_defaults_unless_it_was_asked_for() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_an_error_even_where_none_was_asked_for() {
+fn an_unreadable_file_is_an_error_even_where_the_user_named_none() {
     let error = Config::load(Path::new("/"), false).unwrap_err().to_string();
     assert!(error.starts_with("/: cannot be read: Is a directory"), "{error}");
     let error = Config::load(Path::new("/dev/zero"), false).unwrap_err().to_string();
@@ -439,7 +532,7 @@ fn a_file_that_cannot_be_read_is_an_error_even_where_none_was_asked_for() {
 }
 
 #[test]
-fn flags_change_the_first_input_only() {
+fn options_change_the_first_input_only() {
     let mut config = config("[input.a]\n[input.b]\ndevice = 'hw:1'");
     let overrides = Overrides {
         device: Some(Device::Alsa("hw:2".to_owned())),
@@ -460,7 +553,7 @@ fn flags_change_the_first_input_only() {
 }
 
 #[test]
-fn a_bad_flag_is_named_and_changes_nothing() {
+fn an_error_about_an_option_names_it_and_changes_nothing() {
     let before = config("[input.a]\nhistory_seconds = 3600\n[input.b]\ndevice = 'hw:1'");
     let error = |overrides: Overrides| {
         let mut config = before.clone();
@@ -475,9 +568,9 @@ fn a_bad_flag_is_named_and_changes_nothing() {
     );
     assert_eq!(
         error(Overrides { device: Some(Device::Alsa("hw:1".to_owned())), ..none() }),
-        "--device: \"hw:1\" is the device of input.b already"
+        "--device: \"hw:1\" is already the device of input.b"
     );
-    assert_eq!(error(Overrides { listen: Some(vec![]), ..none() }), "--listen: needs an address at least");
+    assert_eq!(error(Overrides { listen: Some(vec![]), ..none() }), "--listen: needs at least one address");
     assert!(error(Overrides { log: Some("loud".to_owned()), ..none() }).starts_with("--log: \"loud\" is"));
     assert!(
         error(Overrides { rate: Some(96_000), format: Some(SampleFormat::S24), ..none() })
@@ -486,14 +579,14 @@ fn a_bad_flag_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn deep_nesting_is_an_error_and_no_stack_overflow() {
+fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
     assert!(!errors(&format!("a = {}", "[".repeat(100_000))).is_empty());
     assert!(!errors(&format!("a = {}{}", "[".repeat(500), "]".repeat(500))).is_empty());
     assert!(!errors(&format!("[{}a]", "a.".repeat(10_000))).is_empty());
 }
 
-/// Every line of an error leads somewhere: to a line of the file.
-fn check_whatever(bytes: &[u8]) {
+/// Checks that every line of an error names a line of the file.
+fn check_error_lines(bytes: &[u8]) {
     let Err(error) = parse_bytes(bytes, "w.toml") else { return };
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
     for message in error.to_string().lines() {
@@ -504,12 +597,12 @@ fn check_whatever(bytes: &[u8]) {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        check_whatever(&bytes);
+    fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        check_error_lines(&bytes);
     }
 
     #[test]
-    fn no_damage_to_the_installed_file_makes_it_panic(
+    fn no_damage_to_the_installed_file_makes_the_parser_panic(
         damages in proptest::collection::vec(
             (any::<usize>(), 0..20_usize, proptest::collection::vec(
                 prop_oneof![
@@ -527,6 +620,6 @@ proptest! {
             let end = (at + gone).min(bytes.len());
             bytes.splice(at..end, added);
         }
-        check_whatever(&bytes);
+        check_error_lines(&bytes);
     }
 }

@@ -1,20 +1,20 @@
-//! What an input is, in words, for the log and for systemd.
+//! Descriptions of an input's source in one line, for the log, for `wavecast check` and for systemd's status line.
 
 use std::fmt;
 
 use crate::config;
 use crate::inputs::SourceInfo;
 
-/// What was opened, and how it differs from what was asked for.
-pub(super) struct Opened<'a> {
+/// An opened source, and how it differs from the configured one.
+pub(super) struct OpenedSummary<'a> {
     pub(super) source: &'a SourceInfo,
     pub(super) config: &'a config::Input,
 }
 
-impl fmt::Display for Opened<'_> {
+impl fmt::Display for OpenedSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Opened { source, config } = self;
-        write!(f, "capturing from {}", Sounding(source))?;
+        let OpenedSummary { source, config } = self;
+        write!(f, "capturing from {}{}", SourceSummary(source), gain(config.gain_db))?;
         let ms = |frames: u32| f64::from(frames) * 1e3 / f64::from(source.rate);
         write!(f, ", period {:.1} ms, buffer {:.0} ms", ms(source.block_frames), ms(source.buffer_frames))?;
         if source.rate != config.rate {
@@ -27,10 +27,10 @@ impl fmt::Display for Opened<'_> {
     }
 }
 
-/// What is heard: device, card, format.
-pub(super) struct Sounding<'a>(pub(super) &'a SourceInfo);
+/// A source in the words that a person knows: device, card and format.
+pub(super) struct SourceSummary<'a>(pub(super) &'a SourceInfo);
 
-impl fmt::Display for Sounding<'_> {
+impl fmt::Display for SourceSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = self.0;
         f.write_str(&source.device)?;
@@ -41,10 +41,77 @@ impl fmt::Display for Sounding<'_> {
     }
 }
 
+/// A configured input: the address of its stream, its device and its format.
+pub struct InputSummary<'a>(pub &'a config::Input);
+
+impl fmt::Display for InputSummary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let input = self.0;
+        write!(f, "/{}.wav  ", input.name)?;
+        if let Some(title) = &input.title {
+            write!(f, "\"{title}\", ")?;
+        }
+        write!(f, "from {}, {}{}", input.device, input.stream_format(), gain(input.gain_db))
+    }
+}
+
+/// Returns `, gain +6 dB`, or nothing where the samples stay as they are.
+fn gain(db: f64) -> String {
+    if db == 0.0 { String::new() } else { format!(", gain {db:+} dB") }
+}
+
 fn channels(channels: u16) -> String {
     match channels {
         1 => "mono".to_owned(),
         2 => "stereo".to_owned(),
         n => format!("{n} channels"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::format::SourceSample;
+
+    fn source() -> SourceInfo {
+        SourceInfo {
+            device: "hw:CARD=Device,DEV=0".to_owned(),
+            card: Some("USB Microphone".to_owned()),
+            rate: 48_000,
+            channels: 1,
+            sample: SourceSample::S16,
+            block_frames: 480,
+            buffer_frames: 24_000,
+        }
+    }
+
+    #[test]
+    fn an_opened_source_is_described_with_what_differs_from_the_configuration() {
+        let mut config = config::Input { rate: 48_000, channels: 1, ..config::Input::default() };
+        let summary = |config: &config::Input| OpenedSummary { source: &source(), config }.to_string();
+        let start = "capturing from hw:CARD=Device,DEV=0 (USB Microphone): 48000 Hz, mono, S16_LE";
+        assert_eq!(summary(&config), format!("{start}, period 10.0 ms, buffer 500 ms"));
+        (config.rate, config.channels, config.gain_db) = (44_100, 2, -6.5);
+        assert_eq!(
+            summary(&config),
+            format!(
+                "{start}, gain -6.5 dB, period 10.0 ms, buffer 500 ms; asked for 44100 Hz, this is the nearest it \
+                 offers; asked for stereo, this is the nearest it offers"
+            )
+        );
+    }
+
+    #[test]
+    fn a_configured_input_is_described_with_its_frequency_title_and_gain() {
+        let input = config::Input {
+            title: Some("Test".to_owned()),
+            device: "synth:tone?hz=1000".parse().expect("a device"),
+            gain_db: 6.0,
+            ..config::Input::default()
+        };
+        assert_eq!(
+            InputSummary(&input).to_string(),
+            "/live.wav  \"Test\", from synth:tone?hz=1000, 44100 Hz, stereo, s16, gain +6 dB"
+        );
     }
 }

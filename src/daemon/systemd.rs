@@ -1,19 +1,19 @@
-//! The service manager: what systemd is told, and the sockets that it holds for us.
+//! The service manager: the state that systemd is notified of, and the sockets that systemd holds for the daemon.
 //!
-//! Told are, by the protocol of sd_notify(3), that it is ready, one line on how it is, and that it lives. Started
-//! by hand there is nobody to tell, and all of this does nothing.
+//! By the protocol of sd_notify(3) the daemon reports that it is ready, its state in one line, and that it is alive. A daemon
+//! that a person started has no service manager, and all of this does nothing.
 //!
 //! # Sockets
 //!
 //! Listening sockets come from systemd in two ways, both by the protocol of sd_listen_fds(3):
 //!
-//! - Those of a `wavecast.socket`, which somebody enabled: they are where to listen, in place of `[http] listen`.
-//! - Our own, which an earlier run of the service left with systemd (`FileDescriptorStoreMax=`) when it was
-//!   restarted, upgraded, or died: who connects meanwhile waits in them and is served by the next run.
+//! - The sockets of a `wavecast.socket` that the owner enabled. They replace `[http] listen`.
+//! - The daemon's own, which an earlier run of the service stored with systemd (`FileDescriptorStoreMax=`) before it was
+//!   restarted, was upgraded, or died. New connections wait in them, and the next run serves them.
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use log::warn;
@@ -23,188 +23,175 @@ use sd_notify::NotifyState;
 use crate::config::ListenAddr;
 use crate::sys::socket;
 
-/// In the environment of a program that began anew in the same process: its listening sockets, numbers and names.
-pub(crate) const PASSED_ON: &str = "WAVECAST_SOCKETS";
-/// Such a socket that came from a socket unit.
-pub(crate) const GIVEN: &str = "given";
-/// What our own sockets' names begin with, in systemd's hands.
-const OURS: &str = "listen ";
-/// How often the line on how it is follows what is.
-const FOLLOW: Duration = Duration::from_secs(5);
+/// The beginning of the names under which the daemon's own sockets are stored.
+const STORED: &str = "listen ";
+/// The time after which the status line follows a change that has no event, such as a new address of the machine.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The service manager, if there is one.
+/// The service manager that started this process, if there is one.
 pub struct Service {
     managed: bool,
     watchdog: Option<Duration>,
-    /// The line that it was told last.
+    /// The status line that the service manager has.
     status: String,
 }
 
 impl Service {
-    /// The one that started this process, as the environment tells.
+    /// Finds the service manager by the environment.
     pub fn find() -> Service {
         let managed = std::env::var_os("NOTIFY_SOCKET").is_some();
         let watchdog = sd_notify::watchdog_enabled().filter(|_| managed);
         Service { managed, watchdog, status: String::new() }
     }
 
-    /// Whether there is one.
-    pub fn is_there(&self) -> bool {
+    /// Returns `true` if there is a service manager.
+    pub fn is_present(&self) -> bool {
         self.managed
     }
 
-    /// How often it wants to hear something; `None` when nobody does.
-    pub fn rhythm(&self) -> Option<Duration> {
-        // Three times within the watchdog's patience: one that is late is not yet too late.
-        self.managed.then(|| self.watchdog.map_or(FOLLOW, |patience| FOLLOW.min(patience / 3)))
+    /// Returns the interval at which the service manager expects a report. `None` without a service manager.
+    pub fn report_interval(&self) -> Option<Duration> {
+        // A third of the watchdog's timeout: one late report is not yet a missed one.
+        self.managed
+            .then(|| self.watchdog.map_or(STATUS_INTERVAL, |timeout| STATUS_INTERVAL.min(timeout / 3)))
     }
 
-    /// It serves.
+    /// Reports that the daemon serves, or that a reload is over.
     pub fn ready(&self) {
-        self.tell(&[NotifyState::Ready]);
+        self.notify(&[NotifyState::Ready]);
     }
 
-    /// It reads its configuration again; [`ready`](Self::ready) ends that.
+    /// Reports that a reload begins. [`ready`](Self::ready) ends it.
     pub fn reloading(&self) {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.tell(&[NotifyState::Reloading, now]);
+            self.notify(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// It ends.
+    /// Reports that the daemon ends.
     pub fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
     }
 
-    /// It lives.
+    /// Reports to the watchdog that the daemon is alive.
     pub fn alive(&self) {
         if self.watchdog.is_some() {
-            self.tell(&[NotifyState::Watchdog]);
+            self.notify(&[NotifyState::Watchdog]);
         }
     }
 
-    /// How it is, in one line; what was said already is not said again.
+    /// Reports the status line, unless the service manager has this line already.
     pub fn status(&mut self, line: String) {
         if self.managed && self.status != line {
-            self.tell(&[NotifyState::Status(&line)]);
+            self.notify(&[NotifyState::Status(&line)]);
             self.status = line;
         }
     }
 
-    /// Leaves a listening socket with it, for the next run.
-    pub fn keep(&self, address: ListenAddr, listener: &TcpListener) {
+    /// Stores a listening socket with the service manager, for the next run.
+    pub fn store_socket(&self, address: ListenAddr, listener: &TcpListener) {
         let name = stored_name(address);
         let state = [NotifyState::FdStore, NotifyState::FdName(&name)];
-        complain(sd_notify::notify_with_fds(&state, &[listener.as_fd()]));
+        log_failure(sd_notify::notify_with_fds(&state, &[listener.as_fd()]));
     }
 
-    /// Takes one away from it.
-    pub fn forget(&self, address: ListenAddr) {
-        self.forget_named(&stored_name(address));
+    /// Removes a socket from the service manager's store.
+    pub fn remove_socket(&self, address: ListenAddr) {
+        self.remove_named(&stored_name(address));
     }
 
-    fn forget_named(&self, name: &str) {
-        self.tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    fn remove_named(&self, name: &str) {
+        self.notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
     }
 
-    fn tell(&self, state: &[NotifyState<'_>]) {
-        complain(sd_notify::notify(state));
-    }
-}
-
-/// Nothing depends on it but what others see of us: not a reason to end.
-fn complain(told: io::Result<()>) {
-    if let Err(error) = told {
-        warn!("the service manager cannot be told: {error}");
+    fn notify(&self, state: &[NotifyState<'_>]) {
+        log_failure(sd_notify::notify(state));
     }
 }
 
-/// The name of a listening socket in systemd's store. A colon may not be in it.
+/// Logs a failed notification. The daemon runs as well without it.
+fn log_failure(result: io::Result<()>) {
+    if let Err(error) = result {
+        warn!("the service manager cannot be notified: {error}");
+    }
+}
+
+/// Returns the name of a listening socket in systemd's store. The name may not contain a colon.
 pub(crate) fn stored_name(address: ListenAddr) -> String {
-    format!("{OURS}{address}").replace(':', "-")
+    format!("{STORED}{address}").replace(':', "-")
 }
 
-/// The sockets that systemd handed over.
+/// The listening sockets that this process was started with.
 #[derive(Default)]
-pub struct Handed {
-    /// Those of a socket unit.
+pub struct InheritedSockets {
+    /// The sockets of a socket unit.
     pub given: Vec<TcpListener>,
-    /// Our own, by their names.
-    kept: Vec<(String, TcpListener)>,
+    /// The daemon's own sockets from the store, by their names.
+    stored: Vec<(String, TcpListener)>,
 }
 
-impl Handed {
-    /// Takes them. For the beginning of the program: they are there once.
+impl InheritedSockets {
+    /// Collects the inherited sockets. To be called once, at the start of the program.
     ///
     /// # Errors
     ///
-    /// When one of them is no listening TCP socket.
-    pub fn take() -> Result<Handed, String> {
-        let mut handed = Handed::default();
+    /// A socket of a socket unit is not a listening TCP socket.
+    pub fn collect() -> Result<InheritedSockets, String> {
+        let mut inherited = InheritedSockets::default();
         if let Ok(passed) = std::env::var(PASSED_ON) {
-            handed.take_passed(&passed);
-            return Ok(handed);
+            inherited.collect_passed(&passed);
+            return Ok(inherited);
         }
-        // What else is there in the environment is not for this process.
+        // Other variables without this one are meant for another process.
         if std::env::var_os("LISTEN_PID").is_none() {
-            return Ok(handed);
+            return Ok(inherited);
         }
         let descriptors = sd_notify::listen_fds_with_names()
-            .map_err(|error| format!("the sockets that systemd hands over cannot be told: {error}"))?;
+            .map_err(|error| format!("the list of systemd's sockets cannot be read: {error}"))?;
         for (number, name) in descriptors {
-            let listener = TcpListener::from(socket::inherited(number));
-            let ours = name.starts_with(OURS);
-            match usable(&listener) {
-                Ok(()) if ours => handed.kept.push((name, listener)),
-                Ok(()) => handed.given.push(listener),
-                // Not worth more than a new one.
-                Err(_) if ours => {}
+            let listener = listener(number);
+            let is_stored = name.starts_with(STORED);
+            match check_listener(&listener) {
+                Ok(()) if is_stored => inherited.stored.push((name, listener)),
+                Ok(()) => inherited.given.push(listener),
+                // A new socket will do.
+                Err(_) if is_stored => {}
                 Err(why) => {
                     let number = listener.as_raw_fd();
                     return Err(format!(
                         "systemd handed over {name:?} (descriptor {number}), which is not a TCP socket that \
-                         listens: {why}. It takes a socket unit with ListenStream= and a port"
+                         listens: {why}. wavecast needs a socket unit with ListenStream= and a port"
                     ));
                 }
             }
         }
-        Ok(handed)
+        Ok(inherited)
     }
 
-    /// Those that this program, before it began anew, kept open for itself. What is of no use is not worth more than
-    /// a new one.
-    fn take_passed(&mut self, passed: &str) {
-        for (number, name) in passed.split(',').filter_map(|one| one.split_once('=')) {
-            let Ok(number) = number.parse() else { continue };
-            let listener = TcpListener::from(socket::inherited(number));
-            let _ = rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC);
-            match usable(&listener) {
-                Ok(()) if name == GIVEN => self.given.push(listener),
-                Ok(()) => self.kept.push((name.to_owned(), listener)),
-                Err(why) => warn!("a listening socket is of no use any more: {why}"),
-            }
-        }
-    }
-
-    /// Our own that listens there, if an earlier run left it.
-    pub fn reclaim(&mut self, address: ListenAddr) -> Option<TcpListener> {
+    /// Returns the daemon's own socket for `address`, if an earlier run stored one.
+    pub fn take_stored(&mut self, address: ListenAddr) -> Option<TcpListener> {
         let name = stored_name(address);
-        let at = self.kept.iter().position(|(kept, _)| *kept == name)?;
-        Some(self.kept.swap_remove(at).1)
+        let at = self.stored.iter().position(|(stored, _)| *stored == name)?;
+        Some(self.stored.swap_remove(at).1)
     }
 
-    /// Gives back what nobody reclaimed: the configuration is another one by now.
-    pub fn drop_the_rest(self, service: &Service) {
-        for (name, listener) in self.kept {
-            service.forget_named(&name);
-            // Nobody shall wait in it.
+    /// Releases the stored sockets whose addresses the configuration does not name any more.
+    pub fn release_unused(self, service: &Service) {
+        for (name, listener) in self.stored {
+            service.remove_named(&name);
+            // Connections that wait in the socket are reset now, and not when systemd closes its copy.
             let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
         }
     }
 }
 
-/// Makes sure that it can be accepted from, in the way that the server does.
-fn usable(listener: &TcpListener) -> Result<(), String> {
+/// Returns the listening socket that this process inherited under that number.
+fn listener(number: RawFd) -> TcpListener {
+    TcpListener::from(socket::inherited(number))
+}
+
+/// Checks that the server can accept connections from `listener`, and makes `listener` blocking.
+fn check_listener(listener: &TcpListener) -> Result<(), String> {
     let wrong = |error: rustix::io::Errno| error.to_string();
     let family = sockopt::socket_domain(listener).map_err(wrong)?;
     if family != rustix::net::AddressFamily::INET && family != rustix::net::AddressFamily::INET6 {
@@ -217,6 +204,28 @@ fn usable(listener: &TcpListener) -> Result<(), String> {
         return Err("it does not listen".to_owned());
     }
     listener.set_nonblocking(false).map_err(|error| error.to_string())
+}
+
+// Re-execution. Goes with reexec.rs, as does the call of `collect_passed` above.
+
+/// The environment variable with the listening sockets of a program that re-executes itself: numbers and names.
+pub(crate) const PASSED_ON: &str = "WAVECAST_SOCKETS";
+/// The name of such a socket that came from a socket unit.
+pub(crate) const GIVEN: &str = "given";
+
+impl InheritedSockets {
+    fn collect_passed(&mut self, passed: &str) {
+        for (number, name) in passed.split(',').filter_map(|one| one.split_once('=')) {
+            let Ok(number) = number.parse() else { continue };
+            let listener = listener(number);
+            let _ = rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC);
+            match check_listener(&listener) {
+                Ok(()) if name == GIVEN => self.given.push(listener),
+                Ok(()) => self.stored.push((name.to_owned(), listener)),
+                Err(why) => warn!("a listening socket cannot be used any more: {why}"),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -232,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_listening_tcp_socket_is_usable() {
+    fn only_a_listening_tcp_socket_passes_the_check() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        assert_eq!(usable(&listener), Ok(()));
+        assert_eq!(check_listener(&listener), Ok(()));
         let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
         let datagrams = TcpListener::from(std::os::fd::OwnedFd::from(datagrams));
-        assert_eq!(usable(&datagrams), Err("it is for datagrams".to_owned()));
-        let file = std::fs::File::open("/dev/null").expect("it is there");
-        assert!(usable(&TcpListener::from(std::os::fd::OwnedFd::from(file))).is_err());
+        assert_eq!(check_listener(&datagrams), Err("it is for datagrams".to_owned()));
+        let file = std::fs::File::open("/dev/null").expect("the device file exists");
+        assert!(check_listener(&TcpListener::from(std::os::fd::OwnedFd::from(file))).is_err());
     }
 }

@@ -1,0 +1,404 @@
+//! From the events of a capture thread to an input's state and the lines of the log.
+//!
+//! Pure: the functions here get an event and the time, and return the changes. One line is logged for each change of state,
+//! however often a card is opened in vain in between. Overruns are logged as bursts.
+
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use super::describe::OpenedSummary;
+use crate::capture::event::CaptureEventKind;
+use crate::capture::source::OpenError;
+use crate::config;
+use crate::inputs::{Phase, SourceInfo, State};
+use crate::sys::burst::{Burst, Progress, Summary};
+
+/// The time for which a card that has come back may refuse to open before the refusal is logged. The card belongs to root
+/// until udev has set its group, so a short refusal is normal.
+const UDEV_TIME: Duration = Duration::from_secs(1);
+
+/// The log of one input: its condition, and the burst of overruns that goes on.
+#[derive(Debug, Default)]
+pub(super) struct InputLog {
+    condition: Condition,
+    overruns: Option<Burst>,
+}
+
+/// A line of the log, without the input's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogLine {
+    pub(super) level: Level,
+    pub(super) text: String,
+}
+
+/// The change of an input's state that its listeners, its page and `/status.json` see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StateChange {
+    /// The source is open, and its first sound is in the ring.
+    Capturing(SourceInfo),
+    /// The source was lost. Listeners get silence.
+    Lost {
+        /// The reason.
+        problem: String,
+    },
+    /// The phase stays, the problem is another one.
+    Problem(String),
+}
+
+impl StateChange {
+    /// Changes `state`.
+    pub(super) fn apply(self, state: &mut State) {
+        match self {
+            StateChange::Capturing(source) => {
+                state.phase = Phase::Capturing;
+                state.source = Some(source);
+                state.problem = String::new();
+            }
+            StateChange::Lost { problem } => {
+                state.phase = Phase::Lost;
+                state.problem = problem;
+            }
+            StateChange::Problem(problem) => state.problem = problem,
+        }
+    }
+}
+
+impl InputLog {
+    /// Takes in an event at `now`. `config` is the input's configuration.
+    pub(super) fn event(
+        &mut self,
+        event: CaptureEventKind,
+        now: Instant,
+        config: &config::Input,
+    ) -> (Vec<LogLine>, Option<StateChange>) {
+        if matches!(event, CaptureEventKind::Overrun) {
+            return (self.overrun(now).into_iter().collect(), None);
+        }
+        let Outcome { condition, line, change } =
+            advance(std::mem::take(&mut self.condition), event, now, config);
+        self.condition = condition;
+        (line.into_iter().collect(), change)
+    }
+
+    /// Returns the line about a burst that is due at `now`.
+    pub(super) fn tick(&mut self, now: Instant) -> Option<LogLine> {
+        let progress = self.overruns.as_mut()?.progress(now);
+        if matches!(progress, Progress::Over(_)) {
+            self.overruns = None;
+        }
+        let (summary, end) = match progress {
+            Progress::Ongoing | Progress::Over(None) => return None,
+            Progress::Long(summary) => (summary, "and more are coming"),
+            Progress::Over(Some(summary)) => (summary, "none since"),
+        };
+        let Summary { count, time } = summary;
+        Some(warning(format!("{count} overruns within {:.1} s, {end}", time.as_secs_f64())))
+    }
+
+    /// Returns the time at which [`tick`](Self::tick) has to be called. `None` while no burst goes on.
+    pub(super) fn next_tick(&self) -> Option<Instant> {
+        self.overruns.as_ref().map(Burst::next_report)
+    }
+
+    fn overrun(&mut self, now: Instant) -> Option<LogLine> {
+        if let Some(burst) = &mut self.overruns {
+            burst.add(now);
+            return None;
+        }
+        self.overruns = Some(Burst::new(now));
+        Some(warning("overrun: sound was lost that was not read in time".to_owned()))
+    }
+}
+
+/// The condition of an input, as the log has reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    /// The source was not open yet since the input started.
+    Starting {
+        /// The last reason why it did not open.
+        refused: Option<Refused>,
+    },
+    /// Sound comes in.
+    Capturing,
+    /// The source was open and is lost.
+    Lost {
+        loss: String,
+        since: Instant,
+        /// The last reason why it did not open again, other than its absence.
+        refused: Option<Refused>,
+    },
+}
+
+impl Default for Condition {
+    fn default() -> Condition {
+        Condition::Starting { refused: None }
+    }
+}
+
+/// A reason why a source does not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refused {
+    advice: String,
+    since: Instant,
+    logged: bool,
+}
+
+/// The result of an event.
+#[derive(Debug)]
+struct Outcome {
+    condition: Condition,
+    line: Option<LogLine>,
+    change: Option<StateChange>,
+}
+
+/// The state machine: `(condition, event, now)` to the next condition, a line for the log, and a change of state.
+fn advance(condition: Condition, event: CaptureEventKind, now: Instant, config: &config::Input) -> Outcome {
+    match event {
+        CaptureEventKind::Opened(source) => opened(&condition, source, now, config),
+        CaptureEventKind::OpenFailed(error) => open_failed(condition, error, now),
+        CaptureEventKind::Lost(loss) => lost(condition, loss.to_string(), now),
+        CaptureEventKind::RealtimeRefused(error) => {
+            let text =
+                format!("captured without real-time priority ({error}); a busy machine may lose sound");
+            Outcome { condition, line: Some(LogLine { level: Level::Info, text }), change: None }
+        }
+        // Counted by the burst in `InputLog::event`.
+        CaptureEventKind::Overrun => Outcome { condition, line: None, change: None },
+    }
+}
+
+fn opened(condition: &Condition, source: SourceInfo, now: Instant, config: &config::Input) -> Outcome {
+    let back = match condition {
+        Condition::Lost { since, .. } => {
+            format!("back after {:.1} s: ", now.duration_since(*since).as_secs_f64())
+        }
+        Condition::Starting { .. } | Condition::Capturing => String::new(),
+    };
+    let text = format!("{back}{}", OpenedSummary { source: &source, config });
+    Outcome {
+        condition: Condition::Capturing,
+        line: Some(LogLine { level: Level::Info, text }),
+        change: Some(StateChange::Capturing(source)),
+    }
+}
+
+fn open_failed(condition: Condition, error: OpenError, now: Instant) -> Outcome {
+    match condition {
+        // The loss says it already: listeners, log and page wait for the card to come back.
+        Condition::Lost { loss, since, .. } if error.absent => Outcome {
+            change: Some(StateChange::Problem(loss.clone())),
+            condition: Condition::Lost { loss, since, refused: None },
+            line: None,
+        },
+        Condition::Lost { loss, since, refused } => {
+            let (refused, is_news) = refuse(refused, error.advice, now, UDEV_TIME);
+            let change = is_news.then(|| StateChange::Problem(format!("{loss}; {}", refused.advice)));
+            let line = is_news.then(|| warning(refused.advice.clone()));
+            Outcome { condition: Condition::Lost { loss, since, refused: Some(refused) }, line, change }
+        }
+        // Only an opener that a reload has replaced can fail while another source captures. Its device does not matter now.
+        Condition::Capturing => Outcome { condition, line: None, change: None },
+        Condition::Starting { refused } => {
+            let (refused, is_news) = refuse(refused, error.advice, now, Duration::ZERO);
+            let change = is_news.then(|| StateChange::Problem(refused.advice.clone()));
+            let line = is_news.then(|| warning(refused.advice.clone()));
+            Outcome { condition: Condition::Starting { refused: Some(refused) }, line, change }
+        }
+    }
+}
+
+/// Returns the refusal with its new state, and `true` if it is to be logged now: once, when it has lasted for `patience`.
+fn refuse(earlier: Option<Refused>, advice: String, now: Instant, patience: Duration) -> (Refused, bool) {
+    let mut refused = match earlier {
+        Some(earlier) if earlier.advice == advice => earlier,
+        _ => Refused { advice, since: now, logged: false },
+    };
+    let lasts = now.duration_since(refused.since) >= patience;
+    let is_news = lasts && !refused.logged;
+    refused.logged |= lasts;
+    (refused, is_news)
+}
+
+fn lost(condition: Condition, loss: String, now: Instant) -> Outcome {
+    // A card that opens each time and fails at the first read is lost again and again for the same reason.
+    let (since, is_news) = match condition {
+        Condition::Lost { since, loss: earlier, .. } => (since, earlier != loss),
+        Condition::Starting { .. } | Condition::Capturing => (now, true),
+    };
+    let text = format!("{loss}; listeners hear silence, waiting for it to come back");
+    Outcome {
+        line: is_news.then(|| warning(text)),
+        change: Some(StateChange::Lost { problem: loss.clone() }),
+        condition: Condition::Lost { loss, since, refused: None },
+    }
+}
+
+fn warning(text: String) -> LogLine {
+    LogLine { level: Level::Warn, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::source::SourceLost;
+    use crate::media::format::SourceSample;
+
+    fn source() -> SourceInfo {
+        SourceInfo {
+            device: "hw:1".to_owned(),
+            card: None,
+            rate: 44_100,
+            channels: 2,
+            sample: SourceSample::S16,
+            block_frames: 441,
+            buffer_frames: 22_050,
+        }
+    }
+
+    fn opened() -> CaptureEventKind {
+        CaptureEventKind::Opened(source())
+    }
+
+    fn busy() -> CaptureEventKind {
+        CaptureEventKind::OpenFailed(OpenError { advice: "busy".to_owned(), absent: false })
+    }
+
+    fn absent() -> CaptureEventKind {
+        CaptureEventKind::OpenFailed(OpenError { advice: "not there".to_owned(), absent: true })
+    }
+
+    fn unplugged() -> CaptureEventKind {
+        CaptureEventKind::Lost(SourceLost::Unplugged)
+    }
+
+    /// The problem of a state change; `-` for a source that captures, nothing where the state stays.
+    fn problem(change: Option<StateChange>) -> String {
+        match change {
+            None => String::new(),
+            Some(StateChange::Capturing(_)) => "-".to_owned(),
+            Some(StateChange::Lost { problem }) => format!("lost: {problem}"),
+            Some(StateChange::Problem(problem)) => problem,
+        }
+    }
+
+    /// An event at a time in seconds, the beginning of the line that it logs, and the problem that it sets.
+    type Step = (f64, fn() -> CaptureEventKind, &'static str, &'static str);
+
+    fn check(steps: &[Step]) {
+        let (start, config) = (Instant::now(), config::Input::default());
+        let mut log = InputLog::default();
+        for (at, event, line, expected) in steps {
+            let now = start + Duration::from_secs_f64(*at);
+            let (lines, change) = log.event(event(), now, &config);
+            let text = lines.first().map_or("", |line| line.text.as_str());
+            assert!(lines.len() <= 1, "{at}: {lines:?}");
+            assert!(text.starts_with(line) && text.is_empty() == line.is_empty(), "{at}: {text:?}");
+            assert_eq!(problem(change), *expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_card_that_comes_late_is_logged_once_and_when_it_opens() {
+        check(&[
+            (0.0, absent, "not there", "not there"),
+            (0.1, absent, "", ""),
+            (5.0, absent, "", ""),
+            (6.0, busy, "busy", "busy"),
+            (7.0, absent, "not there", "not there"),
+            (8.0, opened, "capturing from hw:1", "-"),
+        ]);
+    }
+
+    #[test]
+    fn a_card_that_is_unplugged_and_comes_back_has_two_lines() {
+        let lost = "lost: the sound card was unplugged";
+        check(&[
+            (0.0, opened, "capturing from", "-"),
+            (9.0, unplugged, "the sound card was unplugged; listeners hear silence", lost),
+            (9.1, absent, "", "the sound card was unplugged"),
+            (9.3, absent, "", "the sound card was unplugged"),
+            (12.4, opened, "back after 3.4 s: capturing from", "-"),
+            (13.0, unplugged, "the sound card was unplugged; listeners", lost),
+        ]);
+    }
+
+    #[test]
+    fn a_refusal_of_a_card_that_came_back_is_logged_when_it_lasts() {
+        let lost = "lost: the sound card was unplugged";
+        check(&[
+            (0.0, opened, "capturing from", "-"),
+            (1.0, unplugged, "the sound card was unplugged", lost),
+            (2.0, busy, "", ""),
+            (2.5, busy, "", ""),
+            (3.0, busy, "busy", "the sound card was unplugged; busy"),
+            (3.5, busy, "", ""),
+            // The card is away again: a later refusal is a new one.
+            (4.0, absent, "", "the sound card was unplugged"),
+            (5.0, busy, "", ""),
+            (5.9, busy, "", ""),
+            (6.0, busy, "busy", "the sound card was unplugged; busy"),
+            (7.0, opened, "back after 6.0 s: ", "-"),
+        ]);
+    }
+
+    #[test]
+    fn a_card_that_fails_at_every_first_read_is_logged_once() {
+        let lost = "lost: the sound card was unplugged";
+        check(&[
+            (0.0, unplugged, "the sound card was unplugged", lost),
+            (0.1, unplugged, "", lost),
+            (0.3, unplugged, "", lost),
+            (9.0, opened, "back after 9.0 s", "-"),
+        ]);
+    }
+
+    #[test]
+    fn a_failed_open_means_nothing_while_sound_comes_in() {
+        check(&[
+            (0.0, opened, "capturing from", "-"),
+            (1.0, busy, "", ""),
+            (2.0, absent, "", ""),
+            (3.0, unplugged, "the sound card was unplugged", "lost: the sound card was unplugged"),
+        ]);
+    }
+
+    #[test]
+    fn overruns_are_logged_as_bursts_and_a_single_one_has_no_summary() {
+        let (start, config) = (Instant::now(), config::Input::default());
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        let mut log = InputLog::default();
+        let overrun =
+            |log: &mut InputLog, seconds| log.event(CaptureEventKind::Overrun, at(seconds), &config).0.len();
+        assert_eq!(log.next_tick(), None);
+        assert_eq!(overrun(&mut log, 0.0), 1);
+        assert_eq!(log.next_tick(), Some(at(10.0)));
+        assert_eq!(log.tick(at(10.0)), None);
+        assert_eq!(log.next_tick(), None);
+        let lines: usize = (0..5).map(|n| overrun(&mut log, 20.0 + f64::from(n))).sum();
+        assert_eq!(lines, 1);
+        assert_eq!(log.tick(at(33.9)), None);
+        let line = log.tick(at(34.0)).expect("the burst is over");
+        assert_eq!((line.level, line.text.as_str()), (Level::Warn, "5 overruns within 4.0 s, none since"));
+        assert_eq!(log.next_tick(), None);
+    }
+
+    #[test]
+    fn overruns_that_never_pause_are_logged_every_minute() {
+        let (start, config) = (Instant::now(), config::Input::default());
+        let mut log = InputLog::default();
+        let mut lines = Vec::new();
+        for event in 0..140 {
+            let now = start + Duration::from_secs_f64(0.9 * f64::from(event));
+            log.event(CaptureEventKind::Overrun, now, &config);
+            lines.extend(log.tick(now).map(|line| line.text));
+        }
+        assert_eq!(
+            lines,
+            [
+                "68 overruns within 60.3 s, and more are coming",
+                "67 overruns within 60.3 s, and more are coming"
+            ]
+        );
+    }
+}
