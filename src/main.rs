@@ -45,12 +45,7 @@ fn run(cli: &Cli) -> ExitCode {
         return fail(EX_CONFIG, &error.to_string());
     }
     match daemon::run(config, access, &|| load(cli)) {
-        Ok(None) => ExitCode::SUCCESS,
-        // Goes with the re-execution.
-        Ok(Some(anew)) => {
-            log::error!("wavecast cannot begin anew, and ends: {}", anew.begin());
-            ExitCode::FAILURE
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use log::{error, info};
 
-use self::adapter::{ListenerId, Server};
 use super::StartError;
 use super::preflight::PORT_ADVICE;
 use super::systemd::{InheritedSockets, Service, stored_name};
 use crate::config::ListenAddr;
 use crate::http::context::Context;
-use crate::http::server;
+use crate::http::gate::{self, ListenerId};
+use crate::http::server::Server;
 use crate::sys::host;
 
 /// The time between two attempts to bind an address that cannot be had: short enough for a network that comes up, long
@@ -94,7 +94,7 @@ impl Listening {
     ///
     /// The operating system gives no thread or descriptor.
     pub(super) fn start(context: &Arc<Context>) -> Result<Listening, StartError> {
-        let server = Server::start(context)
+        let server = Server::start(Arc::clone(context))
             .map_err(|error| StartError(format!("cannot start the server: {error}")))?;
         Ok(Listening { server, sockets: Vec::new(), missing: Vec::new(), retry_at: None })
     }
@@ -152,7 +152,7 @@ impl Listening {
         let shown = address.as_ref().map_or_else(|_| "a socket".to_owned(), ToString::to_string);
         let failed = |error| StartError(format!("cannot serve on {shown}: {error}"));
         let address = address.map_err(failed)?;
-        server::prepare(&listener).map_err(failed)?;
+        gate::prepare(&listener).map_err(failed)?;
         if let Origin::Configured(configured) = origin {
             service.store_socket(configured, &listener);
         }
@@ -245,7 +245,7 @@ impl Listening {
     }
 
     /// Returns a number that grows while the server runs, for the watchdog.
-    pub(super) fn heartbeats(&mut self) -> u64 {
+    pub(super) fn heartbeats(&self) -> u64 {
         self.server.heartbeats()
     }
 
@@ -346,107 +346,5 @@ impl Listening {
 }
 
 fn bind(address: ListenAddr) -> Result<TcpListener, BindError> {
-    server::bind(address).map_err(|error| BindError { address, error })
-}
-
-/// Today's server behind the functions of the gate. Goes when the gate comes: `Server` is then the gate's.
-mod adapter {
-    use std::io;
-    use std::net::TcpListener;
-    use std::sync::Arc;
-
-    use log::warn;
-
-    use crate::http::context::Context;
-    use crate::http::server;
-    use crate::http::tiny::guard::Guard;
-
-    /// The name of a socket that the server accepts from.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub(in crate::daemon) struct ListenerId(usize);
-
-    pub(in crate::daemon) struct Server {
-        context: Arc<Context>,
-        pub(in crate::daemon) guard: Arc<Guard>,
-        /// One for each socket ever opened; `None` once it was closed.
-        servers: Vec<Option<server::Server>>,
-        heartbeats: u64,
-    }
-
-    impl Server {
-        pub(super) fn start(context: &Arc<Context>) -> io::Result<Server> {
-            let guard = Guard::start(Arc::clone(context))?;
-            Ok(Server { context: Arc::clone(context), guard, servers: Vec::new(), heartbeats: 0 })
-        }
-
-        pub(super) fn open(&mut self, listener: TcpListener) -> io::Result<ListenerId> {
-            let server = server::Server::start(listener, Arc::clone(&self.context), &self.guard)?;
-            self.servers.push(Some(server));
-            Ok(ListenerId(self.servers.len() - 1))
-        }
-
-        pub(super) fn close(&mut self, id: ListenerId) {
-            if let Some(server) = self.servers[id.0].take() {
-                server.stop();
-            }
-        }
-
-        pub(super) fn hand_over(&self, id: ListenerId) {
-            if let Some(server) = &self.servers[id.0] {
-                server.hand_over();
-            }
-        }
-
-        pub(super) fn is_idle(&self) -> bool {
-            self.servers.iter().flatten().all(server::Server::is_idle)
-        }
-
-        pub(super) fn apply_settings(&self) {
-            // The guard reads the context's settings for every connection.
-        }
-
-        pub(super) fn heartbeats(&mut self) -> u64 {
-            let mut all = true;
-            for server in self.servers.iter_mut().flatten() {
-                if !server.gets_on() {
-                    warn!("{}: the server accepts no connections", server.address());
-                    all = false;
-                }
-            }
-            self.heartbeats += u64::from(all);
-            self.heartbeats
-        }
-
-        /// For the re-execution.
-        pub(in crate::daemon) fn get(&self, id: ListenerId) -> Option<&server::Server> {
-            self.servers[id.0].as_ref()
-        }
-    }
-}
-
-// Re-execution. Goes with reexec.rs, as do `get` and `guard` of the adapter.
-
-impl Listening {
-    pub(super) fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// Returns the listening sockets by the names under which the next program finds them.
-    pub(super) fn sockets_to_pass_on(&self) -> Vec<(String, TcpListener)> {
-        let passed = self.sockets.iter().filter_map(|socket| {
-            let name = match socket.origin {
-                Origin::Configured(address) => stored_name(address),
-                Origin::Given => super::systemd::GIVEN.to_owned(),
-            };
-            // A socket that cannot be duplicated is bound again.
-            Some((name, self.server.get(socket.id)?.listener().try_clone().ok()?))
-        });
-        passed.collect()
-    }
-
-    pub(super) fn hand_over_for_reexec(&self) {
-        for server in self.sockets.iter().filter_map(|socket| self.server.get(socket.id)) {
-            server.hand_over_anew();
-        }
-    }
+    gate::bind(address).map_err(|error| BindError { address, error })
 }

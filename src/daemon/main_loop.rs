@@ -16,14 +16,6 @@ use crate::capture::event::CaptureEvent;
 use crate::config::Config;
 use crate::inputs::Phase;
 
-/// The reason why the main loop ended.
-pub(super) enum Stop {
-    /// A signal asked for it.
-    Signal,
-    /// The program has to re-execute itself. Goes with reexec.rs.
-    Reexec,
-}
-
 /// Starts the thread that forwards SIGTERM, SIGINT and SIGHUP. It ends with the receiver.
 ///
 /// # Errors
@@ -43,16 +35,14 @@ pub(super) fn signals() -> io::Result<Receiver<i32>> {
 }
 
 impl Daemon {
-    /// Runs until a signal ends the daemon. `reload` reads the configuration again; `reexec` gets a message when the program
-    /// has to re-execute itself.
+    /// Runs until a signal ends the daemon. `reload` reads the configuration again.
     pub(super) fn run(
         &mut self,
         signals: &Receiver<i32>,
         events: &Receiver<CaptureEvent>,
         mut config: Config,
         reload: &Reload<'_>,
-        reexec: &Receiver<Instant>,
-    ) -> Stop {
+    ) {
         // Without a service manager there is nothing to report: an idle board is left alone.
         let reports = self.service.report_interval().map_or_else(never, tick);
         loop {
@@ -76,10 +66,10 @@ impl Daemon {
                     },
                     Ok(signal) => {
                         info!("ending on {}", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
-                        return Stop::Signal;
+                        return;
                     }
                     // The signal thread has ended, which does not happen; without it no signal could end the daemon.
-                    Err(_) => return Stop::Signal,
+                    Err(_) => return,
                 },
                 recv(events) -> event => if let Ok(event) = event {
                     self.handle_event(event);
@@ -87,10 +77,6 @@ impl Daemon {
                     self.service.status(line);
                 },
                 recv(timer) -> _ => self.handle_timers(&config),
-                recv(reexec) -> _ => {
-                    info!("beginning anew");
-                    return Stop::Reexec;
-                },
                 recv(reports) -> _ => {
                     self.report(&config);
                     if self.is_alive() {

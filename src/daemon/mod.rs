@@ -19,7 +19,6 @@ mod listening;
 mod main_loop;
 mod memory;
 pub mod preflight;
-pub mod reexec;
 mod reload;
 pub mod systemd;
 #[cfg(test)]
@@ -36,9 +35,7 @@ use log::info;
 use self::capacity::Capacity;
 pub use self::describe::InputSummary;
 use self::listening::Listening;
-use self::main_loop::Stop;
 use self::memory::Memory;
-pub use self::reexec::Anew;
 use self::reload::{Credentials, InputPlan, RunningInput};
 use self::systemd::Service;
 use crate::capture::devices::SystemPaths;
@@ -68,13 +65,12 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs until a signal ends the daemon, or until the program has to re-execute itself. `reload` reads the configuration
-/// again.
+/// Runs until a signal ends the daemon. `reload` reads the configuration again.
 ///
 /// # Errors
 ///
 /// No address can be listened on (without a service manager), or the operating system gives no thread or signal handler.
-pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<Option<Anew>, StartError> {
+pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), StartError> {
     panics::install();
     // Read before there are threads, whose stacks take address space.
     let memory = Memory::for_histories(&SystemPaths::default(), 0);
@@ -85,7 +81,6 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<Option
     let context = Arc::new(Context::new(listeners, limits, access));
     let service = Service::find();
     let mut listening = Listening::start(&context)?;
-    let reexec = reexec_requests(&context, capacity, &listening);
     // The sockets are bound before a card is opened, so that a taken port is known early. They are served after it: a player
     // that reconnects after a restart gets sound, and no "not found".
     let bound = listening.bind_first(&config.http.listen, &service)?;
@@ -108,15 +103,11 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<Option
     }
     reload::log_warnings(&config);
     daemon.report(&config);
-    match daemon.run(&signals, &events, config, reload, &reexec) {
-        Stop::Signal => {
-            daemon.service.stopping();
-            daemon.listening.stop(&daemon.service);
-            daemon.end();
-            Ok(None)
-        }
-        Stop::Reexec => Ok(Some(daemon.end_for_reexec())),
-    }
+    daemon.run(&signals, &events, config, reload);
+    daemon.service.stopping();
+    daemon.listening.stop(&daemon.service);
+    daemon.end();
+    Ok(())
 }
 
 /// The state of the main thread.
@@ -160,53 +151,5 @@ impl Daemon {
         }
         drain_until(DRAIN_TIME + CUT_TIME);
         info!("ended");
-    }
-}
-
-// Re-execution. All below goes with reexec.rs, and so do `Stop::Reexec`, `reexec` in the main loop, and the parts so marked in
-// listening.rs and systemd.rs.
-
-/// The least time between two re-executions.
-const REEXEC_INTERVAL: Duration = Duration::from_secs(180);
-
-fn reexec_requests(
-    context: &Context,
-    capacity: Capacity,
-    listening: &Listening,
-) -> crossbeam_channel::Receiver<Instant> {
-    context.stuck.set_room(capacity.connections());
-    listening.server().guard.set_banned_for_long(reexec::banned().into_iter());
-    let (sender, receiver) = bounded(1);
-    let stuck = context.stuck.too_many().clone();
-    let thread = thread::Builder::new().name("reexec".to_owned()).spawn(move || {
-        if stuck.recv().is_ok() {
-            let wait =
-                reexec::since_last().map_or(Duration::ZERO, |ago| REEXEC_INTERVAL.saturating_sub(ago));
-            log::warn!(
-                "too many requests hold a thread and two descriptors each, for good: nobody is let in, and wavecast \
-                 begins anew in {:.0} s",
-                wait.as_secs_f64()
-            );
-            thread::sleep(wait);
-            let _ = sender.send(Instant::now());
-        }
-        // Its end would look like a request.
-        loop {
-            thread::park();
-        }
-    });
-    if thread.is_ok() { receiver } else { crossbeam_channel::never() }
-}
-
-impl Daemon {
-    fn end_for_reexec(self) -> Anew {
-        let anew = Anew {
-            sockets: self.listening.sockets_to_pass_on(),
-            banned: self.listening.server().guard.banned_for_long(),
-        };
-        self.service.reloading();
-        self.listening.hand_over_for_reexec();
-        self.end();
-        anew
     }
 }

@@ -138,10 +138,6 @@ impl InheritedSockets {
     /// A socket of a socket unit is not a listening TCP socket.
     pub fn collect() -> Result<InheritedSockets, String> {
         let mut inherited = InheritedSockets::default();
-        if let Ok(passed) = std::env::var(PASSED_ON) {
-            inherited.collect_passed(&passed);
-            return Ok(inherited);
-        }
         // Other variables without this one are meant for another process.
         if std::env::var_os("LISTEN_PID").is_none() {
             return Ok(inherited);
@@ -204,28 +200,6 @@ fn check_listener(listener: &TcpListener) -> Result<(), String> {
         return Err("it does not listen".to_owned());
     }
     listener.set_nonblocking(false).map_err(|error| error.to_string())
-}
-
-// Re-execution. Goes with reexec.rs, as does the call of `collect_passed` above.
-
-/// The environment variable with the listening sockets of a program that re-executes itself: numbers and names.
-pub(crate) const PASSED_ON: &str = "WAVECAST_SOCKETS";
-/// The name of such a socket that came from a socket unit.
-pub(crate) const GIVEN: &str = "given";
-
-impl InheritedSockets {
-    fn collect_passed(&mut self, passed: &str) {
-        for (number, name) in passed.split(',').filter_map(|one| one.split_once('=')) {
-            let Ok(number) = number.parse() else { continue };
-            let listener = listener(number);
-            let _ = rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC);
-            match check_listener(&listener) {
-                Ok(()) if name == GIVEN => self.given.push(listener),
-                Ok(()) => self.stored.push((name.to_owned(), listener)),
-                Err(why) => warn!("a listening socket cannot be used any more: {why}"),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::event_stream::EventSubscribers;
-use super::tiny::stuck::Stuck;
+use super::handlers::status;
+use super::password_queue::PasswordQueue;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
@@ -24,8 +25,8 @@ pub struct Context {
     pub listeners: Arc<Listeners>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
-    /// Requests that stay for ever.
-    pub stuck: Stuck,
+    /// Requests that wait for their password to be hashed.
+    pub(crate) passwords: PasswordQueue,
     /// Written by the main thread at a reload.
     access: RwLock<Arc<Access>>,
 }
@@ -34,13 +35,19 @@ impl Context {
     /// A context without inputs.
     pub fn new(listeners: config::Listeners, limits: config::Limits, access: Access) -> Context {
         let settings = Arc::new(Settings::new(listeners, limits));
+        let inputs: Arc<Inputs> = Arc::default();
+        let listeners = Arc::new(Listeners::new(Arc::clone(&settings)));
+        let state = {
+            let (inputs, listeners) = (Arc::clone(&inputs), Arc::clone(&listeners));
+            move |input: &LiveInput| Some(status::page_state(&inputs, &listeners, input))
+        };
         Context {
             started: Instant::now(),
-            inputs: Arc::default(),
-            listeners: Arc::new(Listeners::new(Arc::clone(&settings))),
+            subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
+            inputs,
+            listeners,
             settings,
-            subscribers: Arc::default(),
-            stuck: Stuck::default(),
+            passwords: PasswordQueue::default(),
             access: RwLock::new(Arc::new(access)),
         }
     }

@@ -13,6 +13,8 @@ pub mod event_stream;
 mod exchange;
 pub mod gate;
 pub mod handlers;
+mod listener_log;
+mod password_queue;
 pub mod players;
 mod response;
 pub mod response_head;

@@ -1,6 +1,6 @@
 //! Short responses: status, headers and a body that fits into memory. tiny_http renders them.
 
-use tiny_http::{Header, HTTPVersion, StatusCode};
+use tiny_http::{HTTPVersion, Header, StatusCode};
 
 use super::handlers::page::Asset;
 
@@ -52,8 +52,8 @@ impl Response {
     }
 
     /// 401: a browser asks its user for the password and repeats the request.
-    pub(crate) fn unauthorized() -> Response {
-        Response::text(401, "This needs a user and a password.")
+    pub(crate) fn unauthorized(line: &str) -> Response {
+        Response::text(401, line)
             .with("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"")
     }
 
@@ -106,8 +106,8 @@ impl Response {
     }
 
     /// Adds headers.
-    pub(crate) fn with_all<'a>(mut self, headers: impl Iterator<Item = (&'static str, &'a str)>) -> Response {
-        self.headers.extend(headers.map(|(name, value)| (name, value.to_owned())));
+    pub(crate) fn with_all(mut self, headers: &[(&'static str, String)]) -> Response {
+        self.headers.extend_from_slice(headers);
         self
     }
 

@@ -23,29 +23,31 @@ pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&st
     };
     let Some(input) = input else { return router::not_found(context, exchange) };
     let chunked = exchange.takes_chunks();
-    let mut head = ResponseHead::new(200, "text/event-stream");
-    head.add("Cache-Control", "no-store, no-transform");
-    // nginx would collect the events before it sends them on.
-    head.add("X-Accel-Buffering", "no");
+    let mut head = ResponseHead::new(200)
+        .with("Content-Type", "text/event-stream")
+        .with("Cache-Control", "no-store, no-transform")
+        .with("X-Content-Type-Options", "nosniff")
+        // nginx would collect the events before it sends them on.
+        .with("X-Accel-Buffering", "no")
+        .with("Connection", "close");
     if chunked {
-        head.add("Transfer-Encoding", "chunked");
+        head.push("Transfer-Encoding", "chunked");
     }
-    head.add_all(exchange.cors().headers());
+    head.add_cors(exchange.cors());
     if exchange.is_head() {
-        return exchange.respond_with_head(head.render());
+        return exchange.respond_with_head(&head);
     }
-    let max = context.settings.listeners().max;
-    let Some(admitted) = context.subscribers.admit(max) else {
+    let Some(admission) = context.subscribers.admit(context.settings.listeners().max) else {
         let why = format!("{} pages are open, no more can be.", context.subscribers.count());
         return exchange.respond(Response::unavailable(&why));
     };
-    let hello = hello(exchange.local_addr(), exchange.listens_everywhere());
+    let hello = hello(exchange.local_addr(), context.is_reachable());
     let mut chunk = Chunk::new(hello.len());
     chunk.push(hello.as_bytes());
     let first = [&head.render(), chunk.bytes(chunked)].concat();
-    let Some((socket, place)) = exchange.take() else { return };
+    let (socket, place) = exchange.into_stream();
     let topic = Topic { input: input.name.clone(), interval };
-    context.subscribers.join(admitted, topic, socket, Box::new(place), chunked, first);
+    context.subscribers.join(topic, socket, Box::new((admission, place)), chunked, first);
 }
 
 /// Returns the first event of a subscription: the version, and the addresses under which other machines find this one.

@@ -6,6 +6,9 @@
 
 use miniz_oxide::inflate::decompress_to_vec;
 
+use crate::http::exchange::Exchange;
+use crate::http::response::Response;
+
 /// A file of the page.
 pub struct Asset {
     name: &'static str,
@@ -50,6 +53,12 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
         return Some(&STYLE);
     }
     SCRIPTS.iter().find(|asset| asset.name == name)
+}
+
+/// Answers with a file of the page.
+pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
+    let response = Response::asset(asset, exchange.header("If-None-Match"));
+    exchange.respond(response);
 }
 
 impl Asset {

@@ -8,6 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::http::access::RequestFacts;
 use crate::http::access::forwarded::{parameter, split_unquoted};
+use crate::http::context::Context;
+use crate::http::exchange::Exchange;
+use crate::http::response::Response;
+use crate::http::router;
 
 /// The address under which a client reaches this daemon: what precedes `/live.wav`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,23 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme, self.host, self.prefix)
     }
+}
+
+/// Answers `/NAME.m3u`.
+pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
+    match context.input(name) {
+        Some(input) => exchange.respond(Response::playlist("audio/x-mpegurl", m3u(&input.name))),
+        None => router::not_found(context, exchange),
+    }
+}
+
+/// Answers `/NAME.pls`.
+pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str) {
+    let Some(input) = context.input(name) else { return router::not_found(context, exchange) };
+    let facts = exchange.facts();
+    let local = exchange.local_addr().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 80)));
+    let origin = Origin::of(&facts, local, context.access().is_proxy(facts.peer));
+    exchange.respond(Response::playlist("audio/x-scpls", pls(&origin, &input.name)));
 }
 
 /// Returns the text of `/NAME.m3u`.

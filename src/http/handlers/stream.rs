@@ -1,20 +1,22 @@
 //! `/NAME.wav`: the endless stream, a recording of the time to come (`for=`), and the clip of the past (`last=`).
 
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::clip::{self, ClipRequest};
+use tiny_http::HTTPVersion;
+
+use super::clip::{self, ClipRequest, Last, Refusal};
+use crate::http::byte_range::ByteRange;
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::players::{self, Player};
-use crate::http::response::Response;
+use crate::http::response::{Rendering, Response};
 use crate::http::router;
 use crate::http::stream_response::{self, StreamRequest, StreamResponse};
-use crate::http::target::{BadRequest, Range, StreamQuery};
+use crate::http::target::{BadRequest, StreamQuery};
 use crate::inputs::LiveInput;
 use crate::listeners::active_stream::ActiveStream;
 use crate::listeners::{Admission, Full};
@@ -104,7 +106,7 @@ fn respond(
     }
 }
 
-/// Decides what the client gets.
+/// Decides about the response.
 fn plan(
     exchange: &Exchange,
     input: &LiveInput,
@@ -112,31 +114,38 @@ fn plan(
     query: StreamQuery,
 ) -> Result<StreamResponse, Response> {
     let bad_request = |BadRequest(why): BadRequest| Response::text(400, &why);
-    let (name, history) = (input.name.as_str(), input.history());
-    let range = exchange.header("Range");
-    if let Some(last) = query.last {
-        return match clip::address(ring, name, last, history, query.utc) {
-            Ok(Some(address)) => Err(Response::redirect(&address)),
-            Ok(None) => Err(Response::unavailable(&format!("{name} has no sound yet."))),
-            Err(error) => Err(bad_request(error)),
-        };
+    let name = input.name.as_str();
+    let (range, if_range) = (exchange.header("Range"), exchange.header("If-Range"));
+    let mut clip = query.frames.map(|frames| (frames, false));
+    if query.last.is_some() {
+        match clip::last(ring, name, &query, input.history(), range).map_err(bad_request)? {
+            Last::Redirect(address) => return Err(Response::redirect(&address)),
+            Last::Whole(frames) => clip = Some((frames, true)),
+            Last::Nothing => return Err(Response::unavailable(&format!("{name} has no sound yet."))),
+        }
     }
-    if let Some(span) = query.span {
-        let if_range = exchange.header("If-Range");
-        return clip::plan(&ClipRequest { name, span, utc: query.utc, range, if_range }, ring)
-            .map_err(clip::Refusal::into_response);
+    if let Some((frames, is_relative)) = clip {
+        let request = ClipRequest { name, frames, utc: query.utc, range, if_range, is_relative };
+        return clip::plan(&request, ring).map_err(|refusal| {
+            let (status, text) = refusal.text();
+            let response = Response::text(status, text);
+            match refusal {
+                Refusal::Range(total) => response.with("Content-Range", &format!("bytes */{total}")),
+                _ => response,
+            }
+        });
     }
     let request = StreamRequest {
         name,
-        wanted: query,
+        query,
         player: Player::of(exchange.header("User-Agent").unwrap_or_default(), range.is_some()),
-        range: range.and_then(Range::parse),
-        chunks: exchange.takes_chunks(),
+        range: range.and_then(ByteRange::parse),
+        accepts_chunks: exchange.takes_chunks(),
     };
-    stream_response::plan(&request, ring.format(), history).map_err(bad_request)
+    stream_response::plan(&request, ring.format()).map_err(bad_request)
 }
 
-/// Takes the connection and starts the stream on it.
+/// Takes the connection out of the gate and starts the stream on it.
 fn start(
     context: &Arc<Context>,
     exchange: Exchange,
@@ -147,19 +156,48 @@ fn start(
     response: StreamResponse,
 ) {
     let StreamResponse { mut head, body } = response;
-    head.add_all(exchange.cors().headers());
+    head.add_cors(exchange.cors());
     if exchange.is_head() {
-        return exchange.respond_with_head(head.render());
+        return exchange.respond_with_head(&head);
     }
-    let admission = Admission {
-        max: context.settings.listeners().max as usize,
-        max_of_client: context.settings.limits().listeners_per_address.of(client),
+    let settings = &context.settings;
+    let limits = Admission {
+        max: settings.listeners().max,
+        max_per_client: settings.limits().listeners_per_address.of(client),
     };
-    if let Err(full) = context.listeners.has_room(&admission, client, exchange.local_ip()) {
-        return refuse(context, exchange, client, full);
-    }
+    let seat = match context.listeners.reserve(limits, client, exchange.local_ip()) {
+        Ok(seat) => seat,
+        Err(full) => return refuse(context, exchange, client, full),
+    };
     let player = players::product(exchange.header("User-Agent").unwrap_or_default());
     let client = SocketAddr::new(client, exchange.peer().port());
-    let Some((socket, place)) = exchange.take() else { return };
-    let _ = (socket, place, player, client, admission, head, body, low_latency, ring, input);
+    let logged = context.listener_log.is_allowed(client.ip());
+    let (socket, place) = exchange.into_stream();
+    let listener = seat.occupy(&input.name, client, player, socket, Box::new(place));
+    let stream =
+        ActiveStream::new(&context.listeners, Arc::clone(input), ring, listener, body, low_latency, logged);
+    if low_latency {
+        // By this the page knows the time of capture of what it plays.
+        head.push("Wavecast-Frame", format!("{}/{}", ring.id(), stream.frame()));
+    }
+    if let Err(stream) = stream.start(head.render()) {
+        stream.refuse(&no_thread());
+    }
+}
+
+/// Answers a request for which there is no room among the listeners.
+fn refuse(context: &Context, exchange: Exchange, client: IpAddr, full: Full) {
+    context.refusals.warn(client, "is refused: there are too many listeners");
+    let why = match full {
+        Full::All(count) => format!("{count} are listening, no more can."),
+        Full::Client(count) => format!("{count} are listening from your address, no more can."),
+    };
+    exchange.respond(Response::unavailable(&why));
+}
+
+/// Returns the bytes of a 503 for a connection that was taken out of the gate.
+fn no_thread() -> Vec<u8> {
+    let rendering =
+        Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only: false, closes: true };
+    Response::unavailable("There is no thread left for another listener.").render(&rendering)
 }
