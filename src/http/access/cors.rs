@@ -61,11 +61,9 @@ impl Cors {
         self.headers.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// A head, up to and with its empty line, with them in it.
-    pub(crate) fn within(&self, head: &str) -> String {
-        let end = head.strip_suffix("\r\n").unwrap_or(head);
-        let lines: String = self.headers().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        format!("{end}{lines}\r\n")
+    /// Returns the headers as a [`ResponseHead`](crate::http::response_head::ResponseHead) has them.
+    pub(crate) fn pairs(&self) -> &[(&'static str, String)] {
+        &self.headers
     }
 }
 
