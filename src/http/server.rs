@@ -36,7 +36,7 @@ use super::access::cors::Cors;
 use super::access::forwarded::ForwardingHeaders;
 use super::access::{self, Access, RequestFacts, Verdict};
 use super::byte_range::ByteRange;
-use super::event_stream;
+use super::event_stream::{self, Topic};
 use super::handlers::clip::{self, Last, Refusal};
 use super::handlers::playlist::Origin;
 use super::handlers::{page, playlist, status};
@@ -353,11 +353,14 @@ impl Handler {
                     None => response::text(request, cors, 404, &not_found(context)),
                 }
             }
-            Ok(Target::Status) => response::json(request, cors, status::render(context)),
-            Ok(Target::Health(None)) => {
-                let (code, text) = status::health(context);
-                response::text(request, cors, code, &text);
+            Ok(Target::Status) => {
+                let status = status::render(context.started, &context.inputs, &context.listeners);
+                response::json(request, cors, status);
             }
+            Ok(Target::Health(name)) => match status::health(&context.inputs, name.as_deref()) {
+                Some((code, text)) => response::text(request, cors, code, &text),
+                None => response::text(request, cors, 404, &not_found(context)),
+            },
             Ok(Target::M3u(name)) if context.input(&name).is_some() => {
                 response::playlist(request, cors, "audio/x-mpegurl", playlist::m3u(&name));
             }
@@ -546,7 +549,7 @@ impl Handler {
         let (admitted, socket) = (context.subscribers.admit(context.settings.listeners().max), self.socket());
         let has_place = admitted.is_some();
         let full = || format!("{} pages are open, no more can be.", context.subscribers.count());
-        let (Some(_admitted), Some(socket)) = (admitted, socket) else {
+        let (Some(admitted), Some(socket)) = (admitted, socket) else {
             let why = if has_place { NO_DESCRIPTOR.to_owned() } else { full() };
             return response::unavailable(request, cors, &why);
         };
@@ -556,10 +559,12 @@ impl Handler {
         chunk.push(hello.as_bytes());
         let mut writer = request.into_writer();
         head.add_cors(cors);
-        let first = [head.render().as_slice(), chunk.bytes(chunked)].concat();
-        if writer.write_all(&first).and_then(|()| writer.flush()).is_ok() {
-            let served = context.subscribers.join(context, name, interval, socket, chunked);
-            let _ = served.recv();
+        if writer.write_all(&head.render()).and_then(|()| writer.flush()).is_ok() {
+            let topic = Topic { input: name.to_owned(), interval };
+            let (place, ended) = crossbeam_channel::bounded::<()>(0);
+            let place = Box::new((admitted, place));
+            context.subscribers.join(topic, socket, place, chunked, chunk.bytes(chunked).to_vec());
+            let _ = ended.recv();
         }
         self.hang_up();
         // Kept until here, so that answers to what was pipelined wait.
