@@ -64,6 +64,11 @@ fn a_reader_that_keeps_up_or_is_lapped_sees_whole_blocks_only() {
 }
 
 #[test]
+fn a_reader_that_is_lapped_in_the_middle_of_the_stream_counts_the_frames_it_lost() {
+    explore(5, 3, 3, false);
+}
+
+#[test]
 fn a_seek_beside_the_writer_lands_on_a_frame_that_is_there() {
     explore(3, 3, 2, true);
 }

@@ -189,9 +189,11 @@ impl Shared {
     }
 
     fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        // Another value than the last block's, so that a reader about to sleep does not.
-        self.wake.fetch_add(1 << 31, Ordering::Release);
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Every event adds one, so that no event can restore a value that a reader is about to sleep on.
+        self.wake.fetch_add(1, Ordering::Release);
         self.wake(NonZeroU32::MAX);
     }
 
@@ -345,7 +347,7 @@ impl Writer {
         self.frames += u64::from(frames);
         shared.frames.store(self.frames, Ordering::Relaxed);
         shared.blocks.store(self.blocks, Ordering::Release);
-        shared.wake.store(self.blocks as u32, Ordering::Release);
+        shared.wake.fetch_add(1, Ordering::Release);
         if shared.is_wanted(block) {
             shared.wake(waiters_for(block));
         }

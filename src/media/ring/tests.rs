@@ -128,6 +128,16 @@ fn a_closed_ring_wakes_those_who_wait_and_gives_them_what_is_left() {
 }
 
 #[test]
+fn closing_a_second_time_does_not_restore_the_word_that_readers_sleep_on() {
+    let (writer, ring) = new(STEREO, 10, Duration::from_secs(1));
+    let seen = ring.shared.wake.load(Ordering::Relaxed);
+    // The daemon closes a ring whose writer hangs; later the writer is dropped, which closes the ring again.
+    ring.close();
+    drop(writer);
+    assert_ne!(ring.shared.wake.load(Ordering::Relaxed), seen, "a reader that saw {seen} would sleep");
+}
+
+#[test]
 #[cfg(not(miri))]
 fn a_wait_ends_with_its_time() {
     let (_writer, ring) = new(STEREO, 10, Duration::from_secs(1));
