@@ -131,8 +131,8 @@ fn file(
 ) -> Result<StreamResponse, BadRequest> {
     let frame_bytes = format.frame_bytes() as u64;
     let data = format.frames_in(length).max(1) * frame_bytes;
-    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
-        let most = wav::MOST_DATA_BYTES / format.bytes_per_second();
+    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MAX_DATA_BYTES) else {
+        let most = wav::MAX_DATA_BYTES / format.bytes_per_second();
         return Err(BadRequest(format!(
             "for={} is too long: a WAV file ends at 4 GiB, which is {most} s of this stream.",
             length.as_secs_f64()

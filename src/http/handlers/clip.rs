@@ -103,7 +103,7 @@ pub fn plan(ask: &ClipRequest<'_>, ring: &Ring) -> Result<StreamResponse, Refusa
     let format = ring.format();
     let frame_bytes = format.frame_bytes() as u64;
     let data = (to - from).saturating_mul(frame_bytes);
-    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
+    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MAX_DATA_BYTES) else {
         return Err(Refusal::TooLong);
     };
     let header = wav::header(format, Sizes::Data(size));
