@@ -152,7 +152,7 @@ impl Handed {
         let descriptors = sd_notify::listen_fds_with_names()
             .map_err(|error| format!("the sockets that systemd hands over cannot be told: {error}"))?;
         for (number, name) in descriptors {
-            let listener = TcpListener::from(socket::inherited(number));
+            let listener = TcpListener::from(socket::inherited(number).map_err(|error| error.to_string())?);
             let ours = name.starts_with(OURS);
             match usable(&listener) {
                 Ok(()) if ours => handed.kept.push((name, listener)),
@@ -175,8 +175,8 @@ impl Handed {
     /// a new one.
     fn take_passed(&mut self, passed: &str) {
         for (number, name) in passed.split(',').filter_map(|one| one.split_once('=')) {
-            let Ok(number) = number.parse() else { continue };
-            let listener = TcpListener::from(socket::inherited(number));
+            let Some(listener) = number.parse().ok().and_then(|number| socket::inherited(number).ok()) else { continue };
+            let listener = TcpListener::from(listener);
             let _ = rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC);
             match usable(&listener) {
                 Ok(()) if name == GIVEN => self.given.push(listener),
