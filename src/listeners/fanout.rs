@@ -190,7 +190,7 @@ impl<'a> Driver<'a> {
         let (mut next, mut due) = (0, 0);
         loop {
             // By the time that it has served those who are due, the capture thread wants to know when it has to be back.
-            clock.announce(self.next_due(due + 1));
+            clock.register_next_wait(self.next_due(due + 1));
             clock.wait(due, NAP);
             let (published, closed) = (clock.next_block(), self.fanout.ring.is_closed());
             if published <= due && !closed {
@@ -376,7 +376,7 @@ mod tests {
     fn after_a_stall_whose_turn_came_first_is_served_first() {
         // Blocks of 10 ms, everybody is served every tenth, and there are three groups.
         let (format, listeners) = (StreamFormat { rate: 8000, channels: 1, sample: SampleFormat::S16 }, 130);
-        let (mut writer, ring) = ring::new(format, 80, Duration::from_secs(1));
+        let (mut writer, ring) = ring::new(format, 80, Duration::from_secs(1)).expect("memory");
         writer.publish(&[0; 23 * 160], 0);
         let settings = config::Listeners {
             interval: Interval::Every(Duration::from_millis(100)),

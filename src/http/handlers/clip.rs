@@ -198,7 +198,7 @@ mod tests {
     const FORMAT: StreamFormat = StreamFormat { rate: 1000, channels: 2, sample: SampleFormat::S16 };
 
     fn ring(frames: usize) -> (Writer, Ring) {
-        let (mut writer, ring) = ring::new(FORMAT, 10, Duration::from_secs(1));
+        let (mut writer, ring) = ring::new(FORMAT, 10, Duration::from_secs(1)).expect("memory");
         writer.publish(&vec![0; frames * 4], monotonic_ns());
         (writer, ring)
     }
