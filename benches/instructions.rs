@@ -125,7 +125,7 @@ fn work(item: &str, blocks: u64) {
 }
 
 fn new_ring() -> (Writer, Ring) {
-    ring::new(FORMAT, FRAMES, Duration::from_secs(1))
+    ring::new(FORMAT, FRAMES, Duration::from_secs(1)).expect("a second of sound fits into memory")
 }
 
 fn levels(blocks: u64) {

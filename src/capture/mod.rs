@@ -237,7 +237,7 @@ impl CaptureThread {
                         let away = nap.after(frames_in_a_row, &feed.writer, asked, captured_at, last);
                         if let Some((blocks, time)) = away {
                             was_away = true;
-                            feed.writer.nap(blocks, time);
+                            feed.writer.sleep_until_waiter(blocks, time);
                         }
                     }
                     if drift.note(frames_in_a_row, captured_at) {
@@ -282,7 +282,9 @@ impl CaptureThread {
                 feed
             }
             old => {
-                let (writer, ring) = ring::new(format, info.block_frames, self.keep);
+                let (writer, ring) = ring::new(format, info.block_frames, self.keep)
+                    .or_else(|_| ring::new(format, info.block_frames, Duration::ZERO))
+                    .expect("four blocks fit into memory");
                 // In this order: who sees the old ring end finds the new one in place.
                 let levels = Arc::new(Meter::new(format, info.block_frames));
                 self.input.set_sound(ring, Arc::clone(&levels));

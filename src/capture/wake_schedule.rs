@@ -72,8 +72,8 @@ impl WakeSchedule {
         if frames < self.due {
             return None;
         }
-        let blocks = match writer.unwanted() {
-            _ if writer.unawaited() > self.unheard => self.longest,
+        let blocks = match writer.blocks_until_waiter() {
+            _ if writer.blocks_since_last_wait() > self.unheard => self.longest,
             // It is waited for in read(), or may be.
             None | Some(0) => 1,
             Some(others) => self.longest.min(others + 1),
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn it_stays_away_until_the_block_that_somebody_waits_for() {
         let format = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
-        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1));
+        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1)).expect("memory");
         let mut nap = nap();
         let mut after = |block: u64, writer: &Writer| {
             nap.after(block * 480, writer, 0, block * 10 * MS, block * 10 * MS).map(|(blocks, _)| blocks)
@@ -151,11 +151,11 @@ mod tests {
         }
         // Who was served a moment ago has not said yet when it wants to be served again.
         assert_eq!(after(1, published(&mut writer, 1)), None);
-        ring.reader(0).announce(5);
+        ring.reader(0).register_next_wait(5);
         assert_eq!(after(2, published(&mut writer, 1)), Some(4));
         // Until it is there it does not look again.
         assert_eq!(after(3, published(&mut writer, 1)), None);
-        ring.reader(0).announce(6);
+        ring.reader(0).register_next_wait(6);
         assert_eq!(after(6, published(&mut writer, 3)), None, "the next one is wanted");
         // For one who is served seldom it comes in between, and for nobody too.
         ring.reader(0).wait(20, Duration::ZERO);

@@ -183,7 +183,7 @@ impl InheritedSockets {
 
 /// Returns the listening socket that this process inherited under that number.
 fn listener(number: RawFd) -> TcpListener {
-    TcpListener::from(socket::inherited(number))
+    TcpListener::from(socket::inherited(number)?)
 }
 
 /// Checks that the server can accept connections from `listener`, and makes `listener` blocking.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::access::Access;
 use super::event_stream::EventSubscribers;
 use super::handlers::status;
+use super::listener_log::ListenerLog;
 use super::password_queue::PasswordQueue;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
@@ -25,6 +26,8 @@ pub struct Context {
     pub listeners: Arc<Listeners>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
+    /// The limit of log lines about new listeners.
+    pub(crate) listener_log: ListenerLog,
     /// Requests that wait for their password to be hashed.
     pub(crate) passwords: PasswordQueue,
     /// Written by the main thread at a reload.
@@ -47,6 +50,7 @@ impl Context {
             inputs,
             listeners,
             settings,
+            listener_log: ListenerLog::default(),
             passwords: PasswordQueue::default(),
             access: RwLock::new(Arc::new(access)),
         }

@@ -133,8 +133,8 @@ fn recording(
     back: u64,
 ) -> Result<StreamResponse, BadRequest> {
     let data = format.frames_in(length).max(1) * format.frame_bytes() as u64;
-    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
-        let limit = wav::MOST_DATA_BYTES / format.bytes_per_second();
+    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MAX_DATA_BYTES) else {
+        let limit = wav::MAX_DATA_BYTES / format.bytes_per_second();
         return Err(BadRequest(format!(
             "for={} is too long: a WAV file ends at 4 GiB, which is {limit} s of this stream.",
             length.as_secs_f64()

@@ -175,7 +175,7 @@ impl FanoutThread {
             }
             // When everybody who is due now has been sent to, the capture thread wants to know for which block it has to
             // be back.
-            clock.announce(self.rota.next_due(due + 1));
+            clock.register_next_wait(self.rota.next_due(due + 1));
             clock.wait(due, POLL);
             let (published, is_closed) = (clock.next_block(), self.ring.is_closed());
             if published <= due && !is_closed {

@@ -39,7 +39,8 @@ struct Figure {
 struct Sum {
     least: i32,
     most: i32,
-    power: u64,
+    /// 128 bits: the squares of a block of more than 2^18 frames do not fit into 64.
+    power: u128,
 }
 
 impl Sum {
@@ -56,7 +57,7 @@ impl Sum {
         self.least = self.least.min(sample);
         self.most = self.most.max(sample);
         let part = i64::from(sample >> low);
-        self.power += (part * part) as u64;
+        self.power += (part * part) as u128;
     }
 
     fn peak(&self) -> u32 {
@@ -162,7 +163,7 @@ impl Meter {
         }
         let bits = 8 * N as u32 - 1;
         let full = i32::MAX.unsigned_abs() >> (31 - bits);
-        // Squares of 24 bits, so that the sum of a block of any length fits.
+        // Squares of 24 bits each, so that all formats cost the same.
         let low = bits.saturating_sub(23);
         let unit = 2f64.powi((bits - low) as i32);
         let note = |channel: usize, sum: Sum| {
@@ -274,6 +275,21 @@ mod tests {
         assert_eq!((middle.peak_dbfs(), middle.rms_dbfs()), (None, None));
         assert_eq!((right.peak, right.power, right.clipped), (1.0, 1.0, 100));
         assert_eq!((left.clipped, middle.clipped), (0, 0));
+    }
+
+    #[test]
+    fn a_block_longer_than_a_second_at_full_scale_does_not_overflow_the_sum() {
+        // ALSA may grant a period of a second; 2^18 squares of 24 bits at full scale are 2^64.
+        for channels in [1, 2, 3] {
+            let meter = levels(SampleFormat::S16, channels);
+            let frames = if cfg!(miri) { 10 } else { 768_000 };
+            meter.note(&block(SampleFormat::S16, &vec![i32::MIN; frames * usize::from(channels)]));
+            let meter = levels(SampleFormat::S24, channels);
+            meter.note(&block(SampleFormat::S24, &vec![i32::MIN; frames * usize::from(channels)]));
+            for reading in meter.since(0) {
+                assert_eq!((reading.peak, reading.power), (1.0, 1.0), "{channels} channels");
+            }
+        }
     }
 
     #[test]

@@ -12,10 +12,11 @@ pub const HEADER_BYTES: usize = 44;
 /// Of those, what the RIFF size counts: all but the first 8.
 const COUNTED_BY_RIFF: u32 = HEADER_BYTES as u32 - 8;
 
-/// The most bytes of sound that a finite file can say it has.
-pub const MOST_DATA_BYTES: u64 = (u32::MAX - COUNTED_BY_RIFF) as u64;
+/// The most bytes of sound that a finite file can say it has: an even number, so that a pad byte is never beyond it.
+pub const MAX_DATA_BYTES: u64 = ((u32::MAX - COUNTED_BY_RIFF) & !1) as u64;
 
-/// Returns the number of pad bytes after so many bytes of sound: a RIFF chunk takes an even number of bytes.
+/// Returns 1 if `data` bytes of sound need a pad byte, or 0: a RIFF chunk of an odd size is followed by one zero
+/// byte, which the chunk's size does not count and the RIFF size does.
 pub const fn pad_bytes(data: u64) -> u64 {
     data % 2
 }
@@ -37,10 +38,14 @@ pub enum Sizes {
 impl Sizes {
     /// How many bytes of sound these say there are; `None` when they leave it open.
     pub fn data_bytes(self, format: StreamFormat) -> Option<u32> {
-        let frame_bytes = format.frame_bytes() as u32;
         match self {
             Sizes::Unknown | Sizes::Zero => None,
-            Sizes::LargestWhole => Some(MOST_DATA_BYTES as u32 / frame_bytes * frame_bytes),
+            Sizes::LargestWhole => {
+                // An even number: a pad byte is for files that end.
+                let frame_bytes = format.frame_bytes() as u32;
+                let unit = frame_bytes * (1 + frame_bytes % 2);
+                Some(MAX_DATA_BYTES as u32 / unit * unit)
+            }
             Sizes::Data(data) => Some(data),
         }
     }
@@ -50,9 +55,7 @@ impl Sizes {
 pub fn header(format: StreamFormat, sizes: Sizes) -> [u8; HEADER_BYTES] {
     let frame_bytes = format.frame_bytes() as u32;
     let (riff, data) = match sizes.data_bytes(format) {
-        Some(data) => {
-            (data.saturating_add(COUNTED_BY_RIFF).saturating_add(pad_bytes(data.into()) as u32), data)
-        }
+        Some(data) => (data.saturating_add(COUNTED_BY_RIFF + pad_bytes(data.into()) as u32), data),
         None if sizes == Sizes::Zero => (0, 0),
         None => (u32::MAX, u32::MAX),
     };
@@ -101,15 +104,25 @@ mod tests {
     }
 
     #[test]
+    fn an_odd_data_size_is_padded_and_the_riff_size_counts_the_pad_byte() {
+        for (data, pad) in [(0, 0), (1, 1), (33_075, 1), (33_076, 0), (MAX_DATA_BYTES, 0)] {
+            assert_eq!(pad_bytes(data), pad, "{data}");
+        }
+        let format = StreamFormat { rate: 11_025, channels: 1, sample: SampleFormat::S24 };
+        let header = header(format, Sizes::Data(33_075));
+        assert_eq!((field(&header, 4), field(&header, 40)), (36 + 33_075 + 1, 33_075));
+    }
+
+    #[test]
     fn the_largest_size_ends_with_a_frame_and_both_fields_fit() {
         for channels in 1..=32 {
             for sample in SampleFormat::ALL {
                 let format = StreamFormat { rate: 48_000, channels, sample };
                 let header = header(format, Sizes::LargestWhole);
                 let (riff, data) = (field(&header, 4), field(&header, 40));
-                assert_eq!(data % format.frame_bytes() as u32, 0);
+                assert_eq!((data % format.frame_bytes() as u32, data % 2), (0, 0));
                 assert_eq!(riff - data, 36);
-                assert!(u64::from(data) + format.frame_bytes() as u64 > MOST_DATA_BYTES);
+                assert!(u64::from(data) + 2 * format.frame_bytes() as u64 > MAX_DATA_BYTES);
             }
         }
     }

@@ -31,9 +31,8 @@ pub fn urls(listening: SocketAddr) -> Vec<String> {
 /// This machine's own IPv4 addresses but for the loopback, first the one on the way out.
 pub fn own() -> Vec<IpAddr> {
     let routes = fs::read_to_string(ROUTES).unwrap_or_default();
-    let neighbours = networks(&routes).map(|network| Ipv4Addr::from(u32::from(network) + 1));
     let mut addresses = Vec::new();
-    for destination in std::iter::once(SOMEWHERE).chain(neighbours) {
+    for destination in std::iter::once(SOMEWHERE).chain(neighbours(&routes)) {
         if let Some(ip) = towards(destination).filter(|ip| !ip.is_loopback() && !addresses.contains(ip)) {
             addresses.push(ip);
         }
@@ -47,6 +46,13 @@ fn towards(destination: Ipv4Addr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((destination, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// The first address of every network that needs no gateway.
+fn neighbours(routes: &str) -> impl Iterator<Item = Ipv4Addr> {
+    networks(routes)
+        .filter_map(|network| u32::from(network).checked_add(1))
+        .map(Ipv4Addr::from)
 }
 
 /// The networks that need no gateway.
@@ -113,6 +119,14 @@ mod tests {
     #[test]
     fn the_machine_has_a_name() {
         assert!(!names().is_empty());
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn a_route_to_the_broadcast_address_is_no_network() {
+        // Some DHCP clients add this route.
+        let routes = "Iface\tDestination\tGateway\neth0\tFFFFFFFF\t00000000\t0005\n";
+        assert_eq!(neighbours(routes).count(), 0);
     }
 
     // The figures are as on a little-endian machine.

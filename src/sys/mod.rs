@@ -3,12 +3,11 @@
 pub mod burst;
 pub mod client_key;
 pub mod clock;
+pub(crate) mod futex;
 pub mod host;
 pub mod limits;
 pub mod logging;
 pub mod panics;
-pub(crate) mod reserve_threads;
 pub mod socket;
 pub(crate) mod sort;
 pub(crate) mod threads;
-pub mod tiny;

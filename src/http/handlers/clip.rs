@@ -135,7 +135,7 @@ pub fn plan(request: &ClipRequest<'_>, ring: &Ring) -> Result<StreamResponse, Re
     }
     let format = ring.format();
     let data = (to - from).saturating_mul(format.frame_bytes() as u64);
-    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
+    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MAX_DATA_BYTES) else {
         return Err(Refusal::TooLong);
     };
     let layout = Layout { header: HEADER_BYTES, frame_bytes: format.frame_bytes(), data: Some(data) };

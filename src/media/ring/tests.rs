@@ -1,4 +1,4 @@
-//! What a reader may rely on, whatever the writer does. Miri runs these too.
+//! Tests of the guarantees for readers, whatever the writer does. Miri runs these too.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,9 +8,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::media::format::SampleFormat;
 
+fn ring(format: StreamFormat, block_frames: u32, history: Duration) -> (Writer, Ring) {
+    new(format, block_frames, history).expect("a small ring fits into memory")
+}
+
+fn ring_of(slots: usize, format: StreamFormat, block_frames: u32) -> (Writer, Ring) {
+    with_slots(format, block_frames, slots).expect("a small ring fits into memory")
+}
+
 const STEREO: StreamFormat = StreamFormat { rate: 1000, channels: 2, sample: SampleFormat::S16 };
 
-/// Frames that count: frame n of `format` is n, little-endian, cut to the frame's size.
+/// Returns frames with numbers `first` and up. A frame's bytes follow from its number, so that a wrong one shows.
 fn counting(format: StreamFormat, first: u64, frames: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for frame in first..first + frames as u64 {
@@ -21,8 +29,8 @@ fn counting(format: StreamFormat, first: u64, frames: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_reader_gets_what_was_published_and_when_it_was_captured() {
-    let (mut writer, ring) = new(STEREO, 10, Duration::from_secs(1));
+fn a_reader_gets_the_published_frames_and_their_capture_time() {
+    let (mut writer, ring) = ring(STEREO, 10, Duration::from_secs(1));
     let mut reader = ring.reader(0);
     let mut out = [0; 64];
     assert_eq!(reader.read(&mut out), Read::Nothing);
@@ -35,8 +43,8 @@ fn a_reader_gets_what_was_published_and_when_it_was_captured() {
 }
 
 #[test]
-fn a_long_publish_is_cut_into_blocks_whose_times_follow_from_the_rate() {
-    let (mut writer, ring) = new(STEREO, 10, Duration::from_secs(1));
+fn a_long_publish_is_cut_into_blocks_with_capture_times_by_the_rate() {
+    let (mut writer, ring) = ring(STEREO, 10, Duration::from_secs(1));
     let mut reader = ring.reader(0);
     writer.publish(&counting(STEREO, 0, 25), 1_000_000_000);
     let mut out = [0; 64];
@@ -47,7 +55,7 @@ fn a_long_publish_is_cut_into_blocks_whose_times_follow_from_the_rate() {
 
 #[test]
 fn a_small_buffer_gets_a_block_in_parts() {
-    let (mut writer, ring) = new(STEREO, 10, Duration::from_secs(1));
+    let (mut writer, ring) = ring(STEREO, 10, Duration::from_secs(1));
     let mut reader = ring.reader(0);
     writer.publish(&counting(STEREO, 0, 10), 5);
     let mut all = Vec::new();
@@ -59,9 +67,9 @@ fn a_small_buffer_gets_a_block_in_parts() {
 }
 
 #[test]
-fn the_history_is_at_least_as_long_as_was_asked_for() {
+fn the_history_is_at_least_as_long_as_requested() {
     for (block, history_ms) in [(1, 10), (7, 100), (10, 100), (1000, 100), (3, 0)] {
-        let (mut writer, ring) = new(STEREO, block, Duration::from_millis(history_ms));
+        let (mut writer, ring) = ring(STEREO, block, Duration::from_millis(history_ms));
         for i in 0..200 {
             writer.publish(&counting(STEREO, i * u64::from(block), block as usize), 0);
         }
@@ -72,13 +80,13 @@ fn the_history_is_at_least_as_long_as_was_asked_for() {
 
 #[test]
 fn a_reader_can_start_at_any_frame_of_the_history() {
-    let (mut writer, ring) = with_slots(STEREO, 10, 5);
+    let (mut writer, ring) = ring_of(5, STEREO, 10);
     let mut first = 0;
     for frames in [10, 3, 10, 7, 1, 10, 10, 2] {
         writer.publish(&counting(STEREO, first, frames), 0);
         first += frames as u64;
     }
-    // Five slots, the next publish takes one: the four newest blocks have 1 + 10 + 10 + 2 frames.
+    // Five slots, of which the next publish overwrites one: the four newest blocks have 1 + 10 + 10 + 2 frames.
     for back in 0..=23 {
         let mut reader = ring.reader(back);
         assert_eq!(reader.lag(), back);
@@ -89,12 +97,12 @@ fn a_reader_can_start_at_any_frame_of_the_history() {
         }
         assert_eq!(all, counting(STEREO, first - back, back as usize));
     }
-    assert_eq!(ring.reader(1000).lag(), 23, "not older than there is");
+    assert_eq!(ring.reader(1000).lag(), 23, "no older frame is left");
 }
 
 #[test]
-fn a_lapped_reader_is_told_exactly_how_many_frames_it_lost() {
-    let (mut writer, ring) = with_slots(STEREO, 10, 4);
+fn a_lapped_reader_gets_the_exact_number_of_frames_it_lost() {
+    let (mut writer, ring) = ring_of(4, STEREO, 10);
     let mut reader = ring.reader(0);
     writer.publish(&counting(STEREO, 0, 10), 0);
     let mut out = [0; 12];
@@ -110,33 +118,58 @@ fn a_lapped_reader_is_told_exactly_how_many_frames_it_lost() {
 }
 
 #[test]
-fn a_closed_ring_wakes_those_who_wait_and_gives_them_what_is_left() {
-    let (mut writer, ring) = new(STEREO, 10, Duration::from_secs(1));
+fn closing_wakes_waiting_readers_which_get_the_frames_that_are_left() {
+    let (mut writer, ring) = ring(STEREO, 10, Duration::from_secs(1));
     let mut reader = ring.reader(0);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            // A block that never comes: only the close can end this before the time is over.
+            // Nobody publishes this block: only the close can end the wait before its timeout.
             while !reader.wait(1_000_003, Duration::from_secs(60)) {}
             let mut out = [0; 64];
             [reader.read(&mut out), reader.read(&mut out)]
         });
         writer.publish(&counting(STEREO, 0, 4), 9);
         drop(writer);
-        let got = waiting.join().expect("the reader did not panic");
+        let got = waiting.join().expect("the reader does not panic");
         assert_eq!(got, [Read::Block { frames: 4, captured_at: 9 }, Read::End]);
     });
 }
 
 #[test]
+fn a_history_larger_than_memory_is_an_error() {
+    let format = StreamFormat { rate: 48_000, channels: 18, sample: SampleFormat::S32 };
+    for years in [1, 300, 1 << 32] {
+        let error =
+            new(format, 480, Duration::from_secs(years * 365 * 86_400)).err().expect("it is too large");
+        assert!(error.bytes > 100_000_000_000_000, "{error}");
+    }
+    let error = new(format, 1, Duration::MAX).err().expect("it is too large");
+    assert_eq!(
+        error.to_string(),
+        format!("there is no memory for a history of {} MB", error.bytes / 1_000_000 + 1)
+    );
+}
+
+#[test]
+fn closing_twice_does_not_restore_the_word_that_readers_sleep_on() {
+    let (writer, ring) = ring(STEREO, 10, Duration::from_secs(1));
+    let seen = ring.shared.wait.events.load(Ordering::Relaxed);
+    // The daemon closes a ring whose writer hangs; later the writer is dropped, which closes the ring again.
+    ring.close();
+    drop(writer);
+    assert_ne!(ring.shared.wait.events.load(Ordering::Relaxed), seen, "a reader that saw {seen} would sleep");
+}
+
+#[test]
 #[cfg(not(miri))]
-fn a_wait_ends_with_its_time() {
-    let (_writer, ring) = new(STEREO, 10, Duration::from_secs(1));
+fn a_wait_ends_with_its_timeout() {
+    let (_writer, ring) = ring(STEREO, 10, Duration::from_secs(1));
     let before = std::time::Instant::now();
     assert!(!ring.reader(0).wait(0, Duration::from_millis(20)));
     assert!(before.elapsed() >= Duration::from_millis(20));
 }
 
-/// Reads until the end, checking every frame; returns how many frames were read and how many were lost.
+/// Reads until the end and checks every frame. Returns the numbers of frames read and lost.
 fn read_all(mut reader: Reader, format: StreamFormat, pause: impl Fn(u64)) -> (u64, u64) {
     let (mut got, mut lost_in_all) = (0, 0);
     let mut out = vec![0; 64 * format.frame_bytes()];
@@ -166,7 +199,7 @@ fn read_all(mut reader: Reader, format: StreamFormat, pause: impl Fn(u64)) -> (u
 fn readers_in_other_threads_see_every_frame_or_an_exactly_counted_gap() {
     let blocks = if cfg!(miri) { 60 } else { 100_000 };
     let format = StreamFormat { rate: 48_000, channels: 3, sample: SampleFormat::S24 };
-    let (mut writer, ring) = with_slots(format, 16, 6);
+    let (mut writer, ring) = ring_of(6, format, 16);
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..3)
             .map(|nth| {
@@ -191,26 +224,26 @@ fn readers_in_other_threads_see_every_frame_or_an_exactly_counted_gap() {
         }
         drop(writer);
         for reader in readers {
-            let (got, lost) = reader.join().expect("a reader saw what was written");
+            let (got, lost) = reader.join().expect("no reader saw a wrong frame");
             assert_eq!(got + lost, frame);
         }
     });
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+enum Step {
     Publish(usize),
     Read { reader: usize, buffer: usize },
     Seek { reader: usize, back: u64 },
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let act = prop_oneof![
-        4 => (1usize..40).prop_map(Act::Publish),
-        4 => (0usize..3, 1usize..40).prop_map(|(reader, buffer)| Act::Read { reader, buffer }),
-        1 => (0usize..3, 0u64..200).prop_map(|(reader, back)| Act::Seek { reader, back }),
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1usize..40).prop_map(Step::Publish),
+        4 => (0usize..3, 1usize..40).prop_map(|(reader, buffer)| Step::Read { reader, buffer }),
+        1 => (0usize..3, 0u64..200).prop_map(|(reader, back)| Step::Seek { reader, back }),
     ];
-    proptest::collection::vec(act, 1..200)
+    proptest::collection::vec(step, 1..200)
 }
 
 proptest! {
@@ -220,25 +253,25 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// The ring against a queue that keeps everything: each reader sees the writer's frames without a gap,
-    /// or a gap that is counted exactly and lies before the oldest block that the ring still has.
+    /// Compares the ring with a queue that keeps everything: each reader gets the published frames without a gap,
+    /// or a gap that is counted exactly and ends at or before the oldest block that the ring still has.
     #[test]
     fn every_reader_sees_a_gap_free_sequence_or_an_exactly_counted_gap(
-        acts in acts(),
+        steps in steps(),
         slots in 4usize..9,
         block_frames in 1u32..24,
         channels in 1u16..4,
         sample in 0usize..3,
     ) {
         let format = StreamFormat { rate: 8000, channels, sample: SampleFormat::ALL[sample] };
-        let (mut writer, ring) = with_slots(format, block_frames, slots);
+        let (mut writer, ring) = ring_of(slots, format, block_frames);
         let mut readers: Vec<Reader> = (0..3).map(|_| ring.reader(0)).collect();
-        // First frames of all blocks that the ring must still have.
+        // First frames of all blocks that the ring must still have, oldest first.
         let mut kept: VecDeque<u64> = VecDeque::new();
         let mut published = 0u64;
-        for act in acts {
-            match act {
-                Act::Publish(frames) => {
+        for step in steps {
+            match step {
+                Step::Publish(frames) => {
                     writer.publish(&counting(format, published, frames), 0);
                     for part in (0..frames as u64).step_by(block_frames as usize) {
                         kept.push_back(published + part);
@@ -248,7 +281,7 @@ proptest! {
                         kept.pop_front();
                     }
                 }
-                Act::Read { reader, buffer } => {
+                Step::Read { reader, buffer } => {
                     let reader = &mut readers[reader];
                     let mut out = vec![0; buffer * format.frame_bytes()];
                     let at = reader.frame();
@@ -259,15 +292,15 @@ proptest! {
                             prop_assert_eq!(reader.frame(), at + frames as u64);
                         }
                         Read::Lapped { lost } => {
-                            prop_assert!(at < kept[0], "nothing is lost that is still there");
+                            prop_assert!(at < kept[0], "no frame is lost that the ring still has");
                             prop_assert_eq!(reader.frame(), at + lost);
                             prop_assert!(kept.contains(&reader.frame()));
                         }
                         Read::Nothing => prop_assert_eq!(at, published),
-                        Read::End => prop_assert!(false, "the writer is still there"),
+                        Read::End => prop_assert!(false, "the ring is open"),
                     }
                 }
-                Act::Seek { reader, back } => {
+                Step::Seek { reader, back } => {
                     let reader = &mut readers[reader];
                     let was = reader.frame();
                     let left_out = reader.seek(back);
@@ -281,58 +314,58 @@ proptest! {
 }
 
 #[test]
-fn the_writer_knows_how_long_nobody_has_waited() {
-    let (mut writer, ring) = new(STEREO, 4, Duration::ZERO);
+fn the_writer_counts_the_blocks_since_the_last_wait() {
+    let (mut writer, ring) = ring(STEREO, 4, Duration::ZERO);
     let block = [0; 4 * STEREO.frame_bytes()];
     (0..10).for_each(|_| writer.publish(&block, 0));
-    assert_eq!(writer.unawaited(), 10);
-    // One who is served seldom waits for a block to come.
+    assert_eq!(writer.blocks_since_last_wait(), 10);
+    // A reader that is served seldom waits for a later block.
     ring.reader(0).wait(15, Duration::from_millis(1));
-    assert_eq!(writer.unawaited(), 0);
+    assert_eq!(writer.blocks_since_last_wait(), 0);
     (0..10).for_each(|_| writer.publish(&block, 0));
-    assert_eq!(writer.unawaited(), 5);
+    assert_eq!(writer.blocks_since_last_wait(), 5);
 }
 
 #[test]
-fn the_writer_knows_which_block_is_waited_for_next() {
-    let (mut writer, ring) = new(STEREO, 4, Duration::ZERO);
+fn the_writer_sees_how_many_blocks_come_before_the_next_waiter() {
+    let (mut writer, ring) = ring(STEREO, 4, Duration::ZERO);
     let block = [0; 4 * STEREO.frame_bytes()];
-    assert_eq!(writer.unwanted(), None);
+    assert_eq!(writer.blocks_until_waiter(), None);
     (0..30).for_each(|_| writer.publish(&block, 0));
     ring.reader(0).wait(33, Duration::from_millis(1));
-    ring.reader(0).announce(40);
+    ring.reader(0).register_next_wait(40);
     for expected in [Some(3), Some(2), Some(1), Some(0), Some(6), Some(5)] {
-        assert_eq!(writer.unwanted(), expected);
+        assert_eq!(writer.blocks_until_waiter(), expected);
         writer.publish(&block, 0);
     }
     (0..5).for_each(|_| writer.publish(&block, 0));
-    assert_eq!(writer.unwanted(), None, "41 blocks are there");
-    // Who is too late is told so, and keeps nobody awake.
+    assert_eq!(writer.blocks_until_waiter(), None, "41 blocks are published");
+    // A wait for a published block returns at once and leaves no waiter behind.
     assert!(ring.reader(0).wait(35, Duration::from_secs(1)));
-    assert_eq!(writer.unwanted(), None);
+    assert_eq!(writer.blocks_until_waiter(), None);
 }
 
 #[cfg(not(any(loom, miri)))]
 #[test]
-fn a_writer_that_naps_is_called_back_by_who_wants_a_block_before_it_would_be_back() {
-    let (writer, ring) = new(STEREO, 4, Duration::ZERO);
+fn a_reader_that_waits_for_an_earlier_block_wakes_the_sleeping_writer() {
+    let (writer, ring) = ring(STEREO, 4, Duration::ZERO);
     let long = Duration::from_secs(20);
     let began = std::time::Instant::now();
-    // It would be back for block 4; who wants that one or a later one lets it sleep.
-    ring.reader(0).announce(4);
-    writer.nap(5, Duration::from_millis(50));
+    // The writer is back for block 4: a reader that waits for that one or a later one lets it sleep.
+    ring.reader(0).register_next_wait(4);
+    writer.sleep_until_waiter(5, Duration::from_millis(50));
     assert!(began.elapsed() >= Duration::from_millis(50));
-    // Somebody who comes while it sleeps.
+    // A reader that comes while the writer sleeps.
     let reader = ring.reader(0);
     let waiting = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));
         reader.wait(1, Duration::from_millis(1))
     });
-    writer.nap(5, long);
-    // That one is still wanted: it does not even begin.
-    writer.nap(5, long);
-    writer.nap(3, long);
+    writer.sleep_until_waiter(5, long);
+    // That reader still waits: the writer does not begin to sleep.
+    writer.sleep_until_waiter(5, long);
+    writer.sleep_until_waiter(3, long);
     assert!(began.elapsed() < long / 2, "{:?}", began.elapsed());
-    waiting.join().expect("it does not panic");
-    writer.nap(2, Duration::from_millis(50));
+    waiting.join().expect("the reader does not panic");
+    writer.sleep_until_waiter(2, Duration::from_millis(50));
 }
