@@ -14,10 +14,11 @@ use log::{error, info};
 
 use super::StartError;
 use super::preflight::PORT_ADVICE;
-use super::systemd::{InheritedSockets, Service, stored_name};
+use super::systemd::{InheritedSockets, Service};
 use crate::config::ListenAddr;
 use crate::http::context::Context;
-use crate::http::gate::{self, ListenerId};
+use crate::http::gate::ListenerId;
+use crate::http::gate::listen;
 use crate::http::server::Server;
 use crate::sys::host;
 
@@ -152,7 +153,7 @@ impl Listening {
         let shown = address.as_ref().map_or_else(|_| "a socket".to_owned(), ToString::to_string);
         let failed = |error| StartError(format!("cannot serve on {shown}: {error}"));
         let address = address.map_err(failed)?;
-        gate::prepare(&listener).map_err(failed)?;
+        listen::prepare(&listener).map_err(failed)?;
         if let Origin::Configured(configured) = origin {
             service.store_socket(configured, &listener);
         }
@@ -346,5 +347,5 @@ impl Listening {
 }
 
 fn bind(address: ListenAddr) -> Result<TcpListener, BindError> {
-    gate::bind(address).map_err(|error| BindError { address, error })
+    listen::bind(address).map_err(|error| BindError { address, error })
 }

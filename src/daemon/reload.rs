@@ -25,7 +25,7 @@ use super::{Daemon, preflight};
 use crate::capture::devices::SystemPaths;
 use crate::capture::{Capture, Timeline};
 use crate::config::{self, Config, Network};
-use crate::http::access::{Access, Asking};
+use crate::http::access::Access;
 use crate::inputs::{LiveInput, Phase};
 use crate::listeners::Listener;
 
@@ -264,10 +264,7 @@ impl Daemon {
 /// Returns `true` if the address rules of `access` allow a connected listener.
 fn may_listen(access: &Access, listener: &Listener) -> bool {
     let local = listener.socket().local_addr().ok().map(|address| address.ip());
-    // Becomes `access.recheck(listener.address.ip(), local)`.
-    let client = listener.address.ip();
-    let request = Asking { peer: client, local, host: None, forwarded: Vec::new(), authorization: None };
-    access.admit(&request).is_ok()
+    access.recheck(listener.ip(), local)
 }
 
 /// Logs conditions of a configuration that its owner should know of.

@@ -145,7 +145,7 @@ impl InheritedSockets {
         let descriptors = sd_notify::listen_fds_with_names()
             .map_err(|error| format!("the list of systemd's sockets cannot be read: {error}"))?;
         for (number, name) in descriptors {
-            let listener = listener(number);
+            let listener = listener(number)?;
             let is_stored = name.starts_with(STORED);
             match check_listener(&listener) {
                 Ok(()) if is_stored => inherited.stored.push((name, listener)),
@@ -182,8 +182,8 @@ impl InheritedSockets {
 }
 
 /// Returns the listening socket that this process inherited under that number.
-fn listener(number: RawFd) -> TcpListener {
-    TcpListener::from(socket::inherited(number)?)
+fn listener(number: RawFd) -> Result<TcpListener, String> {
+    socket::inherited(number).map(TcpListener::from).map_err(|error| format!("descriptor {number}: {error}"))
 }
 
 /// Checks that the server can accept connections from `listener`, and makes `listener` blocking.

@@ -1,5 +1,6 @@
 //! The state that the handlers of requests share: inputs, listeners, subscribers of events, settings, access rules.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -26,6 +27,9 @@ pub struct Context {
     pub listeners: Arc<Listeners>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
+    /// Whether a listening socket is for other machines: one on an address other than the loopback. Written by the main
+    /// thread.
+    pub reachable: AtomicBool,
     /// The limit of log lines about new listeners.
     pub(crate) listener_log: ListenerLog,
     /// Requests that wait for their password to be hashed.
@@ -50,6 +54,7 @@ impl Context {
             inputs,
             listeners,
             settings,
+            reachable: AtomicBool::new(false),
             listener_log: ListenerLog::default(),
             passwords: PasswordQueue::default(),
             access: RwLock::new(Arc::new(access)),

@@ -1,6 +1,6 @@
 //! One request and the connection on which it is answered.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use tiny_http::Method;
 
@@ -70,6 +70,11 @@ impl Exchange {
         self.connection.local_addr().ok()
     }
 
+    /// Returns that address without the port.
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().map(|local| local.ip().to_canonical())
+    }
+
     /// Returns the parts of the request that decide about access.
     pub(crate) fn facts(&self) -> RequestFacts<'_> {
         let mut forwarding = ForwardingHeaders::default();
@@ -78,7 +83,7 @@ impl Exchange {
         }
         RequestFacts {
             peer: self.peer().ip().to_canonical(),
-            local: self.local_addr().map(|local| local.ip().to_canonical()),
+            local: self.local_ip(),
             host: self.header("Host"),
             forwarding,
             authorization: self.header("Authorization"),

@@ -159,9 +159,10 @@ impl ActiveStream {
         })
     }
 
-    /// Returns the socket, for another response. The place in the list is free then.
-    pub fn into_socket(self) -> TcpStream {
-        self.listener.into_socket()
+    /// Sends another response in place of a stream that could not start, without waiting, and ends the connection.
+    pub fn refuse(self, response: &[u8]) {
+        // Nothing was sent yet, so that the kernel has room for a short response.
+        let _ = send(self.listener.socket(), response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 
     /// Catches up in a thread of its own, after it has left the fan-out.
@@ -252,9 +253,4 @@ fn log_end(listener: &Listener, end: End) {
         listener.player,
         listener.since.elapsed().as_secs_f64()
     );
-}
-
-/// Returns an address without its port; an IPv4 address as such, even if it came over an IPv6 socket.
-pub fn shown(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }

@@ -30,17 +30,17 @@ pub mod pacing;
 mod rota;
 mod slow;
 
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::net::{RecvFlags, recv};
 
 use self::fanout::Fanouts;
 use self::latency::Histogram;
 use crate::settings::Settings;
+use crate::sys::client_key::ClientKey;
 use crate::sys::socket;
 
 /// A value that has to live as long as a connection, such as the connection's slot in the gate.
@@ -54,11 +54,20 @@ pub struct Listeners {
     fanouts: Fanouts,
     /// The id of the newest listener.
     last_id: AtomicU64,
-    /// The length of `all`, for readers that need no more.
+    /// The number of listeners, for readers that need no more.
     count: AtomicUsize,
-    /// The longest listening first, which is the order of their ids. Written at admission and when an [`Admitted`] is
-    /// dropped. No other lock is taken, no call blocks and nothing is sent while this lock is held.
-    all: Mutex<Vec<Arc<Listener>>>,
+    /// Written when a place is reserved, occupied or given up. No other lock is taken, no call blocks and nothing is sent
+    /// while this lock is held.
+    registry: Mutex<Registry>,
+}
+
+/// The places that are taken.
+#[derive(Default)]
+struct Registry {
+    /// The longest listening first, which is the order of their ids.
+    listeners: Vec<Arc<Listener>>,
+    /// The clients of requests that are about to listen.
+    reserved: Vec<ClientKey>,
 }
 
 /// The limits for one admission.
@@ -87,7 +96,7 @@ impl Listeners {
             fanouts: Fanouts::default(),
             last_id: AtomicU64::new(0),
             count: AtomicUsize::new(0),
-            all: Mutex::default(),
+            registry: Mutex::default(),
         }
     }
 
@@ -98,37 +107,63 @@ impl Listeners {
 
     /// Returns all listeners, the longest listening first.
     pub fn all(&self) -> Vec<Arc<Listener>> {
-        self.lock().clone()
+        self.lock().listeners.clone()
     }
 
+    /// Reserves a place for a listener of the client at `client`, which is connected to the address `local` of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], if one of the limits is reached.
+    pub fn reserve(
+        self: &Arc<Self>,
+        limits: Admission,
+        client: IpAddr,
+        local: Option<IpAddr>,
+    ) -> Result<Seat, Full> {
+        let key = ClientKey::of(client, local);
+        let mut registry = self.lock();
+        let count = registry.listeners.len() + registry.reserved.len();
+        if count >= limits.max as usize {
+            return Err(Full::All(count));
+        }
+        let listening = registry.listeners.iter().map(|listener| listener.key);
+        let of_client = listening.chain(registry.reserved.iter().copied()).filter(|other| *other == key).count();
+        if of_client >= limits.max_per_client {
+            return Err(Full::Client(of_client));
+        }
+        registry.reserved.push(key);
+        Ok(Seat { key, list: Arc::clone(self) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reserved place for a listener. It is free again when this is dropped.
+pub struct Seat {
+    key: ClientKey,
+    list: Arc<Listeners>,
+}
+
+impl Seat {
     /// Adds a listener of `input`. It stays on the list until the returned value is dropped.
     ///
     /// `client` is the client's address, which behind a proxy is not the peer of `socket`. `socket` must be blocking.
     /// `place` is dropped with the listener.
-    ///
-    /// # Errors
-    ///
-    /// [`Full`] with `socket` and `place`, if one of the limits is reached.
-    pub fn admit(
-        self: &Arc<Self>,
-        limits: Admission,
+    pub fn occupy(
+        self,
         input: &str,
         client: SocketAddr,
         player: String,
         socket: TcpStream,
         place: Place,
-    ) -> Result<Admitted, (Full, TcpStream, Place)> {
-        let key = client_key(client.ip(), socket.local_addr().ok().map(|local| local.ip()));
-        let mut all = self.lock();
-        if all.len() >= limits.max as usize {
-            return Err((Full::All(all.len()), socket, place));
-        }
-        let of_client = all.iter().filter(|other| other.key == key).count();
-        if of_client >= limits.max_per_client {
-            return Err((Full::Client(of_client), socket, place));
-        }
+    ) -> Admitted {
+        let list = Arc::clone(&self.list);
+        let mut registry = list.lock();
         let listener = Arc::new(Listener {
-            id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
+            id: list.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             input: input.to_owned(),
             address: client,
             player,
@@ -138,17 +173,24 @@ impl Listeners {
             position: AtomicU64::new(u64::MAX),
             interval_us: AtomicU32::new(0),
             latency: Histogram::new(),
-            key,
+            key: self.key,
             socket,
             is_cut: AtomicBool::new(false),
         });
-        all.push(Arc::clone(&listener));
-        self.count.store(all.len(), Ordering::Relaxed);
-        Ok(Admitted { listener, list: Arc::clone(self), keeps_connection: false, _place: place })
+        registry.listeners.push(Arc::clone(&listener));
+        list.count.store(registry.listeners.len(), Ordering::Relaxed);
+        drop(registry);
+        // Dropping the seat gives up the reservation, which the listener has replaced.
+        Admitted { listener, list, _place: place }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut registry = self.list.lock();
+        if let Some(index) = registry.reserved.iter().position(|key| *key == self.key) {
+            registry.reserved.swap_remove(index);
+        }
     }
 }
 
@@ -214,27 +256,7 @@ impl Listener {
 pub struct Admitted {
     listener: Arc<Listener>,
     list: Arc<Listeners>,
-    /// Set if the socket is taken out, to be used further.
-    keeps_connection: bool,
     _place: Place,
-}
-
-impl Admitted {
-    /// Removes the listener from the list and returns its socket, with the connection as it is.
-    fn into_socket(mut self) -> TcpStream {
-        self.keeps_connection = true;
-        let mut listener = Arc::clone(&self.listener);
-        // From here on the listener is not on the list, so no thread can get at it any more. A thread that reads a
-        // copy of the list has it for some milliseconds.
-        drop(self);
-        loop {
-            match Arc::try_unwrap(listener) {
-                Ok(listener) => return listener.socket,
-                Err(shared) => listener = shared,
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 impl std::ops::Deref for Admitted {
@@ -247,15 +269,13 @@ impl std::ops::Deref for Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut all = self.list.lock();
-        if let Ok(index) = all.binary_search_by_key(&self.listener.id, |listener| listener.id) {
-            all.remove(index);
+        let mut registry = self.list.lock();
+        if let Ok(index) = registry.listeners.binary_search_by_key(&self.listener.id, |listener| listener.id) {
+            registry.listeners.remove(index);
         }
-        self.list.count.store(all.len(), Ordering::Relaxed);
-        drop(all);
-        if !self.keeps_connection {
-            close(&self.listener.socket);
-        }
+        self.list.count.store(registry.listeners.len(), Ordering::Relaxed);
+        drop(registry);
+        close(&self.listener.socket);
     }
 }
 
@@ -267,24 +287,6 @@ fn close(socket: &TcpStream) {
     let mut bytes = [0; 1024];
     let _ = (0..64).find(|_| !matches!(recv(socket, &mut bytes, RecvFlags::DONTWAIT), Ok((1.., _))));
     let _ = socket.shutdown(Shutdown::Both);
-}
-
-/// The client that a listener counts for. To be replaced by `sys::client_key::ClientKey`.
-type ClientKey = Ipv6Addr;
-
-/// Returns the client of `peer`, which is connected to the address `local` of this machine.
-///
-/// An IPv4 address is a client of its own, and so is an IPv6 address of this network: loopback, link-local, unique local
-/// (RFC 4193), or with the first 64 bits of `local`. A household elsewhere has a whole /64, which counts as one client.
-fn client_key(peer: IpAddr, local: Option<IpAddr>) -> ClientKey {
-    let peer = match peer.to_canonical() {
-        IpAddr::V4(peer) => return peer.to_ipv6_mapped(),
-        IpAddr::V6(peer) => peer,
-    };
-    let network = |ip: Ipv6Addr| Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX));
-    let is_on_link = matches!(local, Some(IpAddr::V6(local)) if network(local) == network(peer));
-    let is_local = peer.is_loopback() || peer.is_unicast_link_local() || peer.is_unique_local() || is_on_link;
-    if is_local { peer } else { network(peer) }
 }
 
 #[cfg(test)]

@@ -95,8 +95,8 @@ pub(super) fn connection() -> (TcpStream, SocketAddr, TcpStream) {
 pub(super) fn admit(listeners: &Arc<Listeners>) -> (Admitted, TcpStream) {
     let (socket, peer, client) = connection();
     let place: Place = Box::new(());
-    let admitted = listeners.admit(UNLIMITED, "live", peer, "test/1".to_owned(), socket, place);
-    (admitted.unwrap_or_else(|_| panic!("there is no limit")), client)
+    let seat = listeners.reserve(UNLIMITED, peer.ip(), None).unwrap_or_else(|_| panic!("there is no limit"));
+    (seat.occupy("live", peer, "test/1".to_owned(), socket, place), client)
 }
 
 /// A stream that has not started, and the client's end of its connection.

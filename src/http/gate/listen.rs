@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::config::ListenAddr;
-use crate::os;
+use crate::sys::socket;
 
 /// A send that makes no progress for so long ends with an error.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ pub fn prepare(listener: &TcpListener) -> io::Result<()> {
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_nodelay(listener, true)?;
     sockopt::set_socket_recv_buffer_size(listener, RECEIVE_BUFFER)?;
-    os::accept_when_it_speaks(listener, SILENT_CONNECT_SECONDS)
+    socket::accept_when_it_speaks(listener, SILENT_CONNECT_SECONDS)
 }
 
 fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {

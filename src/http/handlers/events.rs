@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&st
         let why = format!("{} pages are open, no more can be.", context.subscribers.count());
         return exchange.respond(Response::unavailable(&why));
     };
-    let hello = hello(exchange.local_addr(), context.is_reachable());
+    let hello = hello(exchange.local_addr(), context.reachable.load(Ordering::Relaxed));
     let mut chunk = Chunk::new(hello.len());
     chunk.push(hello.as_bytes());
     let first = [&head.render(), chunk.bytes(chunked)].concat();

@@ -127,6 +127,12 @@ struct Latency {
     p99: f64,
 }
 
+/// Answers with the state as JSON.
+pub(crate) fn serve(context: &Context, exchange: Exchange) {
+    let json = render(context.started, &context.inputs, &context.listeners);
+    exchange.respond(Response::json(json));
+}
+
 /// Returns the text of `/status.json` for a daemon that started at that time.
 pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> String {
     let status = Status {
