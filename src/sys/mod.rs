@@ -1,3 +1,3 @@
-//! What the operating system's facts mean to wavecast.
+//! The operating system and the network, behind safe functions and plain values.
 
 pub mod client_key;
