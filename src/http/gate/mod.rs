@@ -20,8 +20,8 @@
 //!
 //! The gate's thread waits for epoll_wait(2) and for nothing else: each send and receive is non-blocking,
 //! other threads talk to it through a mailbox whose locks are held for single operations, and a thread of its
-//! own writes its log lines. Each turn runs inside `catch_unwind`. [`Gate::heartbeats`] counts turns for the
-//! watchdog.
+//! own writes its log lines. Each event and message has its own `catch_unwind`. [`Gate::heartbeats`] counts
+//! turns for the watchdog.
 //!
 //! Listeners are level-triggered, connections edge-triggered: one epoll_ctl(2) per connection, none per
 //! request. After a connection comes back, the gate sends or reads before it waits, because the edge may have
@@ -29,7 +29,7 @@
 //!
 //! # The limits
 //!
-//! | limit | default | beyond it |
+//! | limit | set by | beyond it |
 //! |---|---|---|
 //! | connections of all clients | `connections` | the client with the most loses its oldest idle one, or its last queued request: 503 |
 //! | connections of one client | `connections_per_address` | its oldest idle one is ended with 503, or else the new one |
