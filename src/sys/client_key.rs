@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// A client: one IPv4 address, one IPv6 address of this network, or one IPv6 network of 64 bits elsewhere.
 ///
-/// A household elsewhere has at least one IPv6 network of 64 bits, and each device in the household chooses any number
-/// of addresses in that network. So limits count a distant network as one client. On the server's own link the
-/// same 64 bits are shared by all devices of the household, and `fe80::/64` by all devices of every link: there each address
-/// is a client of its own, or one device could use up what all others are allowed.
+/// A household elsewhere has at least one IPv6 network of 64 bits, and each device in the household chooses
+/// any number of addresses in that network. So limits count a distant network as one client. On the server's
+/// own link the same 64 bits are shared by all devices of the household, and `fe80::/64` by all devices of
+/// every link: there each address is a client of its own, or one device could use up what all others are
+/// allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientKey {
     /// An IPv4 address, or an IPv6 address that counts by itself.
@@ -20,8 +21,8 @@ pub enum ClientKey {
 impl ClientKey {
     /// Returns the client that `peer` belongs to.
     ///
-    /// `local` is the server's address of the same connection. It shows whether an IPv6 peer is on the same link;
-    /// without it, a peer with a global address counts as distant.
+    /// `local` is the server's address of the same connection. It shows whether an IPv6 peer is on the same
+    /// link; without it, a peer with a global address counts as distant.
     pub fn of(peer: IpAddr, local: Option<IpAddr>) -> ClientKey {
         match peer.to_canonical() {
             IpAddr::V6(ip) if !counts_by_itself(ip, local) => ClientKey::Network(network(ip)),
@@ -39,7 +40,8 @@ impl fmt::Display for ClientKey {
     }
 }
 
-/// Returns `true` for loopback, link-local (`fe80::/10`), unique local (`fc00::/7`, RFC 4193) and on-link addresses.
+/// Returns `true` for loopback, link-local (`fe80::/10`), unique local (`fc00::/7`, RFC 4193) and on-link
+/// addresses.
 fn counts_by_itself(ip: Ipv6Addr, local: Option<IpAddr>) -> bool {
     let is_on_link = matches!(local, Some(IpAddr::V6(local)) if network(local) == network(ip));
     ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local() || is_on_link
@@ -65,7 +67,7 @@ mod tests {
             ("fe80::7", "fe80::1", "fe80::7"),
             ("fd12:3456::7", "fd12:9999::1", "fd12:3456::7"),
             ("fc00::7", "fe80::1", "fc00::7"),
-            // The same 64 bits as the server's own address.
+            // On the server's own link: the upper 64 bits are equal.
             ("2001:db8:1:2::7", "2001:db8:1:2::1", "2001:db8:1:2::7"),
             ("2001:db8:1:3::7", "2001:db8:1:2::1", "2001:db8:1:3::/64"),
             ("2001:db8:1:3:ffff::8", "2001:db8:1:2::1", "2001:db8:1:3::/64"),

@@ -19,11 +19,13 @@ use crate::sys::client_key::ClientKey;
 
 /// Connections that one listening socket gives in one turn. The others have their turn in between.
 const ACCEPTS: usize = 64;
-/// A pause of accept4(2) when the process has no descriptor left: a listening socket that is ready would wake the thread
-/// again at once.
+/// A pause of accept4(2) when the process has no descriptor left: a listening socket that is ready would wake
+/// the thread again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Bytes of a refused client that are read before its connection is closed. See `Phase::Lingering` for the reason.
-const REFUSED_BYTES: usize = 16 * 1024;
+/// Bytes of a refused client that are read before its connection is closed. See `Phase::Lingering` for the
+/// reason. The kernel holds hardly more (`listen`), and whatever is read makes room for a flooder to send
+/// more at the server's expense.
+const REFUSED_BYTES: usize = 4096;
 
 impl EventLoop {
     /// Accepts the clients that wait at a listening socket.
@@ -68,7 +70,8 @@ impl EventLoop {
         }
     }
 
-    /// Ends an idle connection to have a descriptor. Without one, answers 503 by means of the reserve, and pauses.
+    /// Ends an idle connection to have a descriptor. Without one, answers 503 by means of the reserve, and
+    /// pauses.
     fn accept_without_descriptor(&mut self, index: usize, now: Instant) {
         if let Some(idle) = self.shares.oldest_idle() {
             self.evict(idle, now);
@@ -119,7 +122,8 @@ impl EventLoop {
         self.last_id += 1;
         let id = self.last_id;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        // Fails where the kernel has no memory left, or the user no watch (epoll(7), max_user_watches).
+        // Fails where the kernel has no memory left, or the user has too many epoll entries (epoll(7),
+        // max_user_watches).
         if let Err(error) = epoll::add(&self.mailbox.epoll, &socket, EventData::new_u64(id), flags) {
             self.log.fault(format!("cannot wait for a connection, which is closed: {error}"));
             return;
@@ -140,8 +144,9 @@ impl EventLoop {
 
     /// Ends a connection to make room for another one.
     ///
-    /// A connection between two requests ends without a word: its client makes the next request on a new one, as it would after
-    /// `idle_seconds`, whereas a 503 could be taken for the answer to a request that is on its way.
+    /// A connection between two requests ends without a word: its client makes the next request on a new one,
+    /// as it would after `idle_seconds`, whereas a 503 could be taken for the answer to a request that is on
+    /// its way.
     pub(super) fn evict(&mut self, id: u64, now: Instant) {
         let Some(client) = self.table.remove(id, &mut self.shares) else { return };
         self.report(client.peer, Refusal::Evicted);
@@ -157,7 +162,9 @@ impl EventLoop {
     pub(super) fn report(&self, peer: SocketAddr, refusal: Refusal) {
         match refusal.warning() {
             Some(text) => self.log.warn(peer.ip(), text),
-            None => self.log.debug(peer.ip(), refusal.debug_text()),
+            None => {
+                self.log.debug(peer.ip(), format_args!("{}: {}", refusal.debug_text(), refusal.explanation()))
+            }
         }
     }
 }
@@ -169,12 +176,6 @@ pub(super) fn reserve() -> Option<OwnedFd> {
 
 /// Answers a connection that is closed next, without waiting.
 fn turn_away(socket: impl AsFd, refusal: Refusal) {
-    let mut bytes = [0; 4096];
-    for _ in 0..REFUSED_BYTES / bytes.len() {
-        match recv(&socket, &mut bytes, RecvFlags::DONTWAIT) {
-            Ok((1.., _)) => {}
-            _ => break,
-        }
-    }
+    let _ = recv(&socket, &mut [0; REFUSED_BYTES], RecvFlags::DONTWAIT);
     let _ = send(&socket, &refusal.response(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }

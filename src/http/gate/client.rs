@@ -16,9 +16,10 @@ pub(super) struct Client {
     pub(super) listener: ListenerId,
     pub(super) place: Place,
     pub(super) phase: Phase,
-    /// Since when the client is quiet: it connected, got its last answer, or took some bytes of an answer.
+    /// The time since which the client is quiet: it connected, got its last answer, or took some bytes of an
+    /// answer.
     pub(super) quiet_since: Instant,
-    /// When the gate stops waiting for the client. `None` while a request waits for its turn.
+    /// The time at which the gate stops waiting for the client. `None` while a request waits for its turn.
     pub(super) deadline: Option<Instant>,
     /// Bytes that were read and belong to no request that was passed on. At most `header_bytes`.
     pub(super) unread: Vec<u8>,
@@ -35,7 +36,7 @@ pub(super) struct Client {
     pub(super) unsent: Vec<u8>,
 }
 
-/// What the gate does with a connection.
+/// A stage of a connection.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The gate reads a request.
@@ -44,8 +45,9 @@ pub(super) enum Phase {
     Queued(Head),
     /// The client has not taken the whole answer. Nothing is read meanwhile.
     Writing,
-    /// The answer was sent, with the end of the connection. So many bytes of what the client still sends are read and
-    /// discarded: a connection that is closed with unread bytes is reset, and a reset can overtake the answer.
+    /// The answer was sent, with the end of the connection. So many bytes of what the client still sends are
+    /// read and discarded: a connection that is closed with unread bytes is reset, and a reset can overtake
+    /// the answer.
     Lingering(usize),
 }
 
@@ -86,8 +88,8 @@ impl Client {
     }
 }
 
-/// The connections, and what is derived from them. A connection is changed only while it is outside: [`remove`](Table::remove),
-/// change, [`insert`](Table::insert).
+/// The connections, and the sets that are derived from them. A connection is changed only while it is
+/// outside: [`remove`](Table::remove), change, [`insert`](Table::insert).
 #[derive(Default)]
 pub(super) struct Table {
     clients: HashMap<u64, Client>,
@@ -139,8 +141,8 @@ impl Table {
         self.writing.len()
     }
 
-    /// Returns the connection that has taken nothing of its answer for the longest time, if the unsent bytes of all
-    /// together are more than `limit`.
+    /// Returns the connection that has taken nothing of its answer for the longest time, if the unsent bytes
+    /// of all together are more than `limit`.
     pub(super) fn slowest_beyond(&self, limit: usize) -> Option<u64> {
         self.writing.first().filter(|_| self.unsent > limit).map(|(_, id)| *id)
     }

@@ -15,8 +15,9 @@ use crate::sys::client_key::ClientKey;
 
 /// A client's connection that waits for the answer to its request.
 ///
-/// The connection is owned by one at a time: the gate, then the handler, then the gate again or a stream. A connection
-/// that is dropped without an answer, by a handler that panics for example, is closed, and its place is free.
+/// The connection is owned by one at a time: the gate, then the handler, then the gate again or a stream. A
+/// connection that is dropped without an answer, by a handler that panics for example, is closed, and its
+/// place is free.
 pub struct Connection {
     id: u64,
     client: Client,
@@ -49,16 +50,18 @@ impl Connection {
         self.client.socket.local_addr()
     }
 
-    /// Returns `true` if the connection ends after this answer. [`answer`](Connection::answer) says so to the client.
+    /// Returns `true` if the connection ends after this answer. [`answer`](Connection::answer) says so to the
+    /// client.
     pub fn closes(&self) -> bool {
         self.client.closes
     }
 
     /// Sends a whole answer, head included, and returns the connection to the gate.
     ///
-    /// The answer gets the field `Connection` that it needs, unless the handler wrote one: tiny_http writes none.
+    /// The answer gets the field `Connection` that it needs, unless the handler wrote one: tiny_http writes
+    /// none.
     ///
-    /// This never waits. The gate sends the bytes that the kernel has no room for, for up to 10 s without progress.
+    /// Never waits. The gate sends the bytes that the kernel has no room for, for up to 10 s without progress.
     /// An answer is short (below 1 MiB): the gate keeps 8 MB of unsent bytes for all clients together.
     pub fn answer(self, bytes: Vec<u8>) {
         let mut unsent = with_connection_field(bytes, self.connection_option());
@@ -89,8 +92,8 @@ impl Connection {
 
     /// Takes the socket out of the gate, for an answer without an end or of any length.
     ///
-    /// The socket blocks, as [`TcpStream`] usually does. The connection keeps its place among those that there may be until
-    /// [`Place`] is dropped. What the client sends on the socket is not read any more.
+    /// The socket blocks, as [`TcpStream`] usually does. The connection keeps its place among those that
+    /// there may be until [`Place`] is dropped. What the client sends on the socket is not read any more.
     pub fn into_stream(self) -> (TcpStream, Place) {
         let Client { socket, mut place, .. } = self.client;
         // Otherwise each packet of the client would wake the gate's thread.
@@ -185,8 +188,8 @@ impl Drop for Place {
 
 /// A request that tiny_http has parsed.
 ///
-/// It is answered by way of its [`Connection`], never by tiny_http: when a [`tiny_http::Request`] is dropped, it writes
-/// 500 to the gate, and waits for the answers before it. Dropping this value does neither.
+/// A handler answers by way of the [`Connection`], never by tiny_http: when a [`tiny_http::Request`] is
+/// dropped, it writes 500 to the gate, and waits for the answers before it. Dropping this value does neither.
 pub struct Request(Option<tiny_http::Request>);
 
 impl Request {

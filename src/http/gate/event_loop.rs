@@ -25,7 +25,8 @@ use crate::config::Limits;
 pub(super) const WAKE: u64 = u64::MAX;
 /// The bit of a listening socket's token.
 const LISTENER: u64 = 1 << 63;
-/// The bit of the token of a connection to tiny_http. The lower byte is its index, the bytes above are the server's generation.
+/// The bit of the token of a connection to tiny_http. The lower byte is its index, the bytes above are the
+/// server's generation.
 const LINK: u64 = 1 << 62;
 
 /// Requests inside tiny_http and handlers at once. More would only wait there, where they have no turns.
@@ -51,7 +52,7 @@ pub(super) struct EventLoop {
     pub(super) shares: Shares,
     pub(super) table: Table,
     pub(super) listeners: Vec<Listener>,
-    /// Until when listening sockets are not looked at, because the process has no descriptor left.
+    /// The end of a pause of accept4(2), during which the process has no descriptor left.
     pub(super) accept_pause: Option<Instant>,
     /// A descriptor that is closed to have one for a 503.
     pub(super) reserve: Option<OwnedFd>,
@@ -127,7 +128,7 @@ impl EventLoop {
 
     fn turn(&mut self, events: &mut Vec<Event>) {
         let timeout = match self.has_panicked {
-            // What the panic left undone.
+            // The panic may have left a request queued that nothing else would wake the thread for.
             true => Some(Duration::ZERO),
             false => self.next_event().map(|time| time.saturating_duration_since(Instant::now())),
         };
@@ -163,8 +164,9 @@ impl EventLoop {
 
     /// Does one thing, and goes on after a panic. The panic hook has logged it.
     ///
-    /// A connection that is changed at that moment is dropped, and gives its place back. Everything else is consistent
-    /// between two operations on the table. No other event or message is lost: an edge-triggered event does not come again.
+    /// A connection that is changed at that moment is dropped, and gives its place back. Everything else is
+    /// consistent between two operations on the table. No other event or message is lost: an edge-triggered
+    /// event does not come again.
     fn catch_panic(&mut self, work: impl FnOnce(&mut EventLoop)) {
         self.has_panicked |= panic::catch_unwind(AssertUnwindSafe(|| work(self))).is_err();
     }
@@ -311,11 +313,12 @@ impl EventLoop {
         }
     }
 
-    /// Gives up a tiny_http that has ended one of its connections. The requests inside end with their connections.
+    /// Gives up a tiny_http that has ended one of its connections. The requests inside end with their
+    /// connections.
     fn drop_inner(&mut self) {
         self.log.fault("a connection to the HTTP server inside has ended; another server is started");
         self.inner = None;
-        drop(self.mailbox.take_all_parsing());
+        drop(self.mailbox.drain_parsing());
     }
 
     fn start_inner(&mut self, now: Instant) -> io::Result<()> {
@@ -345,8 +348,8 @@ impl Policy {
         Places { total: self.limits.connections as usize, per_client, rate }
     }
 
-    /// Returns `true` for a client without a bucket: a trusted proxy, this machine itself, and whoever may have any
-    /// number of connections.
+    /// Returns `true` for a client without a bucket: a trusted proxy, this machine itself, and a client that
+    /// may have any number of connections.
     pub(super) fn has_free_requests(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         // Players and proxies on this machine have no other address to come from.

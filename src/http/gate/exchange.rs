@@ -18,7 +18,8 @@ const SEND_TIME: Duration = Duration::from_secs(10);
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Bytes that are read and discarded after an answer: a body that the client sends before it reads.
 const LINGER_BYTES: usize = 1 << 20;
-/// The same after a refusal. To read 1 MiB after each 431 of a flood was an eighth of a processor.
+/// Bytes that are read and discarded after a refusal. With 1 MiB, the 431s of a flood took an eighth of a
+/// processor.
 const REFUSED_LINGER_BYTES: usize = 16 * 1024;
 /// CR and LF bytes that may precede a request.
 const LEADING_NEWLINES: usize = 256;
@@ -38,7 +39,8 @@ impl EventLoop {
     pub(super) fn on_event(&mut self, id: u64, flags: EventFlags, now: Instant) {
         let Some(client) = self.table.remove(id, &mut self.shares) else { return };
         let is_gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        // In the other phases the next recv(2) or send(2) fails. A client that has half-closed its connection is not gone.
+        // In the other phases the next recv(2) or send(2) fails. A client that has half-closed its connection
+        // is not gone.
         if is_gone && matches!(client.phase, Phase::Queued(_)) {
             self.end(id, client, now);
         } else {
@@ -177,7 +179,8 @@ impl EventLoop {
     fn discard(&mut self, client: &mut Client) -> Step {
         let Phase::Lingering(rest) = &mut client.phase else { return Step::Again };
         if *rest == 0 {
-            // A client that still sends is held up by its own full buffer, and has until the deadline to read the answer.
+            // A client that still sends is held up by its own full buffer, and has until the deadline to read
+            // the answer.
             return Step::Wait;
         }
         let room = (*rest).min(self.scratch.len());

@@ -1,19 +1,22 @@
-//! The head of a request: finds its end, checks every byte, and writes the request anew for tiny_http.
+//! The head of a request: finds its end, checks every byte, and rewrites the request for tiny_http.
 //!
-//! tiny_http never sees the bytes of a client. It gets a request line, the header fields that a handler uses, and
-//! nothing that makes tiny_http wait, allocate, or end the connection: no body, no `Expect`, no `Upgrade`, no
-//! `Connection: close`, no byte above 0x7F.
+//! tiny_http never sees the bytes of a client. It gets a request line, the header fields that a handler uses,
+//! and nothing that makes tiny_http wait, allocate, or end the connection: no body, no `Expect`, no
+//! `Upgrade`, no `Connection: close`, no byte above 0x7F.
 //!
-//! Where RFC 9112 lets a server choose, this one refuses: a bare LF or CR, a folded field, a space before a colon,
-//! and two different lengths are 400. A proxy in front may read such bytes in another way than this parser, and what
-//! the proxy takes for one value must not become a field of its own here (`X-Forwarded-For`).
+//! If RFC 9112 lets a server choose, this parser refuses: a bare LF or CR, a folded field, a space before a
+//! colon, and two different lengths are 400. A proxy in front may read such bytes in another way than this
+//! parser, and what the proxy takes for one value must not become a field of its own here
+//! (`X-Forwarded-For`).
 
 use super::refusal::Refusal;
 
-/// The header field that names the connection of a request to the handlers. A client's own field of this name is removed.
+/// The header field that names the connection of a request to the handlers. A client's own field of this name
+/// is removed.
 pub const CONNECTION_FIELD: &str = "X-Wavecast-Connection";
 
-/// The header fields that a handler reads, or may soon read. All others end here: a cookie of 8 KiB costs nothing behind the gate.
+/// The header fields that a handler reads, or may soon read. All others end here: a cookie of 8 KiB costs
+/// nothing behind the gate.
 const FORWARDED_FIELDS: [&str; 25] = [
     "Accept",
     "Accept-Encoding",
@@ -71,14 +74,16 @@ pub struct EndSearch {
 }
 
 impl EndSearch {
-    /// Returns the length of the head at the beginning of `bytes`, its empty line included; `None` while more is needed.
+    /// Returns the length of the head at the beginning of `bytes`, its empty line included; `None` while more
+    /// is needed.
     ///
     /// `bytes` are those of the call before and what arrived since. Empty lines in front were removed:
     /// see [`leading_newlines`].
     ///
     /// # Errors
     ///
-    /// As soon as the bytes cannot become a request: TLS, something that is no method, a line that ends with a bare LF.
+    /// As soon as the bytes cannot become a request: TLS, something that is no method, a line that ends with
+    /// a bare LF.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         match bytes {
             // The type of a handshake record (RFC 8446 §5.1).
@@ -99,18 +104,20 @@ impl EndSearch {
     }
 }
 
-/// Returns the number of CR and LF bytes in front of a request. A server skips empty lines there (RFC 9112 §2.2).
+/// Returns the number of CR and LF bytes in front of a request. A server skips empty lines there (RFC 9112
+/// §2.2).
 pub fn leading_newlines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
 }
 
-/// Checks a complete head, its empty line included, and writes the request for tiny_http.
+/// Checks a complete head, its empty line included, and rewrites the request for tiny_http.
 ///
 /// `connection` is the value of [`CONNECTION_FIELD`].
 ///
 /// # Errors
 ///
-/// When the head is not a request of HTTP/1.0 or HTTP/1.1 that every server in the world would read in the same way.
+/// When the head is not a request of HTTP/1.0 or HTTP/1.1 that every server in the world would read in the
+/// same way.
 pub fn parse(head: &[u8], connection: u64) -> Result<Head, Refusal> {
     let mut lines = head.strip_suffix(b"\r\n\r\n").ok_or(NOT_HTTP)?.split(|byte| *byte == b'\n').peekable();
     let mut next_line = || {

@@ -1,11 +1,13 @@
 //! tiny_http, on a listening socket that nobody else can reach.
 //!
-//! tiny_http accepts from an abstract Unix socket with a random name. The queue of that socket has room for four
-//! connections. The gate makes all four before tiny_http accepts, then shuts the socket for further ones: a fifth
-//! connect(2) fails with EAGAIN before the shutdown and with ECONNREFUSED after it. tiny_http accepts the four, gets
-//! EINVAL, and ends its acceptor thread. From then on tiny_http makes no thread and no descriptor.
+//! tiny_http accepts from an abstract Unix socket with a random name. The queue of that socket has room for
+//! four connections. The gate makes all four before tiny_http accepts, then shuts the socket for further
+//! ones: a fifth connect(2) fails with EAGAIN before the shutdown and with ECONNREFUSED after it. tiny_http
+//! accepts the four, gets EINVAL, and ends its acceptor thread. From then on tiny_http makes no thread and no
+//! descriptor.
 //!
-//! tiny_http keeps a thread for each connection. There are four connections because its pool has at least four threads.
+//! tiny_http keeps a thread for each connection. There are four connections because its pool has at least
+//! four threads.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,7 +31,8 @@ use super::connection::Request;
 pub(super) const LINKS: usize = 4;
 /// Threads that run handlers.
 const WORKERS: usize = 4;
-/// Names that are tried. Another one is needed only if somebody connected within microseconds to a random name.
+/// Names that are tried. A second one is needed only if another process connected to a random name within
+/// microseconds.
 const TRIES: usize = 5;
 
 /// The function that gets each request.
@@ -71,7 +74,8 @@ impl InnerServer {
             .map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?
             .map_err(io::Error::other)?;
         let server = Arc::new(server);
-        // Dropping a server on a socket without a path panics in tiny_http 0.12, so that this one is never dropped.
+        // Dropping a server on a socket without a path panics in tiny_http 0.12, so that this one is never
+        // dropped.
         std::mem::forget(Arc::clone(&server));
         let links = sockets.into_iter().map(|socket| Link { socket, unsent: Vec::new() }).collect();
         let inner = InnerServer { server, is_retired: Arc::default(), links, next_link: 0 };
@@ -186,7 +190,7 @@ fn seal(address: &SocketAddrUnix) -> io::Result<(UnixListener, Vec<OwnedFd>)> {
     let mut links = Vec::with_capacity(LINKS);
     for _ in 0..LINKS {
         let link = new(SocketFlags::NONBLOCK)?;
-        // EAGAIN: somebody else is in the queue.
+        // EAGAIN: a connection of another process is in the queue.
         connect(&link, address)?;
         links.push(link);
     }
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_else_has_found_is_not_used() {
+    fn a_name_in_use_is_not_used() {
         let address = SocketAddrUnix::new_abstract_name(b"wavecast test of a race").expect("a short name");
         let first = seal(&address).expect("descriptors");
         assert!(seal(&address).is_err(), "the name is in use");

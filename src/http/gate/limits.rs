@@ -72,7 +72,7 @@ pub(super) struct Shares {
     forget_at: usize,
 }
 
-/// What one client has.
+/// The connections, tokens and requests of one client.
 struct Share {
     connections: usize,
     bucket: Bucket,
@@ -119,7 +119,8 @@ impl Shares {
     pub(super) fn remove(&mut self, key: ClientKey, rate: Rate, now: Instant) {
         self.resize(key, now, |connections| connections.saturating_sub(1));
         self.total = self.total.saturating_sub(1);
-        // A bucket is kept until it is full: otherwise a client that connects again and again would always have a new one.
+        // A bucket is kept until it is full: otherwise a client that connects again and again would always
+        // have a new one.
         if let Entry::Occupied(mut share) = self.shares.entry(key) {
             if share.get_mut().is_forgettable(rate, now) {
                 share.remove();
@@ -156,8 +157,8 @@ impl Shares {
         }
     }
 
-    /// Returns an idle connection for which a file descriptor can be had: the oldest one of the client with the most
-    /// connections.
+    /// Returns an idle connection for which a file descriptor can be had: the oldest one of the client with
+    /// the most connections.
     pub(super) fn oldest_idle(&self) -> Option<u64> {
         self.by_size.iter().rev().find_map(|(_, key)| self.shares.get(key)?.oldest_idle())
     }
@@ -219,7 +220,8 @@ impl Shares {
     fn share(&mut self, key: ClientKey, now: Instant, rate: Option<Rate>) -> &mut Share {
         if let Some(rate) = rate.filter(|_| self.shares.len() >= self.forget_at.max(REMEMBERED)) {
             self.shares.retain(|_, share| !share.is_forgettable(rate, now));
-            // A search costs the more the more there are, so that the next one is due when there are twice as many.
+            // A search costs the more the more there are, so that the next one is due when there are twice as
+            // many.
             self.forget_at = 2 * self.shares.len();
         }
         self.shares.entry(key).or_insert_with(|| Share {
@@ -243,9 +245,9 @@ impl Shares {
 
     /// Returns the connection that makes room for a new one of `newcomer` when all places are taken.
     ///
-    /// A client that would have fewer connections than the newcomer's client loses none: the share of the newcomer's
-    /// client, the new connection included, is the larger one then. A queued request is an answer that
-    /// somebody waits for, so that only a client with a larger share loses one.
+    /// A client that would have fewer connections than the newcomer's client loses none: the share of the
+    /// newcomer's client, the new connection included, is the larger one then. A client waits for the answer
+    /// to a queued request, so that only a client with a larger share loses one.
     fn spare(&self, newcomer: ClientKey) -> Option<u64> {
         let own = self.shares.get(&newcomer).map_or(0, |share| share.connections) + 1;
         let others = self.by_size.iter().rev().take_while(|(size, _)| *size >= own);

@@ -17,9 +17,10 @@ const SILENT_CONNECT_SECONDS: i32 = 10;
 const RECEIVE_BUFFER: usize = 2 * 1024;
 /// Connections that may wait to be accepted. The kernel lowers this to net.core.somaxconn, 4096 by default.
 ///
-/// The gate accepts more than 10,000 connections per second, so that a long queue is still a short wait. A full queue is worse:
-/// with TCP_DEFER_ACCEPT the client believes to be connected, and its request is repeated after 200 ms, 600 ms and so on.
-/// 512 places overflowed 687 times while a busy machine gave the gate no processor.
+/// The gate accepts more than 10,000 connections per second, so that a long queue is still a short wait. A
+/// full queue is worse: with TCP_DEFER_ACCEPT the client believes to be connected, and its request is
+/// repeated after 200 ms, 600 ms and so on. 512 places overflowed 687 times while a busy machine gave the
+/// gate no processor.
 const BACKLOG: i32 = 4096;
 
 /// Opens a listening socket.
@@ -30,7 +31,8 @@ const BACKLOG: i32 = 4096;
 pub fn bind(address: ListenAddr) -> io::Result<TcpListener> {
     let listener = match address {
         ListenAddr::Addr(address) => bind_socket(address)?,
-        // One socket for both families; one for IPv4 alone where the kernel has no IPv6, or has it switched off.
+        // One socket for both families; one for IPv4 alone where the kernel has no IPv6, or has it switched
+        // off.
         ListenAddr::Any(port) => match bind_socket((Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
                 bind_socket((Ipv4Addr::UNSPECIFIED, port).into())?
@@ -66,7 +68,7 @@ fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
     // A restart must not wait for connections of the process before to be forgotten (TIME_WAIT).
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // Where net.ipv6.bindv6only is 1, [::] would be IPv6 alone.
+        // With net.ipv6.bindv6only = 1, [::] would be IPv6 alone.
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     rustix::net::bind(&socket, &address)?;

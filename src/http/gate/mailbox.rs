@@ -24,7 +24,8 @@ pub(super) struct Mailbox {
     pub(super) epoll: OwnedFd,
     /// Messages that the gate's thread has not read. Written by all, emptied by the gate's thread.
     messages: Mutex<Vec<Message>>,
-    /// The connections whose request is inside tiny_http, by their number. The gate's thread adds, workers remove.
+    /// The connections whose request is inside tiny_http, by their number. The gate's thread adds, workers
+    /// remove.
     parsing: Mutex<HashMap<u64, Connection>>,
     /// Turns of the gate's thread. Written by that thread alone.
     pub(super) turns: AtomicU64,
@@ -93,12 +94,12 @@ impl Mailbox {
     }
 
     /// Takes the connection of a parsed request out. `None` after tiny_http was started again.
-    pub(super) fn take_parsing(&self, id: u64) -> Option<Connection> {
+    pub(super) fn claim_parsed(&self, id: u64) -> Option<Connection> {
         lock(&self.parsing).remove(&id)
     }
 
     /// Takes all connections out whose request is inside tiny_http.
-    pub(super) fn take_all_parsing(&self) -> Vec<Connection> {
+    pub(super) fn drain_parsing(&self) -> Vec<Connection> {
         lock(&self.parsing).drain().map(|(_, connection)| connection).collect()
     }
 
@@ -107,7 +108,8 @@ impl Mailbox {
     }
 }
 
-/// Locks, also after a panic of another thread: each operation on these collections is complete or did not happen.
+/// Locks, also after a panic of another thread: each operation on these collections is complete or did not
+/// happen.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

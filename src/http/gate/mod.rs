@@ -7,25 +7,29 @@
 //!               └───────────────── connection and unsent bytes, or a free place ◀────────────┘
 //! ```
 //!
-//! A client costs one descriptor and at most `header_bytes`, and no thread, until its request is complete. tiny_http
-//! gets complete, checked heads only ([`head`]), over four connections that are made once (`inner_server`). So the
-//! bytes of a client reach none of the ways in which tiny_http waits, allocates or ends.
+//! A client costs one descriptor and at most `header_bytes`, and no thread, until its request is complete.
+//! tiny_http gets complete, checked heads only ([`head`]), over four connections that are made once
+//! (`inner_server`). So the bytes of a client reach none of the ways in which tiny_http waits, allocates or
+//! ends.
 //!
-//! A connection is one value that moves: gate, then handler ([`Connection`]), then gate again, or a stream for good. Nothing looks a
-//! connection up that another thread uses. A handler that panics gives everything back, because the value is dropped.
+//! A connection is one value that moves: gate, then handler ([`Connection`]), then gate again, or a stream
+//! for good. Nothing looks a connection up that another thread uses. A handler that panics gives everything
+//! back, because the value is dropped.
 //!
 //! # The thread
 //!
-//! The gate's thread waits for epoll_wait(2) and for nothing else: each send and receive is non-blocking, other threads
-//! talk to it through a mailbox whose locks are held for single operations, and a thread of its own writes its
-//! log lines. Each turn runs inside `catch_unwind`. [`Gate::heartbeats`] counts turns for the watchdog.
+//! The gate's thread waits for epoll_wait(2) and for nothing else: each send and receive is non-blocking,
+//! other threads talk to it through a mailbox whose locks are held for single operations, and a thread of its
+//! own writes its log lines. Each event and message has its own `catch_unwind`. [`Gate::heartbeats`] counts
+//! turns for the watchdog.
 //!
-//! Listeners are level-triggered, connections edge-triggered: one epoll_ctl(2) per connection, none per request. After a
-//! connection comes back, the gate sends or reads before it waits, because the edge may have passed meanwhile.
+//! Listeners are level-triggered, connections edge-triggered: one epoll_ctl(2) per connection, none per
+//! request. After a connection comes back, the gate sends or reads before it waits, because the edge may have
+//! passed meanwhile.
 //!
 //! # The limits
 //!
-//! | limit | default | beyond it |
+//! | limit | set by | beyond it |
 //! |---|---|---|
 //! | connections of all clients | `connections` | the client with the most loses its oldest idle one, or its last queued request: 503 |
 //! | connections of one client | `connections_per_address` | its oldest idle one is ended with 503, or else the new one |
@@ -38,8 +42,9 @@
 //! | bytes of answers that nobody takes | 8 MB | the client without progress for the longest time is closed |
 //! | descriptors of the process | | an idle connection is ended; or else 503, and a pause of 20 ms |
 //!
-//! A client is a [`ClientKey`](crate::sys::client_key::ClientKey). Trusted proxies have no limit per client, since all
-//! the world comes through them; neither have clients on this machine, unless the configuration gives a number.
+//! A client is a [`ClientKey`](crate::sys::client_key::ClientKey). Trusted proxies have no limit per client,
+//! since all the world comes through them; neither have clients on this machine, unless the configuration
+//! gives a number.
 
 mod admission;
 mod client;
@@ -76,7 +81,8 @@ use inner_server::OnRequest;
 use mailbox::{Mailbox, Message};
 use refusal_log::RefusalLog;
 
-/// The time in which the gate's thread answers a question. It needs microseconds, but a starved machine runs no thread for seconds.
+/// The time in which the gate's thread answers a question. It needs microseconds, but a starved machine runs
+/// no thread for seconds.
 const REPLY_TIME: Duration = Duration::from_secs(10);
 
 /// A handle to a running gate.
@@ -102,8 +108,9 @@ pub struct ListenerId(u64);
 impl Gate {
     /// Starts the gate's thread, tiny_http behind it, and four workers that call `handle` with each request.
     ///
-    /// A worker that waits is missing to all others: `handle` does nothing slow by itself. It moves the connection into a
-    /// thread for that, after [`Connection::release_in_flight`]. All threads live as long as the process.
+    /// A worker that waits is missing to all others: `handle` does nothing slow by itself. It moves the
+    /// connection into a thread for that, after [`Connection::release_in_flight`]. All threads live as long
+    /// as the process.
     ///
     /// # Errors
     ///
@@ -118,7 +125,7 @@ impl Gate {
             let field = request.headers().iter().find(|header| header.field.equiv(head::CONNECTION_FIELD));
             let id = field.and_then(|field| field.value.as_str().parse().ok());
             // None for a request that was inside a tiny_http which has ended: its connection was closed.
-            if let Some(connection) = id.and_then(|id| parsing.take_parsing(id)) {
+            if let Some(connection) = id.and_then(|id| parsing.claim_parsed(id)) {
                 handle(request, connection);
             }
         });
@@ -140,20 +147,22 @@ impl Gate {
 
     /// Closes a listening socket, and ends its connections that are between two requests.
     ///
-    /// The other connections end after their answers; streams go on. On return the gate's descriptor is closed: the
-    /// address is free, unless somebody else has a duplicate.
+    /// The other connections end after their answers; streams go on. On return the gate's descriptor is
+    /// closed: the address is free, unless there is a duplicate elsewhere.
     pub fn close(&self, id: ListenerId) {
         self.ask(|reply| Message::Close(id, reply));
     }
 
     /// Stops to accept on a listening socket, which stays open.
     ///
-    /// From the return on, new connections wait in the socket for the next process that has it. Those that were accepted are served.
+    /// From the return on, new connections wait in the socket for the next process that has it. Those that
+    /// were accepted are served.
     pub fn hand_over(&self, id: ListenerId) {
         self.ask(|reply| Message::HandOver(id, reply));
     }
 
-    /// Returns `true` if nobody waits for an answer, and nobody who connected within the last 500 ms is about to ask.
+    /// Returns `true` if no client waits for an answer, and no client that connected within the last 500 ms
+    /// is about to ask.
     ///
     /// Streams do not count, nor does anything else that was taken out of the gate.
     pub fn is_idle(&self) -> bool {
@@ -167,8 +176,8 @@ impl Gate {
 
     /// Returns the number of turns of the gate's thread, and has it make one.
     ///
-    /// A thread that lives has made another one by the next call, some milliseconds later. Without this it would sleep
-    /// while nobody comes.
+    /// A thread that lives has made another one by the next call, some milliseconds later. Without this it
+    /// would sleep while nobody comes.
     pub fn heartbeats(&self) -> u64 {
         self.mailbox.send(Message::Ping);
         self.mailbox.turns()
@@ -179,8 +188,8 @@ impl Gate {
         self.mailbox.connections.load(Ordering::Relaxed)
     }
 
-    /// Logs a refusal by a handler at level warn, one line per burst. `text` continues a sentence that begins with the
-    /// client's address. There are few different texts: each one is a burst of its own.
+    /// Logs a refusal by a handler at level warn, one line per burst. `text` continues a sentence that begins
+    /// with the client's address. There are few different texts: each one is a burst of its own.
     pub fn report_refusal(&self, client: IpAddr, text: impl Into<Cow<'static, str>>) {
         self.log.warn(client, text);
     }

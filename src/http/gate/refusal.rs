@@ -24,7 +24,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the text for the log's line about a client, or `None` where the log has a line at level debug only.
+    /// Returns the text for the log's line about a client, or `None` where the log has a line at level debug
+    /// only.
     pub(super) fn warning(self) -> Option<&'static str> {
         match self {
             Refusal::Malformed(_) | Refusal::Tls | Refusal::Version => None,

@@ -1,15 +1,17 @@
-//! The log lines about clients: one for the first refusal of a burst, and one with the count when the burst is over.
+//! The log lines about clients: one for the first refusal of a burst, and one with the count when the burst
+//! is over.
 //!
-//! A thread of its own writes them. The gate's thread lets everybody in, so it must not wait for a blocked journal. A
-//! report counts its burst under a lock, and only the first one of a burst wakes the log thread: 5000 refusals per second cost
-//! 5000 additions. A line that finds the thread's queue full is dropped.
+//! A thread of its own writes them. All clients wait for the gate's thread, so that it must not wait for a
+//! blocked journal. A report counts its burst under a lock, and only the first one of a burst wakes the log
+//! thread: 5000 refusals per second cost 5000 additions. A line that finds the thread's queue full is
+//! dropped.
 
 use std::borrow::Cow;
-use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{Level, log};
@@ -24,7 +26,7 @@ const QUEUE: usize = 64;
 /// A handle that reports without waiting.
 #[derive(Clone)]
 pub(super) struct RefusalLog {
-    /// Written by whoever reports, read by the log thread, which does not log while it holds the lock.
+    /// Written by all threads that report, read by the log thread, which does not log while it holds the lock.
     bursts: Arc<Mutex<Bursts>>,
     lines: Sender<(Level, String)>,
 }
@@ -43,7 +45,8 @@ impl RefusalLog {
         Ok(RefusalLog { bursts, lines })
     }
 
-    /// Reports a refusal at level warn: one line per burst. `text` continues a sentence that begins with the client's address.
+    /// Reports a refusal at level warn: one line per burst. `text` continues a sentence that begins with the
+    /// client's address.
     pub(super) fn warn(&self, client: IpAddr, text: impl Into<Cow<'static, str>>) {
         self.note(Some(client), text.into());
     }
@@ -54,9 +57,9 @@ impl RefusalLog {
     }
 
     /// Reports something about a client at level debug, each time.
-    pub(super) fn debug(&self, client: IpAddr, text: &str) {
+    pub(super) fn debug(&self, client: IpAddr, text: fmt::Arguments<'_>) {
         if log::log_enabled!(Level::Debug) {
-            let _ = self.lines.try_send((Level::Debug, sentence(Some(client), text)));
+            let _ = self.lines.try_send((Level::Debug, sentence(Some(client), &text.to_string())));
         }
     }
 

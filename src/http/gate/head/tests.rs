@@ -249,7 +249,7 @@ fn whatever_comes_is_refused_or_is_exactly_one_request_to_tiny_http() {
             bytes
         }),
     ];
-    proptest!(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() }, |(bytes in bytes)| {
+    proptest!(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() }, |(bytes in bytes)| {
         let bytes = &bytes[leading_newlines(&bytes)..];
         if let Ok(Some(length)) = EndSearch::default().end(bytes) {
             if let Ok(head) = parse(&bytes[..length], 7) {
@@ -258,7 +258,7 @@ fn whatever_comes_is_refused_or_is_exactly_one_request_to_tiny_http() {
             }
         }
     });
-    assert!(passed.get() > 300, "enough of them are requests: {}", passed.get());
+    assert!(passed.get() > 200, "enough of them are requests: {}", passed.get());
     // Dropping a server on a socket without a path panics in tiny_http 0.12.
     std::mem::forget(inner.into_inner().server);
 }

@@ -215,7 +215,7 @@ fn without_descriptors_idle_connections_make_room_and_listeners_stay() {
     assert_eq!(read_answer(&mut new(HELLO)).1, "hello", "half a request makes room");
     assert!(start.elapsed() < Duration::from_secs(1));
     drop(halves);
-    // Streams make no room. Those for which there is no descriptor are told so.
+    // Streams make no room. Without a descriptor a newcomer gets 503.
     let mut streams: Vec<TcpStream> =
         (0..80).map(|_| new("GET /stream HTTP/1.1\r\nHost: pi\r\n\r\n")).collect();
     let statuses: Vec<bool> = streams
