@@ -13,8 +13,8 @@ use wavecast::capture::Capture;
 use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::http::context::Context;
-use wavecast::http::server::{self, Server};
-use wavecast::http::tiny::guard::Guard;
+use wavecast::http::gate::listen;
+use wavecast::http::server::Server;
 use wavecast::inputs::LiveInput;
 
 struct Counting;
@@ -22,16 +22,8 @@ struct Counting;
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static COUNTED: AtomicU64 = AtomicU64::new(0);
 
-/// Returns `true` on the guard's thread, which looks at all connections every few seconds, not at each block.
-fn is_guard() -> bool {
-    let mut name = [0u8; 16];
-    // SAFETY: the kernel writes at most 16 bytes to `name`, which has 16.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name.starts_with(b"guard\0")
-}
-
 fn count() {
-    if COUNTS.load(Ordering::Relaxed) && !is_guard() {
+    if COUNTS.load(Ordering::Relaxed) {
         COUNTED.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -87,16 +79,17 @@ fn nothing_is_allocated_per_block() {
     let (sender, _events) = crossbeam_channel::unbounded();
     let _capture =
         Capture::start(input, Duration::from_secs(1), Arc::clone(&live), sender, None).expect("a thread");
-    let guard = Guard::start(Arc::clone(&context)).expect("a thread");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    server::prepare(&listener).expect("it listens");
+    listen::prepare(&listener).expect("it listens");
+    let address = listener.local_addr().expect("it is bound");
     while live.ring().is_none() {
         thread::sleep(Duration::from_millis(10));
     }
-    let server = Server::start(listener, Arc::clone(&context), &guard).expect("threads");
+    let server = Server::start(Arc::clone(&context)).expect("threads");
+    server.open(listener).expect("it is served");
     let mut players: Vec<TcpStream> = (0..LISTENERS)
         .map(|number| {
-            let mut player = TcpStream::connect(server.address()).expect("it listens");
+            let mut player = TcpStream::connect(address).expect("it listens");
             let target = if number < LISTENERS - AT_ONCE { "/live.wav" } else { "/live.wav?latency=low" };
             let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             player.write_all(text.as_bytes()).expect("sent");

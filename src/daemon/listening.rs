@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{error, info};
@@ -28,6 +29,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The public sockets of the daemon, and the addresses that it should have.
 pub(super) struct Listening {
+    context: Arc<Context>,
     server: Server,
     sockets: Vec<PublicSocket>,
     missing: Vec<Missing>,
@@ -97,7 +99,8 @@ impl Listening {
     pub(super) fn start(context: &Arc<Context>) -> Result<Listening, StartError> {
         let server = Server::start(Arc::clone(context))
             .map_err(|error| StartError(format!("cannot start the server: {error}")))?;
-        Ok(Listening { server, sockets: Vec::new(), missing: Vec::new(), retry_at: None })
+        let context = Arc::clone(context);
+        Ok(Listening { context, server, sockets: Vec::new(), missing: Vec::new(), retry_at: None })
     }
 
     /// Binds the sockets of the start: systemd's, or else those of the configuration. An address that cannot be had is
@@ -158,6 +161,9 @@ impl Listening {
             service.store_socket(configured, &listener);
         }
         let id = self.server.open(listener).map_err(failed)?;
+        if !address.ip().to_canonical().is_loopback() {
+            self.context.reachable.store(true, Ordering::Relaxed);
+        }
         self.sockets.push(PublicSocket { origin, id, address, urls: Vec::new(), leaving: false });
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::event_stream::EventSubscribers;
 use super::handlers::status;
 use super::listener_log::ListenerLog;
 use super::password_queue::PasswordQueue;
+use super::refusal_log::RefusalLog;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
@@ -27,11 +28,13 @@ pub struct Context {
     pub listeners: Arc<Listeners>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
-    /// Whether a listening socket is for other machines: one on an address other than the loopback. Written by the main
-    /// thread.
+    /// Whether a listening socket is for other machines: one that was on an address other than the loopback.
+    /// Written by the main thread.
     pub reachable: AtomicBool,
     /// The limit of log lines about new listeners.
     pub(crate) listener_log: ListenerLog,
+    /// The log lines about refused clients.
+    pub(crate) refusals: RefusalLog,
     /// Requests that wait for their password to be hashed.
     pub(crate) passwords: PasswordQueue,
     /// Written by the main thread at a reload.
@@ -56,6 +59,7 @@ impl Context {
             settings,
             reachable: AtomicBool::new(false),
             listener_log: ListenerLog::default(),
+            refusals: RefusalLog::default(),
             passwords: PasswordQueue::default(),
             access: RwLock::new(Arc::new(access)),
         }

@@ -87,7 +87,6 @@ impl Exchange {
             host: self.header("Host"),
             forwarding,
             authorization: self.header("Authorization"),
-            origin: self.header("Origin"),
         }
     }
 
@@ -114,7 +113,6 @@ impl Exchange {
             version: request.http_version(),
             request_headers: request.headers(),
             head_only: *request.method() == Method::Head,
-            closes: connection.closes(),
         });
         connection.answer(bytes);
     }

@@ -16,6 +16,7 @@ pub mod handlers;
 mod listener_log;
 mod password_queue;
 pub mod players;
+mod refusal_log;
 mod response;
 pub mod response_head;
 mod router;

@@ -14,7 +14,7 @@ pub(crate) struct Response {
     body: Vec<u8>,
 }
 
-/// The connection's side of a response: what the request allows, and what becomes of the connection.
+/// The parts of a request on which the bytes of a response depend.
 pub(crate) struct Rendering<'a> {
     /// The version of the request.
     pub(crate) version: &'a HTTPVersion,
@@ -22,8 +22,6 @@ pub(crate) struct Rendering<'a> {
     pub(crate) request_headers: &'a [Header],
     /// Whether the request was HEAD: the headers are those of GET, the body is left out.
     pub(crate) head_only: bool,
-    /// Whether the connection ends after this response.
-    pub(crate) closes: bool,
 }
 
 impl Response {
@@ -53,13 +51,13 @@ impl Response {
 
     /// 401: a browser asks its user for the password and repeats the request.
     pub(crate) fn unauthorized(line: &str) -> Response {
-        Response::text(401, line)
-            .with("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"")
+        Response::text(401, line).with("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"")
     }
 
     /// 405, with the methods that are allowed.
     pub(crate) fn not_allowed(method: &str) -> Response {
-        Response::text(405, &format!("{method} is not allowed here, only GET and HEAD.")).with("Allow", "GET, HEAD")
+        Response::text(405, &format!("{method} is not allowed here, only GET and HEAD."))
+            .with("Allow", "GET, HEAD")
     }
 
     /// 204, without a body.
@@ -111,7 +109,7 @@ impl Response {
         self
     }
 
-    /// Returns the bytes of the response.
+    /// Returns the bytes of the response. The gate adds the header `Connection`.
     pub(crate) fn render(mut self, to: &Rendering<'_>) -> Vec<u8> {
         if self.status != 204 && self.headers.iter().all(|(name, _)| *name != "Cache-Control") {
             self.headers.push(("Cache-Control", "no-store".to_owned()));
@@ -125,23 +123,11 @@ impl Response {
             .collect();
         let body = std::io::Cursor::new(self.body);
         // No chunks, whatever the length: a body that fits into memory has a Content-Length.
-        let response =
-            tiny_http::Response::new(StatusCode(self.status), headers, body, Some(length), None)
-                .with_chunked_threshold(usize::MAX);
+        let response = tiny_http::Response::new(StatusCode(self.status), headers, body, Some(length), None)
+            .with_chunked_threshold(usize::MAX);
         let mut bytes = Vec::with_capacity(length + 512);
         // Writing to memory does not fail.
         let _ = response.raw_print(&mut bytes, to.version.clone(), to.request_headers, to.head_only, None);
-        // tiny_http writes no Connection header of its own. HTTP/1.1 keeps a connection unless it says close,
-        // HTTP/1.0 ends it unless it says keep-alive (RFC 9112 §9.3).
-        let connection = match to.closes {
-            true => Some("Connection: close\r\n"),
-            false if *to.version < (1, 1) => Some("Connection: keep-alive\r\n"),
-            false => None,
-        };
-        let status_line = bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
-        if let (Some(connection), Some(at)) = (connection, status_line) {
-            bytes.splice(at..at, connection.bytes());
-        }
         bytes
     }
 }
@@ -150,42 +136,33 @@ impl Response {
 mod tests {
     use super::*;
 
-    fn render(response: Response, version: (u8, u8), head_only: bool, closes: bool) -> String {
-        let version = HTTPVersion(version.0, version.1);
-        let bytes =
-            response.render(&Rendering { version: &version, request_headers: &[], head_only, closes });
+    fn render(response: Response, head_only: bool) -> String {
+        let rendering = Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only };
+        let bytes = response.render(&rendering);
         String::from_utf8(bytes).expect("text")
     }
 
     #[test]
     fn a_response_has_a_length_a_date_and_no_chunks_however_long_it_is() {
-        let long = render(Response::json("x".repeat(100_000)), (1, 1), false, false);
+        let long = render(Response::json("x".repeat(100_000)), false);
         assert!(long.starts_with("HTTP/1.1 200 OK\r\n"), "{long:.100}");
         for field in ["\r\nContent-Length: 100000\r\n", "\r\nDate: ", "\r\nCache-Control: no-store\r\n"] {
             assert!(long.contains(field), "{field}");
         }
-        assert!(!long.contains("Transfer-Encoding") && !long.contains("Connection:"));
+        assert!(!long.contains("Transfer-Encoding"));
     }
 
     #[test]
     fn head_has_the_headers_of_get_and_no_body() {
-        let get = render(Response::text(404, "nothing"), (1, 1), false, false);
-        let head = render(Response::text(404, "nothing"), (1, 1), true, false);
+        let get = render(Response::text(404, "nothing"), false);
+        let head = render(Response::text(404, "nothing"), true);
         assert!(get.ends_with("\r\n\r\nnothing\n") && head.ends_with("\r\n\r\n"));
         assert!(head.contains("Content-Length: 8\r\n"));
     }
 
     #[test]
-    fn the_end_of_a_connection_is_announced() {
-        assert!(render(Response::text(200, ""), (1, 1), false, true).contains("\r\nConnection: close\r\n"));
-        assert!(render(Response::text(200, ""), (1, 0), false, true).contains("\r\nConnection: close\r\n"));
-        assert!(render(Response::text(200, ""), (1, 0), false, false).contains("\r\nConnection: keep-alive\r\n"));
-        assert!(!render(Response::text(200, ""), (1, 1), false, false).contains("Connection:"));
-    }
-
-    #[test]
     fn no_content_has_no_body_and_no_type() {
-        let response = render(Response::no_content().with("Allow", "GET"), (1, 1), false, false);
+        let response = render(Response::no_content().with("Allow", "GET"), false);
         assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
         assert!(!response.contains("Content-Type") && response.ends_with("\r\n\r\n"), "{response}");
     }

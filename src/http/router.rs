@@ -111,5 +111,6 @@ pub(crate) fn refuse(access: &Access, mut exchange: Exchange, refusal: &Refusal,
 pub(crate) fn not_found(context: &Context, exchange: Exchange) {
     let streams: Vec<String> =
         context.inputs.all().iter().map(|input| format!("/{}.wav", input.name)).collect();
-    exchange.respond(Response::text(404, &format!("There is nothing here. To listen: {}", streams.join("  "))));
+    exchange
+        .respond(Response::text(404, &format!("There is nothing here. To listen: {}", streams.join("  "))));
 }

@@ -23,14 +23,13 @@ impl Server {
     /// The operating system gives no thread or descriptor.
     pub fn start(context: Arc<Context>) -> io::Result<Server> {
         let shared = Arc::clone(&context);
-        let gate = Gate::start(policy(&context), move |request, connection| {
+        let gate = Gate::start(policy(&context), context.refusals.clone(), move |request, connection| {
             router::route(&shared, Exchange::new(request, connection));
         })?;
         Ok(Server { gate, context })
     }
 
-    /// Accepts connections on that socket, which [`bind`](super::gate::bind) made or
-    /// [`prepare`](super::gate::prepare) was called for.
+    /// Accepts connections on a socket that [`listen`](super::gate::listen) bound or prepared.
     ///
     /// # Errors
     ///

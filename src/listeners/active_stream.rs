@@ -1,14 +1,14 @@
 //! One listener's stream, from the head of the response to the end of the connection.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use log::{info, warn};
-use rustix::net::sockopt;
+use rustix::net::{SendFlags, send, sockopt};
 
 use super::{Admitted, Listener, Listeners};
 use crate::inputs::LiveInput;

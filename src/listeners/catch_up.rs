@@ -15,8 +15,8 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::active_stream::StartAt;
 use super::active_stream::{ActiveStream, End};
-pub use super::active_stream::{Playback, StartAt, shown};
 use super::chunked::{self, Chunk};
 use super::fanout::Fanouts;
 use super::pacing;

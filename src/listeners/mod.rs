@@ -128,7 +128,8 @@ impl Listeners {
             return Err(Full::All(count));
         }
         let listening = registry.listeners.iter().map(|listener| listener.key);
-        let of_client = listening.chain(registry.reserved.iter().copied()).filter(|other| *other == key).count();
+        let of_client =
+            listening.chain(registry.reserved.iter().copied()).filter(|other| *other == key).count();
         if of_client >= limits.max_per_client {
             return Err(Full::Client(of_client));
         }
@@ -270,7 +271,8 @@ impl std::ops::Deref for Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut registry = self.list.lock();
-        if let Ok(index) = registry.listeners.binary_search_by_key(&self.listener.id, |listener| listener.id) {
+        if let Ok(index) = registry.listeners.binary_search_by_key(&self.listener.id, |listener| listener.id)
+        {
             registry.listeners.remove(index);
         }
         self.list.count.store(registry.listeners.len(), Ordering::Relaxed);

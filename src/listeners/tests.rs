@@ -1,7 +1,6 @@
 //! Admission, and the end of a connection.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,34 +14,24 @@ fn nobody_is_admitted_beyond_the_limits() {
     let limits = |max, max_per_client| Admission { max, max_per_client };
     let (_first, _) = admit(&all);
     let (_second, _) = admit(&all);
-    let try_as = |client: &str, limits| {
-        let (socket, ..) = connection();
-        let client = SocketAddr::new(client.parse().expect("an address"), 1);
-        all.admit(limits, "live", client, String::new(), socket, Box::new(()))
-    };
-    let refusal = |client, limits| try_as(client, limits).err().map(|(full, ..)| full);
+    let reserve = |client: &str, limits| all.reserve(limits, client.parse().expect("an address"), None);
+    let refusal = |client, limits| reserve(client, limits).err();
     assert_eq!(refusal("127.0.0.1", limits(2, 9)), Some(Full::All(2)));
     assert_eq!(refusal("127.0.0.1", limits(3, 2)), Some(Full::Client(2)));
     assert_eq!(refusal("::ffff:127.0.0.1", limits(3, 2)), Some(Full::Client(2)));
     assert_eq!(refusal("192.0.2.1", limits(3, 1)), None);
-    assert_eq!(all.count(), 2, "the third one has left");
-    let third = try_as("192.0.2.1", limits(3, 1)).unwrap_or_else(|_| panic!("there is room"));
-    assert_eq!(all.all().iter().map(|one| one.id).collect::<Vec<_>>(), [1, 2, 4]);
+    let seat = reserve("192.0.2.1", limits(3, 1)).unwrap_or_else(|_| panic!("there is room"));
+    assert_eq!(all.count(), 2, "a reserved seat does not listen yet");
+    assert_eq!(refusal("192.0.2.2", limits(3, 1)), Some(Full::All(3)), "but it counts");
+    assert_eq!(refusal("192.0.2.1", limits(4, 1)), Some(Full::Client(1)));
+    let (socket, peer, _client) = connection();
+    let third = seat.occupy("live", peer, String::new(), socket, Box::new(()));
+    assert_eq!(all.all().iter().map(|one| one.id).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(refusal("192.0.2.2", limits(3, 1)), Some(Full::All(3)));
     drop(third);
     assert_eq!(all.count(), 2);
-}
-
-#[test]
-fn a_refused_connection_is_given_back_with_its_place() {
-    let all = listeners(config::Listeners::default());
-    let (socket, peer, mut client) = connection();
-    let none = Admission { max: 0, max_per_client: 0 };
-    let refused = all.admit(none, "live", peer, String::new(), socket, Box::new(()));
-    let Err((full, mut socket, _place)) = refused else { panic!("there is no room") };
-    assert_eq!(full, Full::All(0));
-    socket.write_all(b"503").expect("it is still open");
-    drop(socket);
-    assert_eq!(read_to_end(&mut client), b"503");
+    drop(reserve("192.0.2.1", limits(3, 1)));
+    assert_eq!(refusal("192.0.2.1", limits(3, 1)), None, "a seat that was dropped is free");
 }
 
 /// Notes when it is dropped.
@@ -60,8 +49,8 @@ fn a_listener_that_is_dropped_ends_its_connection_and_gives_its_place_back() {
     let (socket, peer, mut client) = connection();
     let is_free = Arc::new(AtomicBool::new(false));
     let place = Box::new(Slot(Arc::clone(&is_free)));
-    let admitted = all.admit(UNLIMITED, "live", peer, String::new(), socket, place);
-    let admitted = admitted.unwrap_or_else(|_| panic!("there is room"));
+    let seat = all.reserve(UNLIMITED, peer.ip(), None).unwrap_or_else(|_| panic!("there is room"));
+    let admitted = seat.occupy("live", peer, String::new(), socket, place);
     // A thread that renders the status has a copy of the list, so the socket is not closed with the listener.
     let copy = all.all();
     admitted.socket().write_all(b"sound").expect("it is connected");
@@ -85,37 +74,4 @@ fn another_request_on_the_connection_does_not_cost_the_client_what_the_kernel_ha
     }
     drop(admitted);
     assert_eq!(read_to_end(&mut client).len(), queued);
-}
-
-#[test]
-fn a_socket_can_be_taken_out_for_another_response() {
-    let all = listeners(config::Listeners::default());
-    let (admitted, mut client) = admit(&all);
-    let copy = all.all();
-    let thread = std::thread::spawn(move || admitted.into_socket());
-    super::testing::wait_for("it to be off the list", || all.count() == 0);
-    drop(copy);
-    let mut socket = thread.join().expect("it gets the socket");
-    socket.write_all(b"503").expect("it is still open");
-    drop(socket);
-    assert_eq!(read_to_end(&mut client), b"503");
-}
-
-#[test]
-fn a_client_is_an_address_here_and_a_network_elsewhere() {
-    let key = |peer: &str, local: &str| {
-        client_key(peer.parse().expect("an address"), local.parse::<IpAddr>().ok()).to_string()
-    };
-    for (peer, local, client) in [
-        ("192.168.1.5", "192.168.1.1", "::ffff:192.168.1.5"),
-        ("::ffff:192.168.1.5", "::ffff:192.168.1.1", "::ffff:192.168.1.5"),
-        ("::1", "::1", "::1"),
-        ("fe80::7", "fe80::1", "fe80::7"),
-        ("fd12:3456::7", "fd12:9999::1", "fd12:3456::7"),
-        ("2001:db8:1:2::7", "2001:db8:1:2::1", "2001:db8:1:2::7"),
-        ("2001:db8:1:3::7", "2001:db8:1:2::1", "2001:db8:1:3::"),
-        ("2001:db8:1:3:ffff::8", "", "2001:db8:1:3::"),
-    ] {
-        assert_eq!(key(peer, local), client, "{peer} at {local}");
-    }
 }

@@ -50,9 +50,7 @@ fn towards(destination: Ipv4Addr) -> Option<IpAddr> {
 
 /// The first address of every network that needs no gateway.
 fn neighbours(routes: &str) -> impl Iterator<Item = Ipv4Addr> {
-    networks(routes)
-        .filter_map(|network| u32::from(network).checked_add(1))
-        .map(Ipv4Addr::from)
+    networks(routes).filter_map(|network| u32::from(network).checked_add(1)).map(Ipv4Addr::from)
 }
 
 /// The networks that need no gateway.

@@ -18,6 +18,8 @@ mod host;
 pub mod passwords;
 
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,8 +51,6 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) forwarding: ForwardingHeaders<'a>,
     /// `Authorization`
     pub(crate) authorization: Option<&'a str>,
-    /// `Origin`
-    pub(crate) origin: Option<&'a str>,
 }
 
 /// The decision about a request that is not refused.
@@ -159,6 +159,11 @@ impl Access {
         }
     }
 
+    /// Returns the networks of the trusted proxies.
+    pub(crate) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.config.trusted_proxies
+    }
+
     /// Returns `true` if a trusted proxy of the configuration has this address.
     pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -207,7 +212,6 @@ impl Access {
             host: Some(host),
             forwarding,
             authorization: Some(authorization),
-            origin: None,
         };
         if let Err(refusal) = self.check(&facts) {
             let _ = self.explain(&refusal);

@@ -33,7 +33,6 @@ fn facts(peer: &str) -> RequestFacts<'static> {
         host: None,
         forwarding: ForwardingHeaders::default(),
         authorization: None,
-        origin: None,
     }
 }
 

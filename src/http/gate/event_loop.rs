@@ -17,9 +17,9 @@ use super::connection::{Connection, Released};
 use super::inner_server::{InnerServer, OnRequest};
 use super::limits::{Places, Rate, Shares};
 use super::mailbox::{Mailbox, Message};
-use super::refusal_log::RefusalLog;
 use super::{ListenerId, Policy, admission};
 use crate::config::Limits;
+use crate::http::refusal_log::RefusalLog;
 
 /// The token of the mailbox in epoll's events. Connections have tokens without the two upper bits.
 pub(super) const WAKE: u64 = u64::MAX;

@@ -57,13 +57,11 @@ mod limits;
 pub mod listen;
 mod mailbox;
 mod refusal;
-mod refusal_log;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -76,10 +74,10 @@ pub use connection::{Connection, Place, Request};
 pub use refusal::Refusal;
 
 use crate::config::Limits;
+use crate::http::refusal_log::RefusalLog;
 use event_loop::EventLoop;
 use inner_server::OnRequest;
 use mailbox::{Mailbox, Message};
-use refusal_log::RefusalLog;
 
 /// The time in which the gate's thread answers a question. It needs microseconds, but a starved machine runs
 /// no thread for seconds.
@@ -89,7 +87,6 @@ const REPLY_TIME: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Gate {
     mailbox: Arc<Mailbox>,
-    log: RefusalLog,
 }
 
 /// The rules of the gate. A reload of the configuration replaces them.
@@ -115,8 +112,9 @@ impl Gate {
     /// # Errors
     ///
     /// When the operating system has no thread or no descriptor left.
-    pub fn start(
+    pub(crate) fn start(
         policy: Policy,
+        log: RefusalLog,
         handle: impl Fn(Request, Connection) + Send + Sync + 'static,
     ) -> io::Result<Gate> {
         let mailbox = Mailbox::new(event_loop::WAKE)?;
@@ -129,10 +127,9 @@ impl Gate {
                 handle(request, connection);
             }
         });
-        let log = RefusalLog::start()?;
         let event_loop = EventLoop::new(&mailbox, policy, &log, on_request)?;
         thread::Builder::new().name("gate".to_owned()).spawn(move || event_loop.run())?;
-        Ok(Gate { mailbox, log })
+        Ok(Gate { mailbox })
     }
 
     /// Accepts clients on a listening socket that [`listen::bind`] or [`listen::prepare`] made.
@@ -186,12 +183,6 @@ impl Gate {
     /// Returns the number of connections that have a place, streams included.
     pub fn connections(&self) -> usize {
         self.mailbox.connections.load(Ordering::Relaxed)
-    }
-
-    /// Logs a refusal by a handler at level warn, one line per burst. `text` continues a sentence that begins
-    /// with the client's address. There are few different texts: each one is a burst of its own.
-    pub fn report_refusal(&self, client: IpAddr, text: impl Into<Cow<'static, str>>) {
-        self.log.warn(client, text);
     }
 
     /// Sends a question to the gate's thread, and waits for the reply. `None` if the thread did not reply.

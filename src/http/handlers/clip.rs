@@ -195,7 +195,7 @@ mod tests {
     const FORMAT: StreamFormat = StreamFormat { rate: 1000, channels: 2, sample: SampleFormat::S16 };
 
     fn ring(frames: usize) -> (Writer, Ring) {
-        let (mut writer, ring) = ring::new(FORMAT, 10, Duration::from_secs(1));
+        let (mut writer, ring) = ring::new(FORMAT, 10, Duration::from_secs(1)).expect("memory");
         writer.publish(&vec![0; frames * 4], monotonic_ns());
         (writer, ring)
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn an_odd_number_of_bytes_is_padded() {
         let mono = StreamFormat { rate: 1000, channels: 1, sample: SampleFormat::S24 };
-        let (mut writer, ring) = ring::new(mono, 10, Duration::from_secs(1));
+        let (mut writer, ring) = ring::new(mono, 10, Duration::from_secs(1)).expect("memory");
         writer.publish(&[0; 33], monotonic_ns());
         let whole = plan(&request(&ring, 0, 11), &ring).expect("it is kept");
         assert_eq!(whole.head.header("Content-Length"), Some("78"));

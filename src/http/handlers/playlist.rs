@@ -144,7 +144,6 @@ mod tests {
             host: None,
             forwarding: ForwardingHeaders::default(),
             authorization: None,
-            origin: None,
         };
         for (name, value) in headers {
             match *name {

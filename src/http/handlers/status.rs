@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::http::context::Context;
 use crate::http::event_stream::StateEvent;
+use crate::http::exchange::Exchange;
+use crate::http::response::Response;
 use crate::inputs::{Inputs, LiveInput, Phase};
-use crate::listeners::active_stream::shown;
 use crate::listeners::{Listener, Listeners};
 use crate::media::format::StreamFormat;
 use crate::media::meter::Reading;
@@ -259,7 +261,7 @@ fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
     ListenerStatus {
         id: listener.id,
         input: listener.input.clone(),
-        address: shown(listener.address).to_string(),
+        address: listener.ip().to_string(),
         player: listener.player.clone(),
         seconds: tenths(listener.since.elapsed().as_secs_f64()),
         frames_sent: listener.sent.load(Ordering::Relaxed),

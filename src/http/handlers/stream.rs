@@ -31,7 +31,13 @@ const MOST_WAITING: usize = 64;
 const STACK: usize = 128 * 1024;
 
 /// Answers a request for a stream of the input `name`. `client` is the listener's own address, behind a proxy too.
-pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, client: IpAddr, name: &str, query: StreamQuery) {
+pub(crate) fn serve(
+    context: &Arc<Context>,
+    exchange: Exchange,
+    client: IpAddr,
+    name: &str,
+    query: StreamQuery,
+) {
     let Some(input) = context.input(name) else { return router::not_found(context, exchange) };
     match input.ring() {
         Some(ring) => respond(context, exchange, client, &input, &ring, query),
@@ -197,7 +203,6 @@ fn refuse(context: &Context, exchange: Exchange, client: IpAddr, full: Full) {
 
 /// Returns the bytes of a 503 for a connection that was taken out of the gate.
 fn no_thread() -> Vec<u8> {
-    let rendering =
-        Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only: false, closes: true };
+    let rendering = Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only: false };
     Response::unavailable("There is no thread left for another listener.").render(&rendering)
 }

@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use super::super::active_stream::Playback;
 use super::*;
 use crate::config::{self, WhenBehind};
 use crate::listeners::Listener;

@@ -11,6 +11,8 @@ use std::time::Instant;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tiny_http::{Method, Response};
 
+use crate::http::refusal_log::RefusalLog;
+
 use super::*;
 use crate::config::{ListenAddr, PerAddress};
 
@@ -44,7 +46,7 @@ fn start_for_eight() -> Running {
 }
 
 fn start_with(policy: Policy) -> Running {
-    let gate = Gate::start(policy, handle).expect("threads and descriptors");
+    let gate = Gate::start(policy, RefusalLog::default(), handle).expect("threads and descriptors");
     let address = ListenAddr::Addr(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listener = listen::bind(address).expect("a free port");
     let address = listener.local_addr().expect("bound");
