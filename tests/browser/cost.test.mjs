@@ -1,4 +1,4 @@
-// What the page costs: bytes, time until it can be used, and the processor while nothing plays.
+// The cost of the page: bytes, time until it can be used, and the processor while nothing plays.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -11,9 +11,9 @@ import { scenario, until } from './support/scenario.mjs';
 import { Stopwatch } from './support/stopwatch.mjs';
 import { Wire } from './support/wire.mjs';
 
-/** What it is to keep to on a machine that is not busy: ms until it can be used, and a share of one core. */
+/** The limits on a machine that is not busy: ms until the page can be used, and a share of one core. */
 const TARGET = { ready: 100, idle: 0.05 };
-/** What a machine that others keep busy may add: each wake-up takes longer there. */
+/** The share that a busy machine may add: each wake-up takes longer there. */
 const BUSY = 1.5;
 const ATTEMPTS = 3;
 

@@ -9,9 +9,9 @@ import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
 import { Room, noise, write } from './support/room.mjs';
 import { scenario } from './support/scenario.mjs';
 
-/** What the page is to keep to, in ms, on a machine that is not busy. */
+/** The limit of the page's delay, in ms, on a machine that is not busy. */
 const TARGET = { first: 150, delay: 100, wrong: 15 };
-/** How long it is to go on without a gap; the first seconds do not count. WAVECAST_LONG=1 makes it ten minutes. */
+/** The time without a gap, after the first seconds. WAVECAST_LONG=1 makes it ten minutes. */
 const SECONDS = process.env.WAVECAST_LONG === '1' ? 600 : 8;
 const SETTLE = 5;
 /** A host that is busy with others may be so for a minute. */
@@ -67,13 +67,13 @@ for (const { name, programs, launch } of BROWSERS) {
           await pause(200);
           const piece = recording.last(0.12);
           const { time, alike } = await room.captured(piece);
-          // What its device keeps is still to be heard.
+          // The sound in the buffer of its device is still to be heard.
           if (alike > 0.8) measured.push(piece.at + speaker.buffer() - time);
         }
         const { delay, figures } = await tab.figures();
         assert.equal(figures.way, way);
         const first = recording.soundAfter(clicked) - clicked;
-        // Where it stutters, what is heard is not what was said.
+        // A browser that stutters plays something else than the source.
         const heard = measured.length < 4 ? NaN : median(measured);
         const result = { first, delay: heard, wrong: Math.abs(delay - heard), gaps: await tab.gaps() - gaps };
         t.diagnostic(

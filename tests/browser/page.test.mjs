@@ -65,7 +65,7 @@ for (const { name, programs, launch, status, data, player } of BROWSERS) {
   });
 }
 
-/** What a WAV header says. */
+/** Returns the format in a WAV header. */
 function format(header) {
   assert.equal(header.toString('latin1', 0, 4) + header.toString('latin1', 8, 16), 'RIFFWAVEfmt ');
   return { rate: header.readUInt32LE(24), channels: header.readUInt16LE(22), bits: header.readUInt16LE(34) };

@@ -1,4 +1,4 @@
-// What the page does when something breaks: it says so, and plays on at the live edge without being loaded again.
+// The page when something breaks: it says so, and plays on at the live edge without being loaded again.
 
 import assert from 'node:assert/strict';
 

@@ -55,7 +55,7 @@ for (const { name, programs, launch } of BROWSERS) {
     assert.notEqual((first - HEADER) % FRAME, 0, `${headers.range} is the beginning of a frame`);
     assert.equal(answer.status, 206);
     assert.ok(answer.headers['content-range'].startsWith(`bytes ${first}-`), answer.headers['content-range']);
-    // What it had from before, and a second for the loudspeaker's own buffer.
+    // The sound that it had before, and a second for the loudspeaker's own buffer.
     await tab.advances(2.5);
     const after = await speaker.hear(4);
     await tab.playedOn();

@@ -1,5 +1,5 @@
-// How soon Chromium plays, and that it is known for what it is where it says least of itself: on an insecure
-// origin, such as the address of a device in the house.
+// The time until Chromium plays, on an insecure origin such as the address of a device in the house, where its requests
+// say least about it and it must be recognised all the same.
 
 import assert from 'node:assert/strict';
 
@@ -25,7 +25,7 @@ scenario('Chromium on an insecure origin gets its burst and starts at once', {
     const started = await tab.play('live', { query });
     const { listeners: [listener] } = await daemon.status();
     assert.match(listener.player, /^Chrome \d/);
-    // What it has been sent beyond what there was to hear meanwhile was there before it came.
+    // Sound beyond the time that has passed since its request is of before the request.
     const ahead = listener.frames_sent - listener.seconds * 44_100;
     await tab.close();
     await daemon.nobodyListens();

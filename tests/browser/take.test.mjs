@@ -1,4 +1,4 @@
-// What one can take away from the page: files of what was heard, addresses, and a code for the phone.
+// Things to take away from the page: files of past sound, addresses, and a code for the phone.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';

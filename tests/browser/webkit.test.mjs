@@ -50,7 +50,7 @@ for (const { origin, way, host } of [
     await until('the browser\u2019s own player', async () => (await daemon.status()).listeners.some(({ player }) => /Safari|WebKit/i.test(player)));
     await tab.says(/^You hear “live”/);
     await is440Hz(speaker);
-    // It says again and again that it waits, and plays on.
+    // The player reports again and again that it waits, and plays on.
     await pause(3000);
     await tab.says(/^You hear “live”/);
 
@@ -60,7 +60,7 @@ for (const { origin, way, host } of [
   });
 }
 
-/** What is heard crosses zero 440 times a second, upwards. */
+/** Checks that the sound crosses zero 440 times a second, upwards. */
 async function is440Hz(speaker) {
   const crossings = async () => {
     const [left] = await speaker.hear(2);

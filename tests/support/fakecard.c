@@ -2,7 +2,7 @@
 /*
  * fakecard: a sound card for tests, without hardware and without a kernel module.
  *
- * It is a plugin of libasound (an "ioplug", see alsa/pcm_ioplug.h), capture only. The program under test opens
+ * The card is a plugin of libasound (an "ioplug", see alsa/pcm_ioplug.h), capture only. The program under test opens
  * it by name like any card; what it delivers can be checked sample by sample, and it fails on command in the
  * ways in which real cards fail.
  *

@@ -1,4 +1,4 @@
-// Whether a recording is recognisably the same sound as its source.
+// A comparison that says if a recording is recognisably the same sound as its source.
 
 const COARSE = 16;
 
@@ -12,7 +12,7 @@ export function whereAlike(piece, source) {
 }
 
 /**
- * How well a piece fits at a place of the source: the normalised cross-correlation, 1 for the same sound and 0 for
+ * Returns the fit of a piece at a place of the source: the normalised cross-correlation, 1 for the same sound and 0 for
  * strangers.
  */
 export function alikeAt(at, piece, source) {

@@ -9,7 +9,7 @@ import { launch as puppeteer } from 'puppeteer-core';
 
 import { PATIENCE_MS, answerTo, find, once, until } from './scenario.mjs';
 
-/** What each is called on Debian, Raspberry Pi OS and elsewhere. */
+/** The names of each on Debian, Raspberry Pi OS and elsewhere. */
 export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome'];
 export const FIREFOX = ['firefox-esr', 'firefox'];
 /**
@@ -63,7 +63,7 @@ const AXE = () => readFileSync(createRequire(import.meta.url).resolve('axe-core/
 
 /** A page of the daemon's, open in a browser. */
 export class Tab {
-  /** What the browser complained about: errors in the console and what the policy forbade. */
+  /** Returns the browser's complaints: errors in the console, and actions that the policy forbade. */
   complaints = [];
 
   /** Opens an address and waits until it is there. */
@@ -123,14 +123,14 @@ export class Tab {
     await until(`the page to say ${text}`, right).catch((error) => assert.fail(`${error.message}; it says ${said}`));
   }
 
-  /** How the sound is made and how far it is behind, in ms. */
+  /** Returns the way the sound is made, and its delay in ms. */
   figures() {
     return until('the page to know its delay', () => this.page.$eval('#delay', ({ dataset }) => (
       dataset.ms ? { delay: Number(dataset.ms), figures: JSON.parse(dataset.figures) } : null
     )));
   }
 
-  /** How often sound ran out on this page. */
+  /** Returns the number of times that sound ran out on this page. */
   async gaps() {
     return Number.parseInt(await this.fact('dropouts'), 10) || 0;
   }
@@ -205,7 +205,7 @@ export class Tab {
           const look = setInterval(() => {
             // The very first values are no sound yet in Firefox.
             if (audio.currentTime < 0.1) return;
-            // What has been heard meanwhile was not waited for.
+            // Sound that was heard meanwhile was not waited for.
             seen.started = performance.now() - began - audio.currentTime * 1000;
             clearInterval(look);
           }, 2);
@@ -225,7 +225,7 @@ export class Tab {
     return until(`${input} to play`, () => this.page.evaluate(() => window.seen.started));
   }
 
-  /** Where the player is: its clock and the wall's in seconds, and the events it has sent. */
+  /** Returns the player's position: its clock and the wall's in seconds, and the events that it has sent. */
   now() {
     return answerTo(() => this.page.$eval(this.selector, (audio) => ({
       clock: audio.currentTime,

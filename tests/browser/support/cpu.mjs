@@ -1,4 +1,4 @@
-// What a browser costs.
+// The processor time of a browser.
 
 import { readFileSync, readdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -20,7 +20,7 @@ function ticks(root) {
       const fields = readFileSync(`/proc/${name}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
       all.set(Number(name), { parent: Number(fields[1]), ticks: Number(fields[11]) + Number(fields[12]) });
     } catch {
-      // It ended meanwhile.
+      // The process has ended meanwhile.
     }
   }
   const belongs = (pid) => pid === root || (all.has(pid) && belongs(all.get(pid).parent));

@@ -67,8 +67,8 @@ export class Loudspeaker {
   }
 
   /**
-   * How many ms before it is to be heard this device takes a sound, as a real one would into its buffer: a recording
-   * of it is early by so much.
+   * Returns the ms by which this device takes a sound before it is heard, as a real one does into its buffer. A recording
+   * of the device is early by as much.
    */
   buffer() {
     const env = { ...process.env, ...this.env };
@@ -82,7 +82,7 @@ export class Loudspeaker {
   }
 }
 
-/** What is played from some moment on, and when. */
+/** Returns the sound that is played from some moment on, with its times. */
 export class Recording {
   #pieces = [];
   #bytes = 0;

@@ -8,11 +8,11 @@ import { tmpdir } from 'node:os';
 
 import { Stopwatch } from './stopwatch.mjs';
 
-/** How long a test waits for something that must happen, on a machine that stalls at times. */
+/** The time that a test waits for an event that must happen, on a machine that stalls at times. */
 export const PATIENCE_MS = 20_000;
-/** Where the host of a virtual machine took so much of a core meanwhile, a browser that stutters says nothing. */
+/** The share of a core that the host of a virtual machine took, from which on a stutter of the browser proves nothing. */
 const ROBBED = 0.05;
-/** Then it is tried again, so often in all: the last time counts in any case. */
+/** The number of attempts in that case. The last one counts in any case. Each retry is a line "retried" of the test. */
 const ATTEMPTS = 3;
 
 /**
@@ -38,7 +38,8 @@ export function scenario(name, { needs = [], seconds = 90 }, run) {
       } catch (error) {
         const robbed = watch.stolen() / watch.byTheClock();
         if (left === 0 || robbed < ROBBED || t.signal.aborted) throw error;
-        t.diagnostic(`the host took ${(100 * robbed).toFixed(0)} % of a core meanwhile, so once more after: ${error.stack}`);
+        t.diagnostic(`retried: ${name} (the host took ${(100 * robbed).toFixed(0)} % of a core)`);
+        t.diagnostic(`the failure before the retry: ${error.stack}`);
       }
     }
   });
@@ -51,7 +52,7 @@ async function attempt(t, run) {
     return used.at(-1);
   };
   const tell = () => used.forEach(({ log }) => log?.forEach((line) => t.diagnostic(line)));
-  // Its time is over: what it waits for may not end by itself.
+  // The time is over, and the things that the test waits for may not end by themselves.
   t.signal.addEventListener('abort', tell);
   try {
     await run(t, use);
@@ -78,11 +79,11 @@ export function find(program) {
   });
 }
 
-/** What a browser is asked, which takes milliseconds, it was not heard or its answer was lost after so long. */
+/** The time in ms after which a question to the browser, or its answer, is lost. An answer takes milliseconds. */
 const LOST_MS = 5000;
 
 /**
- * What `look` returns, which does no harm when it is done twice. Asked again where no answer comes: Firefox, asked some
+ * Returns what `look` returns. `look` is called again if no answer comes, so it must do no harm twice: Firefox, asked some
  * thousand times, loses one now and then, while its page goes on.
  */
 export async function answerTo(look) {

@@ -7,7 +7,7 @@ export class Stopwatch {
   #began = performance.now();
   #stolen = stolen();
 
-  /** What has passed for this machine, in ms: what the clock says, less what was taken of the core that was robbed most. */
+  /** Returns the time since the start in ms, without the time that the host took from the core from which it took most. */
   elapsed() {
     return this.byTheClock() - this.stolen();
   }
@@ -21,7 +21,7 @@ export class Stopwatch {
   }
 }
 
-/** What was taken of each core since the machine was switched on, in ms: `steal` in proc_stat(5). */
+/** Returns the time that the host took from each core since the machine was started, in ms: `steal` in proc_stat(5). */
 function stolen() {
   const cores = readFileSync('/proc/stat', 'latin1').split('\n').filter((line) => /^cpu\d/.test(line));
   return cores.map((line) => 10 * Number(line.split(' ')[8] ?? 0));

@@ -191,7 +191,7 @@ class Page {
     return this.#command('POST', '/url', { url: 'about:blank' });
   }
 
-  // It has nothing like these.
+  // WebKit has no counterpart to these.
   setDefaultTimeout() {}
   on() {}
   async evaluateOnNewDocument() {}

@@ -1,4 +1,4 @@
-// What lies between a browser and the daemon: a TCP proxy that sees every request and answer, and can be cut.
+// The wire between a browser and the daemon: a TCP proxy that sees every request and answer, and can be cut.
 
 import { createServer, connect } from 'node:net';
 

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
-use super::{
-    FRAME_BYTES, SLOW_RAMP, all_are_whole, alone, ask, attacker, connect_from, count, listen, request,
-};
+use super::{FRAME_BYTES, Honest, SLOW_RAMP, alone, ask, attacker, connect_from, count, request};
 use crate::support::daemon::Daemon;
 use crate::support::http;
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
@@ -57,8 +55,7 @@ const AT_ONCE: u32 = 100;
 /// client is let in soon each time. The daemon stands still until the first [`AT_ONCE`] of them are there, so that it
 /// has to accept them all at once.
 fn ten_listen_while_half_requests_take_all_there_is(daemon: &Daemon, requests: u32) {
-    let over: Arc<AtomicBool> = Arc::default();
-    let honest: Vec<_> = (0..10).map(|_| listen(daemon.address(), &over)).collect();
+    let honest = Honest::listen(daemon, 10);
     let address = daemon.address();
     let mut slowest = Span::default();
     for round in 0..3 {
@@ -70,7 +67,7 @@ fn ten_listen_while_half_requests_take_all_there_is(daemon: &Daemon, requests: u
         println!("round {round}: {} half requests; a new client was let in after {took:?}", all.len());
         slowest = slowest.max(took);
     }
-    all_are_whole(&over, honest);
+    honest.end();
     assert_span_within(slowest, LET_IN_WITHIN, "the answer to the slowest new client");
 }
 
@@ -159,8 +156,7 @@ fn when_no_thread_can_be_started_new_clients_are_answered_and_new_listeners_serv
     let _alone = alone();
     let daemon = limited(&AS_ANOTHER_USER);
     let address = daemon.address();
-    let over: Arc<AtomicBool> = Arc::default();
-    let honest: Vec<_> = (0..10).map(|_| listen(address, &over)).collect();
+    let honest = Honest::listen(&daemon, 10);
     let lowered = Command::new("prlimit").args(["--pid", &daemon.pid().to_string(), "--nproc=1:1"]).status();
     assert!(lowered.expect("prlimit runs").success());
     // Beside the requests that a thread of their own would be started for.
@@ -178,7 +174,7 @@ fn when_no_thread_can_be_started_new_clients_are_answered_and_new_listeners_serv
         }
         drop(crowd);
     }
-    all_are_whole(&over, honest);
+    honest.end();
     assert_span_within(slowest, LET_IN_WITHIN, "the answer to the slowest new client");
 }
 
@@ -202,16 +198,14 @@ fn failed(notes: &Path) -> usize {
 /// Checks that each of `others` new clients, one after the other, is let in soon, while ten honest listeners compare
 /// every frame.
 fn ten_listen_while_others_come(daemon: &Daemon, others: u32) {
-    let over: Arc<AtomicBool> = Arc::default();
-    let honest: Vec<_> = (0..10)
-        .map(|_| {
-            let_in_after(daemon.address());
-            listen(daemon.address(), &over)
-        })
-        .collect();
+    let mut honest = Honest::listen(daemon, 0);
+    for _ in 0..10 {
+        let_in_after(daemon.address());
+        honest.add(daemon);
+    }
     let slowest = (0..others).map(|_| let_in_after(daemon.address())).max().expect("some");
     println!("the slowest of {others} was let in after {slowest:?}");
-    all_are_whole(&over, honest);
+    honest.end();
     assert_span_within(slowest, LET_IN_WITHIN, "the answer to the slowest new client");
 }
 

@@ -38,11 +38,12 @@ const MEMORY_MB: u64 = 96;
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A daemon under attack, its honest listeners, and the new listeners that come all the time.
+///
+/// The fields are in the order in which they are dropped by a test that fails: the clients end before the daemon.
 struct Siege {
-    daemon: Daemon,
-    over: Arc<AtomicBool>,
-    honest: Vec<JoinHandle<SynthRamp>>,
+    honest: Honest,
     newcomers: Newcomers,
+    daemon: Daemon,
     threads: usize,
     descriptors: usize,
     _alone: MutexGuard<'static, ()>,
@@ -62,13 +63,12 @@ impl Siege {
         // Each look is a request, and the honest clients must not empty the bucket of their address.
         let rarely = Duration::from_millis(200);
         wait_within(PATIENCE, rarely, "a second of sound", || (daemon.edge() >= RATE as u64).then_some(()));
-        let over: Arc<AtomicBool> = Arc::default();
-        let honest = (0..HONEST).map(|_| listen(daemon.address(), &over)).collect();
+        let honest = Honest::listen(&daemon, HONEST);
         wait_within(PATIENCE, rarely, "all to listen", || (daemon.listeners().len() == HONEST).then_some(()));
         let pid = daemon.pid();
         let (threads, descriptors) = (count(pid, "task"), count(pid, "fd"));
-        let newcomers = Newcomers::start(&daemon, &over);
-        Siege { daemon, over, honest, newcomers, threads, descriptors, _alone: alone }
+        let newcomers = Newcomers::start(&daemon);
+        Siege { honest, newcomers, daemon, threads, descriptors, _alone: alone }
     }
 
     fn address(&self) -> SocketAddr {
@@ -78,20 +78,9 @@ impl Siege {
     /// Ends the attack, checks the honest listeners, the new listeners and the daemon, and returns the largest number
     /// of threads that the daemon had.
     fn lift(self, name: &str) -> usize {
-        // Two more new listeners come after the last attacker.
-        let served = self.newcomers.served.load(Ordering::Relaxed);
-        wait_for("new listeners after the attack", || {
-            (self.newcomers.served.load(Ordering::Relaxed) >= served + 2 || self.newcomers.has_ended())
-                .then_some(())
-        });
-        self.over.store(true, Ordering::Relaxed);
-        let seen = self.newcomers.join();
-        let mut frames = 0;
-        for one in self.honest {
-            let ramp = one.join().expect("the listener was served all the time");
-            assert!(ramp.is_whole(), "{name}: {:?} within {} frames", ramp.holes, ramp.frames);
-            frames += ramp.frames;
-        }
+        self.newcomers.wait_for(2);
+        let seen = self.newcomers.end();
+        let frames = self.honest.end();
         println!(
             "{name}: {HONEST} listeners, {frames} frames, none lost; {} new listeners, the slowest heard sound after \
              {:.0} ms ({:.0} of them to connect); at most {} MB, {} threads",
@@ -119,10 +108,62 @@ impl Siege {
     }
 }
 
-/// The thread that starts one new listener after the other, and measures the daemon.
+/// Honest listeners, each of which compares every frame on a thread of its own. They leave on drop.
+struct Honest {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<SynthRamp>>,
+}
+
+impl Honest {
+    /// Connects `count` listeners.
+    fn listen(daemon: &Daemon, count: usize) -> Honest {
+        let mut honest = Honest { over: Arc::default(), threads: Vec::new() };
+        (0..count).for_each(|_| honest.add(daemon));
+        honest
+    }
+
+    /// Connects one more listener.
+    fn add(&mut self, daemon: &Daemon) {
+        let mut response = daemon.get("/live.wav");
+        assert_eq!(response.status, 200);
+        response.bytes(HEADER_BYTES);
+        let over = Arc::clone(&self.over);
+        self.threads.push(thread::spawn(move || {
+            let mut ramp = SynthRamp::new(4, 2);
+            while !over.load(Ordering::Relaxed) {
+                ramp.feed(&response.bytes(400 * FRAME_BYTES));
+            }
+            ramp
+        }));
+    }
+
+    /// Ends the listeners, checks that none lost a frame, and returns the number of their frames.
+    fn end(mut self) -> u64 {
+        self.over.store(true, Ordering::Relaxed);
+        let mut frames = 0;
+        for one in self.threads.drain(..) {
+            let ramp = one.join().expect("the listener was served all the time");
+            assert!(ramp.is_whole(), "{:?} within {} frames", ramp.holes, ramp.frames);
+            frames += ramp.frames;
+        }
+        frames
+    }
+}
+
+impl Drop for Honest {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for one in self.threads.drain(..) {
+            let _ = one.join();
+        }
+    }
+}
+
+/// The thread that starts one new listener after the other, and measures the daemon. It ends on drop.
 struct Newcomers {
-    thread: JoinHandle<Seen>,
+    over: Arc<AtomicBool>,
     served: Arc<AtomicU32>,
+    thread: Option<JoinHandle<Seen>>,
 }
 
 /// The measurements of [`Newcomers`].
@@ -140,13 +181,13 @@ struct Seen {
 }
 
 impl Newcomers {
-    fn start(daemon: &Daemon, over: &Arc<AtomicBool>) -> Newcomers {
-        let (pid, address, over) = (daemon.pid(), daemon.address(), Arc::clone(over));
-        let served: Arc<AtomicU32> = Arc::default();
-        let counter = Arc::clone(&served);
+    fn start(daemon: &Daemon) -> Newcomers {
+        let (pid, address) = (daemon.pid(), daemon.address());
+        let (over, served): (Arc<AtomicBool>, Arc<AtomicU32>) = Default::default();
+        let (ends, counter) = (Arc::clone(&over), Arc::clone(&served));
         let thread = thread::spawn(move || {
             let mut seen = Seen::default();
-            while !over.load(Ordering::Relaxed) {
+            while !ends.load(Ordering::Relaxed) {
                 seen.memory_mb = seen.memory_mb.max(memory_mb(pid));
                 seen.threads = seen.threads.max(count(pid, "task"));
                 let (connected, took) = time_to_sound(address);
@@ -160,15 +201,31 @@ impl Newcomers {
             }
             seen
         });
-        Newcomers { thread, served }
+        Newcomers { over, served, thread: Some(thread) }
     }
 
-    fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+    /// Waits until `more` new listeners have been served, or one was not.
+    fn wait_for(&self, more: u32) {
+        let before = self.served.load(Ordering::Relaxed);
+        wait_for("new listeners after the attack", || {
+            let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+            (has_ended || self.served.load(Ordering::Relaxed) >= before + more).then_some(())
+        });
     }
 
-    fn join(self) -> Seen {
-        self.thread.join().expect("every new listener was served")
+    fn end(mut self) -> Seen {
+        self.over.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("it ends once");
+        thread.join().expect("every new listener was served")
+    }
+}
+
+impl Drop for Newcomers {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -186,30 +243,6 @@ fn lasting(full: u64, short: u64) -> Duration {
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Starts an honest listener, which compares every frame until `over` is set.
-fn listen(address: SocketAddr, over: &Arc<AtomicBool>) -> JoinHandle<SynthRamp> {
-    let mut response = http::request(address, "GET", "/live.wav", "1.1", &[]);
-    assert_eq!(response.status, 200);
-    response.bytes(HEADER_BYTES);
-    let over = Arc::clone(over);
-    thread::spawn(move || {
-        let mut ramp = SynthRamp::new(4, 2);
-        while !over.load(Ordering::Relaxed) {
-            ramp.feed(&response.bytes(400 * FRAME_BYTES));
-        }
-        ramp
-    })
-}
-
-/// Ends honest listeners and checks that none lost a frame.
-fn all_are_whole(over: &AtomicBool, honest: Vec<JoinHandle<SynthRamp>>) {
-    over.store(true, Ordering::Relaxed);
-    for one in honest {
-        let ramp = one.join().expect("the listener was served all the time");
-        assert!(ramp.is_whole(), "{:?} within {} frames", ramp.holes, ramp.frames);
-    }
 }
 
 /// Returns the times that a new listener waits until it is connected, and until it hears sound. It tries once.
