@@ -277,7 +277,12 @@ impl CaptureThread {
     fn feed_for(&mut self, info: &SourceInfo) -> Timeline {
         let format = StreamFormat { rate: info.rate, channels: info.channels, sample: self.config.format };
         match self.feed.take() {
-            Some(mut feed) if feed.writer.format() == format && feed.keep == self.keep => {
+            // The number of slots was computed for this block length: shorter blocks would waste them.
+            Some(mut feed)
+                if feed.writer.format() == format
+                    && feed.writer.block_frames() == info.block_frames
+                    && feed.keep == self.keep =>
+            {
                 feed.gap = true;
                 feed
             }
