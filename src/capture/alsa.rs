@@ -49,8 +49,10 @@ impl AlsaSource {
         let roots = SystemPaths::default();
         let (device, card) = devices::resolve(&input.device, &roots)?;
         // Without blocking: a busy device must say so, and must not keep us here until it is free.
-        let pcm = PCM::new(&device, Direction::Capture, true)
-            .map_err(|error| devices::refusal(&device, error.errno(), &roots))?;
+        devices::check_jack(&device, &roots)?;
+        let open = || PCM::new(&device, Direction::Capture, true);
+        let (pcm, messages) = devices::with_alsa_messages(open);
+        let pcm = pcm.map_err(|error| devices::diagnose(&device, error.errno(), &messages, &roots))?;
         let info = negotiate(&pcm, input, device, card)?;
         start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
         let pace = Pace::new(info.rate, info.buffer_frames);
@@ -209,7 +211,7 @@ fn negotiate(
 }
 
 /// The rates that hardware is built for, in frames a second.
-const USUAL_RATES: [u32; 15] = [
+pub(super) const USUAL_RATES: [u32; 15] = [
     8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000, 176_400,
     192_000, 384_000,
 ];
@@ -231,10 +233,19 @@ fn nearest_channels(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
     Ok(below.unwrap_or(near))
 }
 
+/// The sample formats that a source can have, in the order in which `wavecast devices` lists them.
+pub(super) const SAMPLES: [SourceSample; 5] = [
+    SourceSample::S16,
+    SourceSample::S24Packed,
+    SourceSample::S24,
+    SourceSample::S32,
+    SourceSample::F32,
+];
+
 /// As many as the configuration takes.
 const MOST_CHANNELS: u16 = 32;
 
-fn alsa_format(sample: SourceSample) -> Format {
+pub(super) fn alsa_format(sample: SourceSample) -> Format {
     match sample {
         SourceSample::S16 => Format::S16LE,
         SourceSample::S24Packed => Format::S243LE,

@@ -118,7 +118,7 @@ impl CaptureThread {
                 self.report(CaptureEventKind::RealtimeRefused(error));
             }
         }
-        devices::quiet_alsa();
+        devices::collect_alsa_messages();
         let mut lost = None;
         loop {
             let Some(mut source) = self.wait_for_source(lost.take()) else { break };
@@ -131,7 +131,7 @@ impl CaptureThread {
                     self.input.counters.losses.fetch_add(1, Ordering::Relaxed);
                     self.report(CaptureEventKind::Lost(loss));
                     // What it had to say about that; without this it would be kept for ever.
-                    devices::alsa_said();
+                    devices::take_alsa_messages();
                     let worked = Duration::from_nanos(monotonic_ns() - opened);
                     self.pause = next_pause(if worked > SOUND { Duration::ZERO } else { self.pause });
                     lost = Some(source);

@@ -34,7 +34,7 @@ pub(super) struct Opener {
 
 impl Opener {
     pub(super) fn run(mut self, lost: Option<Box<dyn Source>>, opened: &Sender<(Box<dyn Source>, Duration)>) {
-        devices::quietly(|| drop(lost));
+        devices::with_alsa_log(|| drop(lost));
         let mut refused = String::new();
         loop {
             // At the very start there is no pause.
@@ -44,7 +44,7 @@ impl Opener {
                     default(self.pause) => {}
                 }
             }
-            match devices::quietly(|| open(&self.config)) {
+            match devices::with_alsa_log(|| open(&self.config)) {
                 Ok(source) => {
                     let _ = opened.send((source, self.pause));
                     // Opening took more than all that comes after it.
