@@ -171,6 +171,7 @@ struct Running {
     /// The last reason why it did not open.
     refused: Option<Refused>,
     burst: Option<Burst>,
+    last_stall: Option<Instant>,
 }
 
 /// Why an input does not open.
@@ -317,7 +318,7 @@ impl Daemon {
     fn gets_on(&mut self) -> bool {
         let mut all = true;
         for input in &mut self.inputs {
-            let turns = input.live.counters.turns.load(Ordering::Relaxed);
+            let turns = input.live.counters.heartbeats.load(Ordering::Relaxed);
             if turns == input.turns {
                 warn!("{}: its capture thread does not move", input.config.name);
                 all = false;
@@ -433,7 +434,6 @@ impl Daemon {
                 }
                 None => (Arc::new(LiveInput::new(&config.name, &device)), None),
             };
-            live.set_history(config.history);
             let keep = keep(config);
             let capture = Capture::start(config.clone(), keep, Arc::clone(&live), self.sender.clone(), feed);
             if let Err(error) = &capture {
@@ -448,6 +448,7 @@ impl Daemon {
                 lost: String::new(),
                 refused: None,
                 burst: None,
+                last_stall: None,
             });
         }
         sort_few(&mut running, |input| wanted.iter().position(|config| config.name == input.config.name));
@@ -457,6 +458,9 @@ impl Daemon {
 
     /// Takes in what a capture thread has to say.
     fn note(&mut self, event: CaptureEvent) {
+        if event.is_stale() {
+            return;
+        }
         // One that was ended meanwhile has nothing to say any more.
         let Some(input) = self.inputs.iter_mut().find(|input| Arc::ptr_eq(&input.live, &event.input)) else {
             return;
@@ -522,6 +526,19 @@ impl Daemon {
                     }
                 }
             }
+            // For input_log: bursts, as for overruns.
+            CaptureEventKind::Silence { frames } => {
+                let rate = input.live.ring().map_or(1, |ring| ring.format().rate);
+                let time = frames as f64 / f64::from(rate);
+                let is_first = input.last_stall.replace(Instant::now()).is_none_or(|at| at.elapsed() > BURST);
+                if is_first {
+                    warn!("{name}: stall: the source gave no sound for {time:.1} s, listeners hear silence instead");
+                }
+            }
+            CaptureEventKind::HistoryShortened(shortened) => warn!("{name}: {shortened}"),
+            CaptureEventKind::ClockOff { ppm } => warn!(
+                "{name}: the clock of the sound card is off by {ppm:.0} ppm: its true rate is not the one it reports"
+            ),
             CaptureEventKind::RealtimeRefused(error) => {
                 info!("{name}: captured without real-time priority ({error}); a busy machine may lose sound");
             }
