@@ -8,9 +8,9 @@ fuzz_target!(|bytes: &[u8]| {
     // tiny_http lets ASCII through, and nothing else.
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Target::parse(text) {
-        Ok(Target::Wav(name, wanted)) => {
+        Ok(Target::Wav(name, query)) => {
             assert!(text.len() >= name.len(), "decoding makes nothing longer");
-            assert!(wanted.length.is_none_or(|length| !length.is_zero()));
+            assert!(query.length.is_none_or(|length| !length.is_zero()));
         }
         Ok(_) => {}
         Err(BadRequest(why)) => assert!(!why.is_empty() && why.len() < 400),

@@ -6,19 +6,19 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use wavecast::config::Config;
 use wavecast::http::access::Access;
+use wavecast::http::byte_range::ByteRange;
 use wavecast::http::players::{self, Player};
-use wavecast::http::target::Range;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut lines = text.split('\n');
     let mut next = || lines.next().unwrap_or_default();
 
-    if let Some(Range::Bounded(first, last)) = Range::parse(next()) {
+    if let Some(ByteRange::Bounded(first, last)) = ByteRange::parse(next()) {
         assert!(first <= last);
     }
     let agent = next();
-    let name = player::product(agent);
+    let name = players::product(agent);
     assert!(name.chars().count() < 120, "it is shown in the log: {name:?}");
     assert!(!name.chars().any(char::is_control), "{name:?}");
     let _ = Player::of(agent, false);

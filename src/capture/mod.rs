@@ -95,7 +95,7 @@ impl Capture {
         timeline: Option<Timeline>,
     ) -> io::Result<Capture> {
         let flag = Arc::<AtomicBool>::default();
-        let (sender, stopped) = bounded(0);
+        let (sender, stopped) = bounded(1);
         let stop = StopSignal { flag: Arc::clone(&flag), _sender: sender };
         let reporter = Reporter { input, events, stopped: flag };
         let (opener, opener_ended) =

@@ -86,8 +86,8 @@ pub(super) enum OpenedTimeline {
 pub(super) struct Opener {
     /// Unbounded: the capture thread never waits to send a task.
     pub(super) tasks: Sender<Task>,
-    /// A rendezvous channel: an opened source is handed over or stays with the opener, which closes it. A buffer would
-    /// be dropped, and the source closed, on the thread that drops the last end.
+    /// Holds one message. Not a rendezvous channel: there, a receiver spins until the sender has written the message.
+    /// With real-time priority it keeps the sender from the processor for the second that the kernel lets it.
     pub(super) opened: Receiver<Opened>,
 }
 
@@ -101,12 +101,15 @@ impl Opener {
         open: OpenSource,
     ) -> io::Result<(Opener, Receiver<()>)> {
         let (tasks, received) = unbounded();
-        let (sender, opened) = bounded(0);
+        let (sender, opened) = bounded(1);
         let (ended_sender, ended) = bounded(0);
         let name = format!("open {}", config.name);
-        let opener = OpenerThread { config, keep, reporter, stopped, open, opened: sender };
+        let unclaimed = opened.clone();
+        let opener =
+            OpenerThread { config, keep, reporter, stopped, open, opened: sender, _unclaimed: unclaimed };
         thread::Builder::new().name(name).spawn(move || {
             opener.run(&received);
+            with_alsa_log(|| drop(opener));
             drop(ended_sender);
         })?;
         Ok((Opener { tasks, opened }, ended))
@@ -122,10 +125,12 @@ struct OpenerThread {
     stopped: Receiver<()>,
     open: OpenSource,
     opened: Sender<Opened>,
+    /// Keeps a source that the capture thread did not take before its end, so that this thread closes it.
+    _unclaimed: Receiver<Opened>,
 }
 
 impl OpenerThread {
-    fn run(self, tasks: &Receiver<Task>) {
+    fn run(&self, tasks: &Receiver<Task>) {
         for task in tasks {
             match task {
                 Task::Close(source) => with_alsa_log(|| drop(source)),
@@ -151,9 +156,8 @@ impl OpenerThread {
             }
             match with_alsa_log(|| self.open_and_start(current)) {
                 Ok((source, timeline)) => {
-                    // Returned if the capture thread has ended meanwhile: the source is closed here.
-                    let refused = self.opened.send(Opened { source, timeline, pause });
-                    with_alsa_log(|| drop(refused));
+                    // Never waits: each source that was sent has been taken before the next is asked for.
+                    let _ = self.opened.send(Opened { source, timeline, pause });
                     // Opening took more memory than everything after it will.
                     limits::trim_heap();
                     return;

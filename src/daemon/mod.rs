@@ -532,7 +532,7 @@ impl Daemon {
                 let time = frames as f64 / f64::from(rate);
                 let is_first = input.last_stall.replace(Instant::now()).is_none_or(|at| at.elapsed() > BURST);
                 if is_first {
-                    warn!("{name}: stall: the source gave no sound for {time:.1} s, listeners hear silence instead");
+                    warn!("{name}: stall: no sound came for {time:.1} s; listeners heard silence");
                 }
             }
             CaptureEventKind::HistoryShortened(shortened) => warn!("{name}: {shortened}"),

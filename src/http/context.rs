@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::event_stream::EventSubscribers;
+use super::handlers::status;
 use super::tiny::stuck::Stuck;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
@@ -34,12 +35,16 @@ impl Context {
     /// A context without inputs.
     pub fn new(listeners: config::Listeners, limits: config::Limits, access: Access) -> Context {
         let settings = Arc::new(Settings::new(listeners, limits));
+        let inputs: Arc<Inputs> = Arc::default();
+        let listeners = Arc::new(Listeners::new(Arc::clone(&settings)));
+        let (all, listening) = (Arc::clone(&inputs), Arc::clone(&listeners));
+        let state = move |input: &LiveInput| Some(status::page_state(&all, &listening, input));
         Context {
             started: Instant::now(),
-            inputs: Arc::default(),
-            listeners: Arc::new(Listeners::new(Arc::clone(&settings))),
+            subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
+            inputs,
+            listeners,
             settings,
-            subscribers: Arc::default(),
             stuck: Stuck::default(),
             access: RwLock::new(Arc::new(access)),
         }

@@ -1,6 +1,6 @@
-//! `/NAME/levels`: how loud it is and how it is, as server-sent events, for the pages that are open.
+//! `/NAME/levels`: the levels and the state of an input as server-sent events, for the pages that are open.
 //!
-//! Two kinds of events, both JSON:
+//! There are two kinds of events, both JSON:
 //!
 //! ```text
 //! data: {"frame":4410000,"time":98765.43,"now":98767.01,"levels":[[-18.1,-21.2,0],[-18.3,-21.2,0]]}
@@ -11,307 +11,406 @@
 //!
 //! `levels` has peak and RMS (dBFS, `null` for digital silence) of the time since the event before, and the number
 //! of samples at full scale since the stream began, for each channel. `frame` is the last frame captured, `time`
-//! when that was and `now` when this was sent, in ms of the server's clock: by these the page knows how far it is
-//! behind the room. `state` comes first, and whenever something in it changes.
+//! its time of capture and `now` the time of sending, in ms of the server's clock: by these the page knows how far it is
+//! behind the room. `state` is the first event, and is sent again whenever something in it changes.
 //!
-//! They come 20 times a second, or as `interval=MS` says: each event wakes a browser, so who draws less often asks
-//! for fewer. Whoever asks for the same gets the same events.
+//! Events come 20 times a second, or as `interval=MS` says: each event wakes a browser, so a page that draws less often
+//! asks for fewer. Subscribers of the same topic (input and interval) receive the same bytes.
 //!
-//! However many pages there are, one thread sends to all of them, without ever waiting for one: a page that does
-//! not take an event whole is disconnected, and comes back by itself. With more than a hundred pages each gets
-//! fewer events. While nobody looks, there is no thread.
+//! # The thread
+//!
+//! One thread named "events" sends to all subscribers. It starts with the first subscription and ends after the last,
+//! and it never waits for a client: a subscriber that does not accept an event whole is disconnected, and reconnects by
+//! itself. With more than a hundred subscribers each gets fewer events.
+//!
+//! Subscriptions reach the thread through a channel. So the thread holds no lock while it gathers and sends, and
+//! [`join`](EventSubscribers::join) waits for no client. A panic while the events of a topic are gathered ends the
+//! subscriptions of that topic; a panic anywhere else ends all of them and the thread, and the next subscription starts
+//! another thread.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
+use log::error;
 use rustix::net::{SendFlags, send, sockopt};
 use serde::Serialize;
 
-use super::handlers::status;
-use crate::http::context::Context;
-use crate::inputs::LiveInput;
+use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::chunked::{self, Chunk};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::host;
-use crate::sys::threads;
 
-/// So many events for all pages together.
+/// Events per second for all subscribers together. With more of them, the interval of each one grows.
 const EVENTS_PER_SECOND: u32 = 2000;
-/// What the kernel holds for a page: a second or two of events.
+/// Send buffer of a subscriber's socket, in bytes: a second or two of events. The kernel doubles it.
 const SEND_BUFFER: usize = 64 * 1024;
-/// An event is no longer than this.
-const LARGEST: usize = 16 * 1024;
+/// Size limit of an event, in bytes. Texts in it come from the configuration and from drivers; a longer event is left out.
+const MAX_EVENT: usize = 16 * 1024;
+/// Stack of the thread, in bytes: it formats short texts.
+const STACK: usize = 128 * 1024;
+/// Time that [`EventSubscribers::end`] waits for the last bytes to be sent.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pages that are open.
-#[derive(Default)]
+/// The state of an input as the page receives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateEvent {
+    /// The data of the event.
+    pub json: String,
+    /// Equal for two states that differ in nothing that is worth an event.
+    pub fingerprint: String,
+}
+
+/// A function that returns the state of an input, `None` for an input that no longer runs.
+pub type StateSource = Box<dyn Fn(&LiveInput) -> Option<StateEvent> + Send + Sync>;
+
+/// The events that a subscriber wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Name of the input.
+    pub input: String,
+    /// Smallest time between two events of levels.
+    pub interval: Duration,
+}
+
+/// The clients that receive events.
 pub struct EventSubscribers {
-    count: AtomicUsize,
-    open: Mutex<Open>,
-    /// Told of every page that joins: it is not to wait for the others' next event.
-    joined: Condvar,
+    inputs: Arc<Inputs>,
+    state: StateSource,
+    /// Number of admissions that are held.
+    count: Arc<AtomicUsize>,
+    /// Guards the start and the end of the thread. Held for no longer than it takes to start one.
+    thread: Mutex<Thread>,
 }
 
+/// The state of the sending thread.
 #[derive(Default)]
-struct Open {
-    pages: Vec<Page>,
-    /// Whether there is a thread that sends.
-    served: bool,
-    /// Whether the program ends.
-    ended: bool,
+struct Thread {
+    /// Leads to the thread that runs; `None` while there is none.
+    commands: Option<Sender<Command>>,
+    /// The program ends: no subscription is taken any more.
+    has_ended: bool,
 }
 
-struct Page {
-    topic: Topic,
-    socket: TcpStream,
-    chunked: bool,
-    /// Which state it knows.
-    knows: Option<u64>,
-    /// Its end is the signal that this page is served no more.
-    _served: Sender<()>,
+enum Command {
+    Join(Subscription),
+    /// End all subscriptions, then drop the sender.
+    End(Sender<()>),
 }
 
-/// What a page wants to hear, and how often.
-#[derive(Clone, PartialEq)]
-struct Topic {
-    input: String,
-    interval: Duration,
-}
+/// A subscriber's place among those that may be open; given back when it is dropped.
+pub struct Admission(Arc<AtomicUsize>);
 
-/// A page's place among those that may be open.
-pub struct Admitted<'a>(&'a EventSubscribers);
-
-impl Drop for Admitted<'_> {
+impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl EventSubscribers {
-    /// How many are open.
+    /// Returns an empty list. `state` is called on the sending thread, at most once per topic and interval.
+    pub fn new(inputs: Arc<Inputs>, state: StateSource) -> EventSubscribers {
+        EventSubscribers { inputs, state, count: Arc::default(), thread: Mutex::default() }
+    }
+
+    /// Returns the number of subscribers.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Counts one more, unless there are `max` already; until the guard is dropped.
-    pub fn admit(&self, max: u32) -> Option<Admitted<'_>> {
+    /// Counts one more subscriber, unless there are `max` already.
+    pub fn admit(&self, max: u32) -> Option<Admission> {
         let more = |count| (count < max as usize).then_some(count + 1);
-        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Admitted(self))
+        let admitted = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        admitted.ok().map(|_| Admission(Arc::clone(&self.count)))
     }
 
-    /// Sends events of that input to a socket, to which the head of the answer was sent already, at that interval.
-    /// They end when the receiver does.
+    /// Sends events to a socket from now on, and returns at once. The thread sends `first` (head of the response and
+    /// greeting, framed already), then the state, then the events of the topic.
+    ///
+    /// `place` is whatever has to live as long as the subscription: the [`Admission`], and the connection's slot in the
+    /// gate. It is dropped after the socket was shut down. That happens at once where no thread can be started; the client
+    /// reconnects.
     pub fn join(
-        &self,
-        context: &Arc<Context>,
-        input: &str,
-        interval: Duration,
+        self: &Arc<Self>,
+        topic: Topic,
         socket: TcpStream,
+        place: Box<dyn Send + Sync>,
         chunked: bool,
-    ) -> Receiver<()> {
-        // Errors can only come from a socket that is gone, which the first event finds out.
+        first: Vec<u8>,
+    ) {
+        // An error is a client that is gone, which the first send finds out.
         let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
-        let (sender, served) = bounded(0);
-        let mut open = self.lock();
-        if open.ended {
-            return served;
+        let subscription = Subscription { topic, socket, chunked, first, seen_version: 0, _place: place };
+        let mut thread = self.lock();
+        if thread.has_ended {
+            return;
         }
-        let topic = Topic { input: input.to_owned(), interval };
-        open.pages.push(Page { topic, socket, chunked, knows: None, _served: sender });
-        self.joined.notify_one();
-        if !open.served {
-            let context = Arc::clone(context);
-            match threads::start("levels", Some(128 * 1024), move || serve(&context)) {
-                Ok(_) => open.served = true,
-                // They come back, and it is tried again.
-                Err(_) => open.pages.clear(),
+        if thread.commands.is_none() {
+            let (sender, commands) = unbounded();
+            let subscribers = Arc::clone(self);
+            let builder = thread::Builder::new().name("events".to_owned()).stack_size(STACK);
+            match builder.spawn(move || subscribers.run(&commands)) {
+                Ok(_) => thread.commands = Some(sender),
+                Err(error) => return error!("No thread for the pages' levels: {error}"),
             }
         }
-        served
-    }
-
-    /// Ends all of them, each with its last byte.
-    pub fn end(&self) {
-        let mut open = self.lock();
-        open.ended = true;
-        for page in open.pages.drain(..) {
-            page.end();
+        if let Some(commands) = &thread.commands {
+            // Received, or dropped with the channel by a thread that panicked.
+            let _ = commands.send(Command::Join(subscription));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends all subscriptions, each with its last chunk, and takes no more.
+    pub fn end(&self) {
+        let (done, ended) = unbounded::<()>();
+        let commands = {
+            let mut thread = self.lock();
+            thread.has_ended = true;
+            thread.commands.clone()
+        };
+        if commands.is_some_and(|commands| commands.send(Command::End(done)).is_ok()) {
+            // Nothing is ever sent; the end of the sender is the signal.
+            let _ = ended.recv_timeout(END_TIMEOUT);
+        }
+    }
+
+    /// The sending thread.
+    fn run(&self, commands: &Receiver<Command>) {
+        let _guard = ThreadGuard { subscribers: self, commands };
+        let mut channels: Vec<Channel> = Vec::new();
+        loop {
+            let due = channels.iter().map(|channel| channel.due).min();
+            let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            match commands.recv_deadline(due) {
+                Ok(Command::Join(subscription)) => join_channel(&mut channels, subscription),
+                Ok(Command::End(done)) => {
+                    channels.drain(..).for_each(Channel::end);
+                    drop(done);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Before anything is sent: one round is enough for all that joined meanwhile.
+            while let Ok(command) = commands.try_recv() {
+                match command {
+                    Command::Join(subscription) => join_channel(&mut channels, subscription),
+                    Command::End(_done) => channels.drain(..).for_each(Channel::end),
+                }
+            }
+            self.send_round(&mut channels, Instant::now());
+            if channels.is_empty() && self.stop_if_idle(commands) {
+                return;
+            }
+        }
+    }
+
+    /// Sends to all subscribers that are due, and drops the channels that nobody is subscribed to.
+    fn send_round(&self, channels: &mut Vec<Channel>, now: Instant) {
+        let subscribers: usize = channels.iter().map(|channel| channel.subscriptions.len()).sum();
+        let min_interval = Duration::from_secs(1) / EVENTS_PER_SECOND * subscribers as u32;
+        channels.retain_mut(|channel| {
+            // The state comes from elsewhere. A bug there must not end the events of other inputs.
+            match catch_unwind(AssertUnwindSafe(|| channel.gather(&self.inputs, &self.state, now, min_interval))) {
+                Ok(Some(has_levels)) => channel.send(has_levels),
+                Ok(None) => channel.subscriptions.drain(..).for_each(Subscription::end),
+                // Without the last chunk, so that the clients reconnect. The panic is in the log.
+                Err(_) => channel.subscriptions.clear(),
+            }
+            !channel.subscriptions.is_empty()
+        });
+    }
+
+    /// Ends the thread's work unless somebody has joined meanwhile. The lock makes the two exclude each other.
+    fn stop_if_idle(&self, commands: &Receiver<Command>) -> bool {
+        let mut thread = self.lock();
+        let is_idle = commands.is_empty();
+        if is_idle {
+            thread.commands = None;
+        }
+        is_idle
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Thread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Page {
-    /// Sends all of it at once, or not everything: then this page is lost.
+/// Makes the next subscription start a new thread, however this one ended, and drops those that are still in the channel.
+struct ThreadGuard<'a> {
+    subscribers: &'a EventSubscribers,
+    commands: &'a Receiver<Command>,
+}
+
+impl Drop for ThreadGuard<'_> {
+    fn drop(&mut self) {
+        // After an orderly end another thread may run already, with a channel of its own.
+        if thread::panicking() {
+            self.subscribers.lock().commands = None;
+            while !matches!(self.commands.try_recv(), Err(TryRecvError::Empty | TryRecvError::Disconnected)) {}
+        }
+    }
+}
+
+/// A client that receives the events of one topic.
+struct Subscription {
+    topic: Topic,
+    socket: TcpStream,
+    chunked: bool,
+    /// Bytes that precede the first event; empty once they are sent.
+    first: Vec<u8>,
+    /// The state that it was sent last; 0 for none.
+    seen_version: u64,
+    _place: Box<dyn Send + Sync>,
+}
+
+impl Subscription {
+    /// Sends all of it at once, or returns `false`: then this subscription is over, since framing that was cut cannot be
+    /// mended.
     fn send(&self, bytes: &[u8]) -> bool {
         send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) == Ok(bytes.len())
     }
 
+    /// Ends the response in order.
     fn end(self) {
         if self.chunked {
             self.send(chunked::LAST);
         }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // It fails when the client was faster.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
-/// Sends to all pages until there are none.
-fn serve(context: &Context) {
-    let mut news: Vec<News> = Vec::new();
-    let mut open = context.subscribers.lock();
-    loop {
-        let now = Instant::now();
-        round(context, now, &mut open.pages, &mut news);
-        let Some(due) = news.iter().map(|news| news.due).min() else {
-            open.served = false;
-            return;
-        };
-        let early = due.saturating_duration_since(Instant::now());
-        if early.is_zero() {
-            // So many pages that there is no pause; but somebody may want to join or to end them.
-            drop(open);
-            open = context.subscribers.lock();
-        } else {
-            let waited = context.subscribers.joined.wait_timeout(open, early);
-            open = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-/// Sends to all pages that are due.
-fn round(context: &Context, now: Instant, pages: &mut Vec<Page>, news: &mut Vec<News>) {
-    for page in pages.iter() {
-        if !news.iter().any(|news| news.topic == page.topic) {
-            news.push(News::of(&page.topic, now));
-        }
-    }
-    let fewest = Duration::from_secs(1) / EVENTS_PER_SECOND * pages.len() as u32;
-    for news in news.iter_mut() {
-        news.is_due = news.due <= now;
-        // Who has just come hears of the state at once.
-        if news.is_due || pages.iter().any(|page| page.knows.is_none() && page.topic == news.topic) {
-            news.gather_state(context);
-        }
-        if news.is_due {
-            news.gather_levels(context);
-            // What was missed is not made up for.
-            news.due = (news.due + news.topic.interval.max(fewest)).max(now);
-        }
-    }
-    for mut page in std::mem::take(pages) {
-        // Everything that a page wants to hear was gathered above.
-        let Some(news) = news.iter_mut().find(|news| news.topic == page.topic) else { continue };
-        if news.over {
-            page.end();
-            continue;
-        }
-        if !news.is_due && page.knows.is_some() {
-            pages.push(page);
-            continue;
-        }
-        let knew = page.knows.replace(news.version);
-        let told = (knew == Some(news.version) || page.send(news.state.bytes(page.chunked)))
-            && (!news.is_due || page.send(news.levels.bytes(page.chunked)));
-        match told {
-            true => pages.push(page),
-            // Framing that was cut cannot be mended; and it may be gone.
-            false => drop(page.socket.shutdown(Shutdown::Both)),
-        }
-    }
-    news.retain(|news| pages.iter().any(|page| page.topic == news.topic));
-}
-
-/// What there is to say of one input, ready to go.
-struct News {
+/// A topic with its subscribers and the events that are ready to be sent.
+struct Channel {
     topic: Topic,
-    /// When the next event is; and whether it is now.
+    subscriptions: Vec<Subscription>,
+    /// Time of the next levels.
     due: Instant,
-    is_due: bool,
     levels: Chunk,
     state: Chunk,
-    /// Counts the states; and the one that is in `state`, without what changes all the time.
-    version: u64,
-    known: String,
-    /// The stream whose levels were sent, and the block that comes next.
-    seen: (u64, u64),
-    /// Whether there is no such input any more.
-    over: bool,
+    /// Counts the states, from 1; that of the one in `state`.
+    state_version: u64,
+    fingerprint: String,
+    /// ID of the ring whose levels were sent, and the block that comes next.
+    seen_levels: (u64, u64),
 }
 
-impl News {
-    fn of(topic: &Topic, now: Instant) -> News {
-        News {
-            topic: topic.clone(),
-            due: now,
-            is_due: false,
-            levels: Chunk::new(LARGEST),
-            state: Chunk::new(LARGEST),
-            version: 0,
-            known: String::new(),
-            seen: (0, 0),
-            over: false,
-        }
-    }
-
-    fn gather_state(&mut self, context: &Context) {
-        let Some(input) = context.input(&self.topic.input) else {
-            self.over = true;
-            return;
-        };
-        let state = status::page_state(context, &input);
-        let known = json(&state.at(0.0));
-        if known != self.known {
-            self.version += 1;
-            self.known = known;
-            fill(&mut self.state, &format!("event: state\ndata: {}\n\n", json(&state)));
-        }
-    }
-
-    fn gather_levels(&mut self, context: &Context) {
-        if let Some(input) = context.input(&self.topic.input) {
-            let text = self.levels_of(&input);
-            fill(&mut self.levels, &text);
-        }
-    }
-
-    fn levels_of(&mut self, input: &LiveInput) -> String {
-        // Without sound there is nothing to say, but a connection that says nothing may be thought dead.
-        let Some((ring, levels)) = input.sound() else { return ":\n\n".to_owned() };
-        let Some((frame, captured_at)) = ring.edge() else { return ":\n\n".to_owned() };
-        if self.seen.0 != ring.id() {
-            self.seen = (ring.id(), levels.next_block().saturating_sub(1));
-        }
-        let next = levels.next_block();
-        // At least one block, where they are longer than an event.
-        let found = levels.since(self.seen.1.min(next.saturating_sub(1)));
-        self.seen.1 = next;
-        let ms = |ns: u64| ns as f64 / 1e6;
-        let mut text = format!(
-            "data: {{\"frame\":{frame},\"time\":{:.2},\"now\":{:.2},\"levels\":[",
-            ms(captured_at),
-            ms(monotonic_ns())
-        );
-        for (channel, level) in found.iter().enumerate() {
-            let comma = if channel == 0 { "" } else { "," };
-            let (peak, rms) = (Decibels(level.peak_dbfs()), Decibels(level.rms_dbfs()));
-            let _ = write!(text, "{comma}[{peak},{rms},{}]", level.clipped);
-        }
-        text.push_str("]}\n\n");
-        text
+/// Puts a subscription into the channel of its topic.
+fn join_channel(channels: &mut Vec<Channel>, subscription: Subscription) {
+    match channels.iter_mut().find(|channel| channel.topic == subscription.topic) {
+        Some(channel) => channel.subscriptions.push(subscription),
+        None => channels.push(Channel::new(subscription)),
     }
 }
 
-/// A level as JSON has it.
+impl Channel {
+    fn new(subscription: Subscription) -> Channel {
+        Channel {
+            topic: subscription.topic.clone(),
+            subscriptions: vec![subscription],
+            due: Instant::now(),
+            levels: Chunk::new(MAX_EVENT),
+            state: Chunk::new(MAX_EVENT),
+            state_version: 0,
+            fingerprint: String::new(),
+            seen_levels: (0, 0),
+        }
+    }
+
+    /// Gathers the events that are due. Returns `true` if levels are among them, `None` if there is no such input any more.
+    fn gather(
+        &mut self,
+        inputs: &Inputs,
+        state: &StateSource,
+        now: Instant,
+        min_interval: Duration,
+    ) -> Option<bool> {
+        let has_levels = self.due <= now;
+        // A new subscriber hears of the state at once, and does not wait for the next levels.
+        let has_new = self.subscriptions.iter().any(|subscription| subscription.seen_version == 0);
+        if has_levels || has_new {
+            let input = inputs.find(&self.topic.input)?;
+            self.gather_state(state(&input)?);
+            if has_levels {
+                fill(&mut self.levels, &levels_event(&input, &mut self.seen_levels));
+                // Events that were missed are not made up for.
+                self.due = (self.due + self.topic.interval.max(min_interval)).max(now);
+            }
+        }
+        Some(has_levels)
+    }
+
+    fn gather_state(&mut self, event: StateEvent) {
+        if self.state_version == 0 || event.fingerprint != self.fingerprint {
+            self.state_version += 1;
+            self.fingerprint = event.fingerprint;
+            fill(&mut self.state, &format!("event: state\ndata: {}\n\n", event.json));
+        }
+    }
+
+    /// Sends to each subscriber the events that are new to it, and drops the subscribers that do not accept them.
+    fn send(&mut self, has_levels: bool) {
+        let Channel { subscriptions, levels, state, state_version, .. } = self;
+        subscriptions.retain_mut(|subscription| {
+            let first = std::mem::take(&mut subscription.first);
+            let has_seen = subscription.seen_version == *state_version;
+            subscription.seen_version = *state_version;
+            (first.is_empty() || subscription.send(&first))
+                && (has_seen || subscription.send(state.bytes(subscription.chunked)))
+                && (!has_levels || subscription.send(levels.bytes(subscription.chunked)))
+        });
+    }
+
+    fn end(self) {
+        self.subscriptions.into_iter().for_each(Subscription::end);
+    }
+}
+
+/// Returns the event with the levels since the block `seen.1` of the ring `seen.0`, and moves `seen` on.
+fn levels_event(input: &LiveInput, seen: &mut (u64, u64)) -> String {
+    // Without sound there are no levels, but a connection without a byte may be thought dead. A comment keeps it alive.
+    const COMMENT: &str = ":\n\n";
+    let Some((ring, meter)) = input.sound() else { return COMMENT.to_owned() };
+    let Some((frame, captured_at)) = ring.edge() else { return COMMENT.to_owned() };
+    let next = meter.next_block();
+    if seen.0 != ring.id() {
+        *seen = (ring.id(), next.saturating_sub(1));
+    }
+    // At least one block, where blocks are longer than the interval.
+    let readings = meter.since(seen.1.min(next.saturating_sub(1)));
+    seen.1 = next;
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let mut text = format!(
+        "data: {{\"frame\":{frame},\"time\":{:.2},\"now\":{:.2},\"levels\":[",
+        ms(captured_at),
+        ms(monotonic_ns())
+    );
+    for (channel, reading) in readings.iter().enumerate() {
+        let comma = if channel == 0 { "" } else { "," };
+        let (peak, rms) = (Decibels(reading.peak_dbfs()), Decibels(reading.rms_dbfs()));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}[{peak},{rms},{}]", reading.clipped);
+    }
+    text.push_str("]}\n\n");
+    text
+}
+
+/// A level in JSON.
 struct Decibels(Option<f64>);
 
-impl std::fmt::Display for Decibels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Decibels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(level) => write!(f, "{level:.1}"),
             None => f.write_str("null"),
@@ -321,66 +420,39 @@ impl std::fmt::Display for Decibels {
 
 fn fill(chunk: &mut Chunk, text: &str) {
     chunk.clear();
-    // Its words come from the configuration and from drivers; an event that does not fit is left out.
     if text.len() <= chunk.capacity() {
         chunk.push(text.as_bytes());
     }
 }
 
-fn json(value: &impl Serialize) -> String {
-    // It has only strings as keys and no other way to fail.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-/// What a page is told once, at the beginning: who speaks, and the addresses under which others find this
-/// machine, for a connection that came to `local`.
+/// Returns the first event of a subscription that came to the address `local`: the version, and the addresses under which
+/// other machines find this one. `listens_everywhere` is `true` if the daemon is not bound to `local` alone.
 pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
     #[derive(Serialize)]
     struct Hello<'a> {
         version: &'a str,
-        /// `NAME.local`, as mDNS has it.
+        /// `NAME.local:PORT`, as mDNS has it.
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<String>,
     }
     let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
-    let others = local.filter(|local| listens_everywhere || !local.ip().is_loopback());
-    let address = others.and_then(|local| match local.ip().is_loopback() {
+    let reachable = local.filter(|local| listens_everywhere || !local.ip().is_loopback());
+    let address = reachable.and_then(|local| match local.ip().is_loopback() {
         true => host::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
         false => Some(local),
     });
-    let name = others.and_then(|local| Some(format!("{}:{}", host::local_name()?, local.port())));
+    let name = reachable.and_then(|local| Some(format!("{}:{}", host::local_name()?, local.port())));
     let hello = Hello {
         version: env!("CARGO_PKG_VERSION"),
         name,
         address: address.map(|address| address.to_string()),
     };
-    format!("retry: 1000\nevent: hello\ndata: {}\n\n", json(&hello))
+    // It has only strings as keys and no other way to fail.
+    let json = serde_json::to_string(&hello).unwrap_or_default();
+    format!("retry: 1000\nevent: hello\ndata: {json}\n\n")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_listens_on_the_loopback_alone_has_no_address_for_others() {
-        let local = Some("127.0.0.1:4410".parse().expect("an address"));
-        let hello = hello(local, false);
-        assert!(!hello.contains("address") && !hello.contains("name"), "{hello}");
-        let lan = Some("[::ffff:192.168.1.20]:4410".parse().expect("an address"));
-        assert!(super::hello(lan, true).contains("\"address\":\"192.168.1.20:4410\""));
-    }
-
-    #[test]
-    fn no_more_pages_than_may_be_are_admitted() {
-        let pages = EventSubscribers::default();
-        let first = pages.admit(2).expect("there is room");
-        let second = pages.admit(2).expect("there is room");
-        assert!(pages.admit(2).is_none());
-        drop(first);
-        assert!(pages.admit(2).is_some());
-        drop(second);
-        assert_eq!(pages.count(), 0);
-    }
-}
+mod tests;

@@ -6,11 +6,13 @@
 //! everything else a short answer ([`page`], [`status`], [`playlist`]).
 
 pub mod access;
+pub mod byte_range;
 pub mod context;
 pub mod event_stream;
 pub mod handlers;
 pub mod players;
 mod response;
+pub mod response_head;
 pub mod server;
 pub mod stream_response;
 pub mod target;

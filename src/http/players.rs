@@ -1,18 +1,21 @@
-//! Which player asks, and what it needs: one table, found with the real players, but for Apple's, which is from
-//! public reports.
+//! The players: which one sends a request, and what each kind needs. One table, found with the real players, but for
+//! Apple's, which is from public reports.
 //!
-//! | player | sizes in the header | burst | why |
+//! | player | sizes in the header | burst | reason |
 //! |---|---|---|---|
 //! | Chromium, `<audio>` | unknown | 256 KiB | it waits for 229 KB before the first sound, whatever their age |
-//! | Firefox | largest whole | 500 ms | refuses 0; would wrap into the middle of a frame at 4 GiB; comes back after a cut connection only to a file with an end |
+//! | Firefox | largest whole | 500 ms | refuses 0; would wrap into the middle of a frame at 4 GiB; reconnects after a cut only to a file with an end |
 //! | GStreamer | 0 | 500 ms | stops at 2 GiB of anything else |
 //! | WebKitGTK | 0 | 500 ms | is GStreamer; starts in 73 ms instead of 4.6 s |
 //! | Apple | 0x7FFFFF00 | 500 ms | wants ranges of a file with an end |
 //! | all others | unknown | 500 ms | go on beyond 4 GiB; a burst below their own need only shortens the start |
 //!
-//! A burst is sound from before the request, sent at once. One that is longer than what the player wants in
+//! An HTTP/1.1 client gets an endless stream in chunks, unless it sends `TE: identity` (see [`accepts_chunks`]). A client
+//! that plays the chunk sizes as noise and does not say so can be given an address with `?framing=identity`.
+//!
+//! A burst is sound from before the request, sent at once. A burst that is longer than what the player wants in
 //! its buffer anyway would stay as delay for as long as it plays. 500 ms are not too long for
-//! any of these; seconds from the request to the first sound / behind live from then on, for a burst of
+//! any of these. Seconds from the request to the first sound / behind live from then on, for a burst of
 //!
 //! | player, stream | 0 | 300 ms | 500 ms |
 //! |---|---|---|---|
@@ -25,8 +28,8 @@
 //! | but MPD, 48 kHz stereo 32 bit | 1.01 / 1.01 | 0.70 / 1.01 | 0.51 / 1.01 |
 //! | GStreamer 1.22 playbin, stereo | 6.06 / 6.06 | 5.48 / 5.79 | 5.09 / 5.59 |
 //!
-//! Medians of three runs, each player with PulseAudio and a null sink for a sound card; live is what a listener
-//! with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
+//! The figures are medians of three runs, each player with PulseAudio and a null sink for a sound card; live is what a
+//! listener with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
 
 use std::time::Duration;
 
@@ -36,15 +39,15 @@ use crate::media::wav::Sizes;
 /// A kind of player.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Player {
-    /// The media element of Chromium and all that is made of it (Chrome, Edge, Android's).
+    /// The media element of Chromium and of every browser that is made of Chromium (Chrome, Edge, Android's).
     ChromiumMedia,
     /// Chromium's `fetch`, which decodes nothing itself.
     ChromiumFetch,
     /// Firefox.
     Firefox,
-    /// Whatever uses GStreamer's HTTP source.
+    /// A program that uses GStreamer's HTTP source.
     GStreamer,
-    /// WebKit on Linux: a browser outside, GStreamer inside.
+    /// WebKit on Linux: a browser that plays through GStreamer.
     WebKitGtk,
     /// Safari, and everything on iOS.
     Apple,
@@ -52,12 +55,12 @@ pub enum Player {
     Other,
 }
 
-/// Apple's players get a file with an end, though one that is far: 13.5 h of mono at 44.1 kHz.
+/// Size of the sound that Apple's players are told, in bytes: a file with an end that is far, 6.7 h of mono at 44.1 kHz.
 pub const APPLE_DATA_BYTES: u32 = 0x7FFF_FF00;
 
 impl Player {
-    /// Tells the player from its User-Agent, and Chromium's media element from its `fetch` by whether it asks
-    /// for a range (it always does; its Sec-Fetch-Dest comes on secure origins only).
+    /// Returns the player that sends this User-Agent. Chromium's media element differs from its `fetch` in that it
+    /// always asks for a range (its Sec-Fetch-Dest comes on secure origins only).
     pub fn of(user_agent: &str, asks_for_range: bool) -> Player {
         let has = |part: &str| user_agent.contains(part);
         if has("AppleCoreMedia") {
@@ -75,7 +78,7 @@ impl Player {
         }
     }
 
-    /// What the header's size fields say to it.
+    /// Returns the sizes that this player is told in the WAV header.
     pub const fn sizes(self) -> Sizes {
         match self {
             Player::Firefox => Sizes::LargestWhole,
@@ -85,7 +88,7 @@ impl Player {
         }
     }
 
-    /// How many frames from before the request it gets at once.
+    /// Returns the number of frames from before the request that this player is sent at once.
     pub fn burst(self, format: StreamFormat) -> u64 {
         match self {
             Player::ChromiumMedia => (256 * 1024) / format.frame_bytes() as u64,
@@ -95,10 +98,18 @@ impl Player {
     }
 }
 
-/// What to call a player in the log and in `/status.json`: the product it names first, or the browser that
-/// hides behind `Mozilla/5.0`.
+/// Returns `true` if a client understands chunked framing (RFC 9112 §7.1).
+///
+/// `TE: identity` is not in RFC 9110 any more, but players that send it mean it.
+pub fn accepts_chunks(is_http_1_1: bool, te: Option<&str>) -> bool {
+    let refuses = |te: &str| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("identity"));
+    is_http_1_1 && !te.is_some_and(refuses)
+}
+
+/// Returns the name of a player for the log and `/status.json`: the product that it names first, or the browser behind
+/// `Mozilla/5.0`.
 pub fn product(user_agent: &str) -> String {
-    // Every WebKit and Chromium names the ones before it; the last of these that is there is the truth.
+    // Each browser also names those that it descends from. So the most specific names come first.
     const BROWSERS: [(&str, &str); 6] = [
         ("Edg/", "Edge"),
         ("OPR/", "Opera"),
@@ -181,7 +192,7 @@ mod tests {
     ];
 
     #[test]
-    fn players_are_known_by_what_they_call_themselves() {
+    fn players_are_recognised_by_their_user_agent() {
         for (agent, range, player, name) in AGENTS {
             assert_eq!(Player::of(agent, range), player, "{agent}");
             assert_eq!(product(agent), name);
@@ -189,11 +200,24 @@ mod tests {
     }
 
     #[test]
-    fn chromium_starts_at_once_and_nobody_else_gets_more_than_half_a_second() {
+    fn chromium_starts_at_once_and_no_other_player_gets_more_than_half_a_second() {
         let format = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
         assert!(Player::ChromiumMedia.burst(format) * 4 > 229_000);
         for player in [Player::Firefox, Player::GStreamer, Player::Other, Player::Apple] {
             assert!(player.burst(format) <= 24_000);
+        }
+    }
+
+    #[test]
+    fn chunks_go_only_to_clients_that_understand_them() {
+        for (is_http_1_1, te, accepts) in [
+            (true, None, true),
+            (true, Some("trailers"), true),
+            (true, Some("identity"), false),
+            (true, Some("trailers, Identity"), false),
+            (false, None, false),
+        ] {
+            assert_eq!(accepts_chunks(is_http_1_1, te), accepts, "{is_http_1_1} {te:?}");
         }
     }
 }

@@ -21,7 +21,6 @@
 //! - All that a stranger can take too much of, and what tiny_http dies of or forgets: see the
 //!   [guard](super::guard).
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,14 +33,19 @@ use rustix::net::{Shutdown, sockopt};
 use tiny_http::{Method, Request};
 
 use super::access::cors::Cors;
-use super::access::{self, Access, Asking};
-use super::handlers::clip::{self, Refusal};
+use super::access::forwarded::ForwardingHeaders;
+use super::access::{self, Access, RequestFacts, Verdict};
+use super::handlers::clip::{self, Last, Refusal};
+use super::handlers::playlist::Origin;
 use super::handlers::{page, playlist, status};
+use super::response_head::ResponseHead;
 use super::players::{self, Player};
 use super::stream_response::{self, StreamRequest};
-use super::target::{BadRequest, Range, Target, Wanted};
+use super::byte_range::ByteRange;
+use super::target::{BadRequest, StreamQuery, Target};
 use super::tiny::guard::{Asked, Door, Guard};
-use super::{event_stream, response};
+use super::event_stream::{self, Topic};
+use super::response;
 use crate::config::ListenAddr;
 use crate::http::context::Context;
 use crate::inputs::LiveInput;
@@ -318,7 +322,8 @@ impl Handler {
         #[cfg(test)]
         assert!(request.url() != "/panic", "while answering");
         let access = context.access();
-        let cors = &access.cors(header(&request, "Origin"));
+        let facts = self.facts(&request);
+        let cors = &access.cors(facts.origin);
         if *request.method() == Method::Options && header(&request, "Access-Control-Request-Method").is_some()
         {
             return self.preflight(request, &access);
@@ -326,9 +331,13 @@ impl Handler {
         if !matches!(request.method(), Method::Get | Method::Head) {
             return response::not_allowed(request, &Cors::none());
         }
-        let client = match access.check(&self.asking(&request)) {
+        let checked = access.check(&facts).and_then(|verdict| match verdict {
+            Verdict::Allowed(client) => Ok(client),
+            Verdict::NeedsHash(pending) => access.verify_slow(&pending),
+        });
+        let client = match checked {
             Ok(client) => client,
-            Err(refusal) => return refuse(request, cors, refusal),
+            Err(refusal) => return refuse(request, cors, &access, &refusal),
         };
         match Target::parse(request.url()) {
             Err(BadRequest(why)) => response::text(request, cors, 400, &why),
@@ -344,28 +353,33 @@ impl Handler {
                     None => response::text(request, cors, 404, &not_found(context)),
                 }
             }
-            Ok(Target::Status) => response::json(request, cors, status::render(context)),
-            Ok(Target::Health) => {
-                let (code, text) = status::health(context);
-                response::text(request, cors, code, &text);
-            }
+            Ok(Target::Status) => {
+                let status = status::render(context.started, &context.inputs, &context.listeners);
+                response::json(request, cors, status);
+            },
+            Ok(Target::Health(name)) => match status::health(&context.inputs, name.as_deref()) {
+                Some((code, text)) => response::text(request, cors, code, &text),
+                None => response::text(request, cors, 404, &not_found(context)),
+            },
             Ok(Target::M3u(name)) if context.input(&name).is_some() => {
-                let base = playlist::base(&request, self.connection.address);
-                response::playlist(request, cors, "audio/x-mpegurl", playlist::m3u(&base, &name));
+                response::playlist(request, cors, "audio/x-mpegurl", playlist::m3u(&name));
             }
             Ok(Target::Pls(name)) if context.input(&name).is_some() => {
-                let base = playlist::base(&request, self.connection.address);
-                response::playlist(request, cors, "audio/x-scpls", playlist::pls(&base, &name));
+                let facts = self.facts(&request);
+                let local = self.socket().and_then(|socket| socket.local_addr().ok());
+                let local = local.unwrap_or(self.connection.address);
+                let list = playlist::pls(&Origin::of(&facts, local, access.is_proxy(facts.peer)), &name);
+                response::playlist(request, cors, "audio/x-scpls", list);
             }
-            Ok(Target::Wav(name, wanted)) => self.stream(request, cors, client, &name, wanted),
+            Ok(Target::Wav(name, query)) => self.stream(request, cors, client, &name, query),
             Ok(_) => response::text(request, cors, 404, &not_found(context)),
         }
     }
 
     /// Tells a browser whether a page from elsewhere may ask for this. Nobody sends a password with that question.
     fn preflight(&self, request: Request, access: &Access) {
-        if let Err(refusal) = access.admit(&self.asking(&request)) {
-            return refuse(request, &Cors::none(), refusal);
+        if let Err(refusal) = access.admit(&self.facts(&request)) {
+            return refuse(request, &Cors::none(), access, &refusal);
         }
         match access.cors(header(&request, "Origin")).preflight() {
             Some(cors) if self.is_there(request.url()) => response::preflight(request, &cors),
@@ -378,18 +392,22 @@ impl Handler {
     fn is_there(&self, url: &str) -> bool {
         let context = &*self.connection.context;
         match Target::parse(url) {
-            Ok(Target::Page | Target::Status | Target::Health) => true,
+            Ok(Target::Page | Target::Status | Target::Health(None)) => true,
             Ok(Target::Asset(name)) => page::asset(&name).is_some(),
             Ok(Target::Levels(None, _)) => !context.inputs.all().is_empty(),
             Ok(
-                Target::Levels(Some(name), _) | Target::M3u(name) | Target::Pls(name) | Target::Wav(name, _),
+                Target::Levels(Some(name), _)
+                | Target::Health(Some(name))
+                | Target::M3u(name)
+                | Target::Pls(name)
+                | Target::Wav(name, _),
             ) => context.input(&name).is_some(),
-            Ok(Target::Unknown) | Err(BadRequest(_)) => false,
+            Ok(Target::Unknown | Target::Favicon) | Err(BadRequest(_)) => false,
         }
     }
 
     /// Begins a stream.
-    fn stream(&mut self, request: Request, cors: &Cors, client: IpAddr, name: &str, wanted: Wanted) {
+    fn stream(&mut self, request: Request, cors: &Cors, client: IpAddr, name: &str, query: StreamQuery) {
         let context = &self.connection.context;
         let Some(input) = context.input(name) else {
             return response::text(request, cors, 404, &not_found(context));
@@ -404,40 +422,50 @@ impl Handler {
         };
         let user_agent = header(&request, "User-Agent").unwrap_or_default().to_owned();
         let range = header(&request, "Range");
-        let ask = StreamRequest {
+        let asked = StreamRequest {
             name,
-            wanted,
+            query,
             player: Player::of(&user_agent, range.is_some()),
-            range: range.and_then(Range::parse),
-            chunks: *request.http_version() >= (1, 1) && !refuses_chunks(header(&request, "TE")),
+            range: range.and_then(ByteRange::parse),
+            accepts_chunks: players::accepts_chunks(
+                *request.http_version() >= (1, 1),
+                header(&request, "TE"),
+            ),
         };
-        let history = input.history();
-        if let Some(last) = wanted.last {
-            return match clip::address(&ring, name, last, history, wanted.utc) {
-                Ok(Some(address)) => response::redirect(request, cors, &address),
-                Ok(None) => response::unavailable(request, cors, &format!("{name} has no sound yet.")),
-                Err(BadRequest(why)) => response::text(request, cors, 400, &why),
-            };
+        let mut frames = query.frames;
+        if query.last.is_some() {
+            match clip::last(&ring, name, &query, input.history(), range) {
+                Ok(Last::Redirect(address)) => return response::redirect(request, cors, &address),
+                Ok(Last::Nothing) => {
+                    return response::unavailable(request, cors, &format!("{name} has no sound yet."));
+                }
+                Err(BadRequest(why)) => return response::text(request, cors, 400, &why),
+                Ok(Last::Whole(whole)) => frames = Some(whole),
+            }
         }
-        let mut plan = match wanted.span {
-            Some(span) => {
+        let mut plan = match frames {
+            Some(frames) => {
                 let (range, if_range) = (header(&request, "Range"), header(&request, "If-Range"));
-                match clip::plan(&clip::ClipRequest { name, span, utc: wanted.utc, range, if_range }, &ring) {
+                let is_relative = query.last.is_some();
+                let clip = clip::ClipRequest { name, frames, utc: query.utc, range, if_range, is_relative };
+                match clip::plan(&clip, &ring) {
                     Ok(plan) => plan,
-                    Err(Refusal::Range(head)) => return self.head_only(request, &cors.within(&head)),
+                    Err(Refusal::Range(total)) => {
+                        return self.head_only(request, cors, clip::range_head(total));
+                    }
                     Err(refusal) => {
                         let (status, why) = refusal.text();
                         return response::text(request, cors, status, why);
                     }
                 }
             }
-            None => match stream_response::plan(&ask, ring.format(), history) {
+            None => match stream_response::plan(&asked, ring.format()) {
                 Ok(plan) => plan,
                 Err(BadRequest(why)) => return response::text(request, cors, 400, &why),
             },
         };
         if *request.method() == Method::Head {
-            return self.head_only(request, &cors.within(&plan.head));
+            return self.head_only(request, cors, plan.head);
         }
         let most =
             (context.settings.listeners().max, context.settings.limits().listeners_per_address.of(client));
@@ -463,19 +491,18 @@ impl Handler {
         };
         // Through tiny_http's writer, so that it waits for the answers before it; everything after it goes
         // to the socket itself. The writer is kept, so that the answers after it wait.
-        let mut head = cors.within(&std::mem::take(&mut plan.head));
         let mut writer = request.into_writer();
         self.told = self.connection.guard.tells_of(catch_up::shown(client));
         if self.told {
             catch_up::log_start(&listener);
         }
-        let stream = Stream::new(&context.listeners, input, &ring, listener, plan.body, wanted.low_latency);
-        if wanted.low_latency {
+        let stream = Stream::new(&context.listeners, input, &ring, listener, plan.body, query.low_latency);
+        plan.head.add_cors(cors);
+        if query.low_latency {
             // By this the page knows when what it plays was captured.
-            head.truncate(head.len() - "\r\n".len());
-            let _ = write!(head, "Wavecast-Frame: {}/{}\r\n\r\n", ring.id(), stream.frame());
+            plan.head.push("Wavecast-Frame", format!("{}/{}", ring.id(), stream.frame()));
         }
-        match writer.write_all(head.as_bytes()).and_then(|()| writer.flush()) {
+        match writer.write_all(&plan.head.render()).and_then(|()| writer.flush()) {
             Ok(()) => self.begun = Some((stream, writer)),
             Err(_) => {
                 if self.told {
@@ -486,15 +513,20 @@ impl Handler {
         }
     }
 
-    fn asking<'a>(&self, request: &'a Request) -> Asking<'a> {
+    fn facts<'a>(&self, request: &'a Request) -> RequestFacts<'a> {
         let peer = self.peer.ip().to_canonical();
-        Asking {
+        let mut forwarding = ForwardingHeaders::default();
+        for header in request.headers() {
+            forwarding.add(header.field.as_str().as_str(), header.value.as_str());
+        }
+        RequestFacts {
             peer,
             // It takes a look for the socket, and only this needs it.
             local: peer.is_ipv6().then(|| self.socket()?.local_addr().ok()).flatten().map(|local| local.ip()),
             host: header(request, "Host"),
-            forwarded: headers(request, "X-Forwarded-For").collect(),
+            forwarding,
             authorization: header(request, "Authorization"),
+            origin: header(request, "Origin"),
         }
     }
 
@@ -502,21 +534,23 @@ impl Handler {
     fn levels(&self, request: Request, cors: &Cors, name: &str, interval: Duration) {
         let context = &self.connection.context;
         let chunked = *request.http_version() >= (1, 1);
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nServer: {}\r\nContent-Type: text/event-stream\r\n\
-             Cache-Control: no-store, no-transform\r\nX-Content-Type-Options: nosniff\r\n\
-             X-Accel-Buffering: no\r\nConnection: close\r\n{}\r\n",
-            super::SERVER,
-            if chunked { "Transfer-Encoding: chunked\r\n" } else { "" }
-        );
-        let head = cors.within(&head);
+        let mut head = ResponseHead::new(200)
+            .with("Content-Type", "text/event-stream")
+            .with("Cache-Control", "no-store, no-transform")
+            .with("X-Content-Type-Options", "nosniff")
+            .with("X-Accel-Buffering", "no")
+            .with("Connection", "close");
+        if chunked {
+            head.push("Transfer-Encoding", "chunked");
+        }
         if *request.method() == Method::Head {
-            return self.head_only(request, &head);
+            return self.head_only(request, cors, head);
         }
         let (admitted, socket) = (context.subscribers.admit(context.settings.listeners().max), self.socket());
+        let has_place = admitted.is_some();
         let full = || format!("{} pages are open, no more can be.", context.subscribers.count());
-        let (Some(_admitted), Some(socket)) = (&admitted, socket) else {
-            let why = if admitted.is_none() { full() } else { NO_DESCRIPTOR.to_owned() };
+        let (Some(admitted), Some(socket)) = (admitted, socket) else {
+            let why = if has_place { NO_DESCRIPTOR.to_owned() } else { full() };
             return response::unavailable(request, cors, &why);
         };
         let everywhere = self.connection.address.ip().is_unspecified();
@@ -524,10 +558,13 @@ impl Handler {
         let mut chunk = Chunk::new(hello.len());
         chunk.push(hello.as_bytes());
         let mut writer = request.into_writer();
-        let first = [head.as_bytes(), chunk.bytes(chunked)].concat();
-        if writer.write_all(&first).and_then(|()| writer.flush()).is_ok() {
-            let served = context.subscribers.join(context, name, interval, socket, chunked);
-            let _ = served.recv();
+        head.add_cors(cors);
+        if writer.write_all(&head.render()).and_then(|()| writer.flush()).is_ok() {
+            let topic = Topic { input: name.to_owned(), interval };
+            let (place, ended) = crossbeam_channel::bounded::<()>(0);
+            let place = Box::new((admitted, place));
+            context.subscribers.join(topic, socket, place, chunked, chunk.bytes(chunked).to_vec());
+            let _ = ended.recv();
         }
         self.hang_up();
         // Kept until here, so that answers to what was pipelined wait.
@@ -535,9 +572,10 @@ impl Handler {
     }
 
     /// Sends a head and nothing after it. An error is a player that is gone.
-    fn head_only(&self, request: Request, head: &str) {
+    fn head_only(&self, request: Request, cors: &Cors, mut head: ResponseHead) {
+        head.add_cors(cors);
         let mut writer = request.into_writer();
-        let _ = writer.write_all(head.as_bytes()).and_then(|()| writer.flush());
+        let _ = writer.write_all(&head.render()).and_then(|()| writer.flush());
         drop(writer);
         self.hang_up();
     }
@@ -634,27 +672,14 @@ fn headers<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item =
 }
 
 /// Says why one may not, and what the owner can do about it.
-fn refuse(request: Request, cors: &Cors, refusal: access::Refusal) {
+fn refuse(request: Request, cors: &Cors, access: &Access, refusal: &access::Refusal) {
     debug!("{:?}: {refusal:?}", request.remote_addr());
+    let why = access.explain(refusal);
     match refusal {
-        access::Refusal::Address(ip) => {
-            let why =
-                format!("{ip} may not listen here: it is not among the addresses that [access] allow names.");
-            response::text(request, &Cors::none(), 403, &why);
-        }
-        access::Refusal::Host(host) => {
-            let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
-            let why = format!("{host:?} is not known as a name of this machine: [access] hosts may name it.");
-            response::text(request, &Cors::none(), 403, &why);
-        }
         access::Refusal::Password => response::unauthorized(request, cors),
-        access::Refusal::TooManyTries => response::too_many(request, cors, "Too many passwords were tried."),
+        access::Refusal::TooManyTries => response::too_many(request, cors, &why),
+        _ => response::text(request, &Cors::none(), 403, &why),
     }
-}
-
-/// `TE: identity` is not in RFC 9110 any more, but players that send it mean it.
-fn refuses_chunks(te: Option<&str>) -> bool {
-    te.is_some_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("identity")))
 }
 
 /// The input's ring. Just after a start the card is being opened: that is waited for, so that a player which connects

@@ -1,176 +1,161 @@
-//! What exactly goes out for a request of a stream: status, headers, framing, and which bytes.
+//! The response to a request for a stream: status, headers, framing, and which bytes.
 //!
 //! The rules were found with the players themselves:
 //!
-//! - An endless stream is chunked and has no Content-Length: a cut connection is then an error to the
-//!   player, and Chromium comes back by itself.
-//! - There is no Accept-Ranges header, not even `none`: MPD takes any for a file that it can seek in.
-//! - Chromium comes back with `Range: bytes=N-` and must get 206 and sound without a header, so aligned that
+//! - An endless stream is chunked and has no Content-Length. A cut connection is then an error to the
+//!   player, and Chromium reconnects by itself.
+//! - There is no Accept-Ranges header, not even `none`: MPD takes any value as a file that it can seek in.
+//! - Chromium reconnects with `Range: bytes=N-` and must get 206 and sound without a header, aligned so that
 //!   byte N is where its frames expect it. `bytes=0-` is what players send at first: 200, from the header.
-//!   A range is never refused: mpv and ffplay die of a 416.
-//! - HTTP/1.0, and who says `TE: identity`, gets the bare bytes until the connection ends.
-//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end. So does Firefox:
-//!   only when the first answer is 206 and says where the end is does it come back after a cut connection.
-//! - With `latency=low` there is one more header, `Wavecast-Frame: STREAM/FRAME`: the first frame by its index, for a
-//!   page that wants to know when it was captured.
+//!   A range is never refused: mpv and ffplay give up after a 416.
+//! - HTTP/1.0, `TE: identity` and `framing=identity` get the bare bytes until the connection ends.
+//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end. So does Firefox: it
+//!   reconnects after a cut only when the first response was 206 and said where the end is.
+//! - With `latency=low` there is one more header, `Wavecast-Frame: STREAM/FRAME`: the index of the first frame, for a
+//!   page that has to know when the frame was captured. The caller adds it.
 //!
-//! What was heard already is a file like any other: [`past`](super::past).
+//! Past sound is a file like any other: see [`clip`](super::handlers::clip).
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::byte_range::{ByteRange, Bytes, Layout, Slice};
 use super::players::Player;
-use super::target::{BadRequest, Range, Wanted};
+use super::response_head::ResponseHead;
+use super::target::{BadRequest, StreamQuery};
 use crate::listeners::catch_up::{Playback, StartAt};
 use crate::media::format::StreamFormat;
 use crate::media::wav::{self, HEADER_BYTES, Sizes};
 
-/// What is known of a request for a stream.
+/// A request for a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamRequest<'a> {
     /// The input's name.
     pub name: &'a str,
-    /// Which part of the stream.
-    pub wanted: Wanted,
-    /// Who asks.
+    /// The query.
+    pub query: StreamQuery,
+    /// The player that asks.
     pub player: Player,
-    /// The range it asks for.
-    pub range: Option<Range>,
-    /// Whether it understands chunks.
-    pub chunks: bool,
+    /// The requested range.
+    pub range: Option<ByteRange>,
+    /// `false` if the client does not understand the chunked framing.
+    pub accepts_chunks: bool,
 }
 
 /// The response to a request for a stream: the head, and what follows from the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamResponse {
-    /// Status line and headers, up to and with the empty line.
-    pub head: String,
+    /// Status and headers.
+    pub head: ResponseHead,
     /// The body.
     pub body: Playback,
 }
 
-/// The end of the range that a 206 of an endless stream names: beyond any player's reach, and still a whole
-/// number in JavaScript.
+/// The end of the range that a 206 of an endless stream names: beyond any player's reach, and still an exact
+/// integer in JavaScript.
 const FAR: u64 = (1 << 53) - 2;
 
-/// Decides what goes out for a request of a stream of that format, of which so much is kept.
+/// Decides about the response to a request for a stream of that format.
+///
+/// `back` beyond the history is no error: the stream then begins with the oldest frame that the ring holds.
 ///
 /// # Errors
 ///
-/// When `back` or `for` ask for more than there can be.
-pub fn plan(
-    ask: &StreamRequest<'_>,
-    format: StreamFormat,
-    history: Duration,
-) -> Result<StreamResponse, BadRequest> {
-    if let Some(back) = ask.wanted.back.filter(|back| *back > history) {
-        let (back, history) = (back.as_secs_f64(), history.as_secs_f64());
-        return Err(BadRequest(format!("back={back} is too far: the last {history} s are kept.")));
+/// When `for` asks for more than a WAV file can hold.
+pub fn plan(request: &StreamRequest<'_>, format: StreamFormat) -> Result<StreamResponse, BadRequest> {
+    let query_back = request.query.back.map(|back| format.frames_in(back));
+    if let Some(length) = request.query.length {
+        return recording(request.name, format, length, query_back.unwrap_or(0));
     }
-    let asked_back = ask.wanted.back.map(|back| format.frames_in(back));
-    if let Some(length) = ask.wanted.length {
-        return file(ask, format, length, asked_back);
-    }
-    let resumes = matches!(ask.range, Some(Range::From(first) | Range::Bounded(first, _)) if first > 0);
-    let burst = match ask.wanted.low_latency || resumes {
+    let sizes = request.player.sizes();
+    // To players that are told how much sound there is, the stream is a file of this size.
+    let layout = Layout {
+        header: HEADER_BYTES,
+        frame_bytes: format.frame_bytes(),
+        data: sizes.data_bytes(format).map(u64::from),
+    };
+    let range = request.range.filter(|range| is_plausible(*range)).and_then(|range| layout.resolve(range));
+    let part = range.unwrap_or(Bytes::ENDLESS);
+    let slice = layout.slice(part);
+
+    // A player that reconnects has its burst already.
+    let burst = match request.query.low_latency || part.first > 0 {
         true => 0,
-        false => ask.player.burst(format),
+        false => request.player.burst(format),
     };
-    let back = asked_back.unwrap_or(burst);
-    let lag_target = Some(asked_back.unwrap_or(0));
-
-    // For players that are told how much sound there is, the stream is a file of this size.
-    let total = ask.player.sizes().data_bytes(format).map(|data| u64::from(data) + HEADER_BYTES as u64);
-    let end = total.map(|total| total - 1);
-    let (first, last) = match ask.range {
-        Some(Range::From(first)) => (first, end),
-        Some(Range::Bounded(first, last)) => (first, Some(end.map_or(last, |end| last.min(end)))),
-        None => (0, None),
+    let head = match (part.count(), layout.total()) {
+        (None, _) if part.first == 0 => start_head(200),
+        (None, _) => start_head(206).with("Content-Range", format!("bytes {}-{FAR}/*", part.first)),
+        (Some(count), total) => {
+            let last = part.first + count - 1;
+            let total = total.map_or("*".to_owned(), |total| total.to_string());
+            start_head(206)
+                .with("Content-Length", count.to_string())
+                .with("Content-Range", format!("bytes {}-{last}/{total}", part.first))
+        }
     };
-    // What lies beyond the end of the file cannot be had; like every range that cannot, it is ignored.
-    let (first, last) = match last {
-        Some(last) if first > last => (0, None),
-        _ => (first, last),
-    };
-
-    let header = wav::header(format, ask.player.sizes());
-    let in_header = |byte: u64| byte.min(HEADER_BYTES as u64) as usize;
-    let prefix =
-        header[in_header(first)..in_header(last.map_or(u64::MAX, |last| last.saturating_add(1)))].to_vec();
-    let skip = (first.saturating_sub(HEADER_BYTES as u64) % format.frame_bytes() as u64) as usize;
-    let bytes = last.map(|last| (last - first).saturating_add(1));
-    let chunked = bytes.is_none() && ask.chunks;
-
-    let mut head = match (bytes, first) {
-        (None, 0) => start(200),
-        _ => start(206),
-    };
-    if let Some(bytes) = bytes {
-        let _ = write!(head, "Content-Length: {bytes}\r\n");
-    }
-    if bytes.is_some() || first > 0 {
-        let last = last.unwrap_or(FAR);
-        let total = total.map_or("*".to_owned(), |total| total.to_string());
-        let _ = write!(head, "Content-Range: bytes {first}-{last}/{total}\r\n");
-    }
-    if chunked {
-        head.push_str("Transfer-Encoding: chunked\r\n");
-    }
-    head.push_str("\r\n");
-    let length = bytes.map(|bytes| bytes - prefix.len() as u64);
-    let begin = StartAt::Back(back);
-    Ok(StreamResponse { head, body: Playback { chunked, prefix, skip, length, begin, lag_target } })
-}
-
-/// A recording that ends: a file with true sizes.
-fn file(
-    ask: &StreamRequest<'_>,
-    format: StreamFormat,
-    length: Duration,
-    back: Option<u64>,
-) -> Result<StreamResponse, BadRequest> {
-    let frame_bytes = format.frame_bytes() as u64;
-    let data = format.frames_in(length).max(1) * frame_bytes;
-    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
-        let most = wav::MOST_DATA_BYTES / format.bytes_per_second();
-        return Err(BadRequest(format!(
-            "for={} is too long: a WAV file ends at 4 GiB, which is {most} s of this stream.",
-            length.as_secs_f64()
-        )));
-    };
-    let mut head = start(200);
-    let _ = write!(
-        head,
-        "Content-Length: {}\r\nContent-Disposition: inline; filename=\"{}.wav\"\r\n\r\n",
-        data + HEADER_BYTES as u64,
-        ask.name
-    );
+    let chunked = part.last.is_none() && request.accepts_chunks && !request.query.identity;
+    let head = if chunked { head.with("Transfer-Encoding", "chunked") } else { head };
     let body = Playback {
-        chunked: false,
-        prefix: wav::header(format, Sizes::Data(size)).to_vec(),
-        skip: 0,
-        length: Some(data),
-        begin: StartAt::Back(back.unwrap_or(0)),
-        lag_target: None,
+        chunked,
+        lag_target: Some(query_back.unwrap_or(0)),
+        ..playback(&wav::header(format, sizes), &slice, StartAt::Back(query_back.unwrap_or(burst)))
     };
     Ok(StreamResponse { head, body })
 }
 
-pub(crate) fn start(status: u16) -> String {
-    let reason = match status {
-        206 => "Partial Content",
-        416 => "Range Not Satisfiable",
-        _ => "OK",
+/// Returns a head with the headers that all responses with sound have.
+pub(crate) fn start_head(status: u16) -> ResponseHead {
+    ResponseHead::new(status)
+        .with("Content-Type", "audio/wav")
+        .with("Cache-Control", "no-store, no-transform")
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Connection", "close")
+}
+
+/// Returns the body of a slice of a file without holes.
+pub(crate) fn playback(header: &[u8; HEADER_BYTES], slice: &Slice, begin: StartAt) -> Playback {
+    Playback {
+        chunked: false,
+        prefix: header[slice.header_part.clone()].to_vec(),
+        skip: slice.skip_in_frame,
+        length: slice.len,
+        suffix: &[0; 1][..slice.pad],
+        begin,
+        lag_target: None,
+    }
+}
+
+/// Returns the response with a recording that ends: a file with true sizes, from `back` frames before the live edge on.
+fn recording(
+    name: &str,
+    format: StreamFormat,
+    length: Duration,
+    back: u64,
+) -> Result<StreamResponse, BadRequest> {
+    let data = format.frames_in(length).max(1) * format.frame_bytes() as u64;
+    let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MOST_DATA_BYTES) else {
+        let limit = wav::MOST_DATA_BYTES / format.bytes_per_second();
+        return Err(BadRequest(format!(
+            "for={} is too long: a WAV file ends at 4 GiB, which is {limit} s of this stream.",
+            length.as_secs_f64()
+        )));
     };
-    format!(
-        "HTTP/1.1 {status} {reason}\r\n\
-         Server: {}\r\n\
-         Content-Type: audio/wav\r\n\
-         Cache-Control: no-store, no-transform\r\n\
-         X-Content-Type-Options: nosniff\r\n\
-         Connection: close\r\n",
-        super::SERVER
-    )
+    let layout = Layout { header: HEADER_BYTES, frame_bytes: format.frame_bytes(), data: Some(data) };
+    // A range of what is only being recorded makes no sense, so the whole is sent, whatever is asked for.
+    let whole = Bytes { first: 0, last: layout.total().map(|total| total - 1) };
+    let head = start_head(200)
+        .with("Content-Length", whole.count().unwrap_or_default().to_string())
+        .with("Content-Disposition", format!("inline; filename=\"{name}.wav\""));
+    let header = wav::header(format, Sizes::Data(size));
+    Ok(StreamResponse { head, body: playback(&header, &layout.slice(whole), StartAt::Back(back)) })
+}
+
+/// Returns `false` for a range that begins beyond all that a 206 could name. Such a range is ignored.
+const fn is_plausible(range: ByteRange) -> bool {
+    match range {
+        ByteRange::From(first) | ByteRange::Bounded(first, _) => first <= FAR,
+        ByteRange::Last(_) => true,
+    }
 }
 
 #[cfg(test)]
@@ -181,59 +166,57 @@ mod tests {
 
     const APPLE_TOTAL: u64 = APPLE_DATA_BYTES as u64 + HEADER_BYTES as u64;
     const CD: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
-    const HISTORY: Duration = Duration::from_secs(30);
 
-    fn ask(player: Player, range: Option<Range>) -> StreamRequest<'static> {
-        StreamRequest { name: "live", wanted: Wanted::default(), player, range, chunks: true }
+    fn request(player: Player, range: Option<ByteRange>) -> StreamRequest<'static> {
+        StreamRequest { name: "live", query: StreamQuery::default(), player, range, accepts_chunks: true }
     }
 
-    fn planned(ask: &StreamRequest<'_>) -> StreamResponse {
-        plan(ask, CD, HISTORY).expect("it can be served")
-    }
-
-    fn header<'a>(plan: &'a StreamResponse, name: &str) -> Option<&'a str> {
-        plan.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    fn planned(request: &StreamRequest<'_>) -> StreamResponse {
+        plan(request, CD).expect("it can be served")
     }
 
     #[test]
-    fn an_endless_stream_is_chunked_and_says_nothing_of_ranges_or_length() {
-        for range in [None, Some(Range::From(0))] {
-            let plan = planned(&ask(Player::Other, range));
-            assert!(plan.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", plan.head);
-            assert!(plan.body.chunked);
-            assert_eq!(header(&plan, "Transfer-Encoding"), Some("chunked"));
-            assert_eq!(header(&plan, "Accept-Ranges"), None);
-            assert_eq!(header(&plan, "Content-Length"), None);
-            assert_eq!(header(&plan, "Content-Type"), Some("audio/wav"));
-            assert_eq!(header(&plan, "Cache-Control"), Some("no-store, no-transform"));
-            assert_eq!((plan.body.prefix.len(), plan.body.skip, plan.body.length), (44, 0, None));
-            assert_eq!(plan.body.begin, StartAt::Back(22_050));
+    fn an_endless_stream_is_chunked_and_has_no_ranges_and_no_length() {
+        for range in [None, Some(ByteRange::From(0))] {
+            let StreamResponse { head, body } = planned(&request(Player::Other, range));
+            assert_eq!(head.status, 200);
+            assert!(body.chunked);
+            assert_eq!(head.header("Transfer-Encoding"), Some("chunked"));
+            assert_eq!(head.header("Accept-Ranges"), None);
+            assert_eq!(head.header("Content-Length"), None);
+            assert_eq!(head.header("Content-Type"), Some("audio/wav"));
+            assert_eq!(head.header("Cache-Control"), Some("no-store, no-transform"));
+            assert!(head.header("Date").is_some());
+            assert_eq!((body.prefix.len(), body.skip, body.length, body.suffix.len()), (44, 0, None, 0));
+            assert_eq!((body.begin, body.lag_target), (StartAt::Back(22_050), Some(0)));
         }
     }
 
     #[test]
-    fn who_understands_no_chunks_gets_the_bare_bytes() {
-        let plan = planned(&StreamRequest { chunks: false, ..ask(Player::Other, None) });
-        assert!(!plan.body.chunked);
-        assert_eq!(header(&plan, "Transfer-Encoding"), None);
-        assert_eq!(header(&plan, "Connection"), Some("close"));
+    fn a_client_without_chunks_gets_the_bare_bytes() {
+        let identity = StreamQuery { identity: true, ..StreamQuery::default() };
+        for request in [
+            StreamRequest { accepts_chunks: false, ..request(Player::Other, None) },
+            StreamRequest { query: identity, ..request(Player::Other, None) },
+        ] {
+            let StreamResponse { head, body } = planned(&request);
+            assert!(!body.chunked);
+            assert_eq!(head.header("Transfer-Encoding"), None);
+            assert_eq!(head.header("Connection"), Some("close"));
+        }
     }
 
     #[test]
     fn a_resumed_stream_has_no_header_no_burst_and_is_on_the_players_frame_grid() {
         for (first, skip) in [(44, 0), (45, 1), (46, 2), (47, 3), (48, 0), (1_000_001, 1)] {
-            let plan = planned(&ask(Player::ChromiumMedia, Some(Range::From(first))));
-            assert!(plan.head.starts_with("HTTP/1.1 206 "), "{}", plan.head);
-            assert!(plan.body.prefix.is_empty());
-            assert_eq!(
-                (plan.body.skip, plan.body.begin, plan.body.length),
-                (skip, StartAt::Back(0), None),
-                "byte {first}"
-            );
-            let range = format!("bytes {first}-{FAR}/*");
-            assert_eq!(header(&plan, "Content-Range"), Some(range.as_str()));
+            let StreamResponse { head, body } =
+                planned(&request(Player::ChromiumMedia, Some(ByteRange::From(first))));
+            assert_eq!(head.status, 206);
+            assert!(body.prefix.is_empty());
+            assert_eq!((body.skip, body.begin, body.length), (skip, StartAt::Back(0), None), "byte {first}");
+            assert_eq!(head.header("Content-Range"), Some(&*format!("bytes {first}-{FAR}/*")));
         }
-        let inside = planned(&ask(Player::ChromiumMedia, Some(Range::From(40))));
+        let inside = planned(&request(Player::ChromiumMedia, Some(ByteRange::From(40))));
         assert_eq!((inside.body.prefix.len(), inside.body.skip), (4, 0));
     }
 
@@ -242,90 +225,117 @@ mod tests {
         for (first, last, prefix, sound) in
             [(0, 1, 2, 0), (0, 43, 44, 0), (0, 44, 44, 1), (40, 47, 4, 4), (44, 45, 0, 2)]
         {
-            let plan = planned(&ask(Player::Other, Some(Range::Bounded(first, last))));
-            assert!(plan.head.starts_with("HTTP/1.1 206 "));
-            assert!(!plan.body.chunked);
-            assert_eq!((plan.body.prefix.len(), plan.body.length), (prefix, Some(sound)), "{first}-{last}");
-            let length = (last - first + 1).to_string();
-            assert_eq!(header(&plan, "Content-Length"), Some(length.as_str()));
+            let range = ByteRange::Bounded(first, last);
+            let StreamResponse { head, body } = planned(&request(Player::Other, Some(range)));
+            assert_eq!(head.status, 206);
+            assert!(!body.chunked);
+            assert_eq!((body.prefix.len(), body.length), (prefix, Some(sound)), "{first}-{last}");
+            assert_eq!(head.header("Content-Length"), Some(&*(last - first + 1).to_string()));
+            assert_eq!(head.header("Content-Range"), Some(&*format!("bytes {first}-{last}/*")));
         }
-        let huge = planned(&ask(Player::Other, Some(Range::Bounded(0, u64::MAX))));
+        let huge = planned(&request(Player::Other, Some(ByteRange::Bounded(0, u64::MAX))));
         assert_eq!(huge.body.length, Some(u64::MAX - 44));
     }
 
     #[test]
-    fn apple_gets_ranges_of_a_file_with_an_end() {
-        let probe = planned(&ask(Player::Apple, Some(Range::Bounded(0, 1))));
-        assert_eq!(header(&probe, "Content-Range"), Some("bytes 0-1/2147483436"));
-        assert_eq!(header(&probe, "Content-Length"), Some("2"));
-        for range in [Range::From(0), Range::Bounded(0, APPLE_TOTAL - 1), Range::Bounded(0, u64::MAX)] {
-            let all = planned(&ask(Player::Apple, Some(range)));
-            assert!(all.head.starts_with("HTTP/1.1 206 "));
-            assert!(!all.body.chunked);
-            assert_eq!(header(&all, "Content-Range"), Some("bytes 0-2147483435/2147483436"));
-            assert_eq!(header(&all, "Content-Length"), Some("2147483436"));
-            assert_eq!(all.body.length, Some(APPLE_DATA_BYTES.into()));
+    fn a_range_beyond_all_reach_is_ignored() {
+        for range in [
+            ByteRange::From(FAR + 1),
+            ByteRange::From(u64::MAX),
+            ByteRange::Bounded(FAR + 1, u64::MAX),
+            ByteRange::Bounded(u64::MAX, u64::MAX),
+            ByteRange::Last(500),
+        ] {
+            let StreamResponse { head, body } = planned(&request(Player::Other, Some(range)));
+            assert_eq!((head.status, head.header("Content-Range")), (200, None), "{range:?}");
+            assert_eq!((body.prefix.len(), body.length, body.chunked), (44, None, true), "{range:?}");
+            assert_eq!(body.begin, StartAt::Back(22_050), "{range:?}");
         }
-        let beyond = planned(&ask(Player::Apple, Some(Range::From(APPLE_TOTAL))));
-        assert!(beyond.head.starts_with("HTTP/1.1 200 "));
+        let last = planned(&request(Player::Other, Some(ByteRange::From(FAR))));
+        assert_eq!(last.head.header("Content-Range"), Some(&*format!("bytes {FAR}-{FAR}/*")));
     }
 
     #[test]
-    fn firefox_is_told_where_the_end_is_so_that_it_comes_back() {
-        let all = planned(&ask(Player::Firefox, Some(Range::From(0))));
-        assert!(all.head.starts_with("HTTP/1.1 206 "), "{}", all.head);
-        assert!(!all.body.chunked);
-        assert_eq!(header(&all, "Content-Range"), Some("bytes 0-4294967299/4294967300"));
-        assert_eq!(header(&all, "Content-Length"), Some("4294967300"));
+    fn apple_gets_ranges_of_a_file_with_an_end() {
+        let probe = planned(&request(Player::Apple, Some(ByteRange::Bounded(0, 1)))).head;
+        assert_eq!(probe.header("Content-Range"), Some("bytes 0-1/2147483436"));
+        assert_eq!(probe.header("Content-Length"), Some("2"));
+        for range in
+            [ByteRange::From(0), ByteRange::Bounded(0, APPLE_TOTAL - 1), ByteRange::Bounded(0, u64::MAX)]
+        {
+            let StreamResponse { head, body } = planned(&request(Player::Apple, Some(range)));
+            assert_eq!(head.status, 206);
+            assert!(!body.chunked);
+            assert_eq!(head.header("Content-Range"), Some("bytes 0-2147483435/2147483436"));
+            assert_eq!(head.header("Content-Length"), Some("2147483436"));
+            assert_eq!(body.length, Some(APPLE_DATA_BYTES.into()));
+        }
+        let beyond = planned(&request(Player::Apple, Some(ByteRange::From(APPLE_TOTAL))));
+        assert_eq!(beyond.head.status, 200);
+    }
+
+    #[test]
+    fn firefox_gets_a_file_with_an_end_so_that_it_reconnects() {
+        let StreamResponse { head, body } = planned(&request(Player::Firefox, Some(ByteRange::From(0))));
+        assert_eq!(head.status, 206);
+        assert!(!body.chunked);
+        assert_eq!(head.header("Content-Range"), Some("bytes 0-4294967299/4294967300"));
+        assert_eq!(head.header("Content-Length"), Some("4294967300"));
         assert_eq!(
-            (all.body.prefix.len(), all.body.length, all.body.begin),
+            (body.prefix.len(), body.length, body.begin),
             (44, Some(4_294_967_256), StartAt::Back(22_050))
         );
-        let again = planned(&ask(Player::Firefox, Some(Range::From(1_000_001))));
-        assert!(again.head.starts_with("HTTP/1.1 206 "));
-        assert_eq!(header(&again, "Content-Range"), Some("bytes 1000001-4294967299/4294967300"));
+        let again = planned(&request(Player::Firefox, Some(ByteRange::From(1_000_001))));
+        assert_eq!(again.head.status, 206);
+        assert_eq!(again.head.header("Content-Range"), Some("bytes 1000001-4294967299/4294967300"));
         assert_eq!((again.body.prefix.len(), again.body.skip, again.body.begin), (0, 1, StartAt::Back(0)));
         // A page's fetch() asks for no range, and gets the stream that never ends.
-        let fetch = planned(&ask(Player::Firefox, None));
-        assert!(fetch.head.starts_with("HTTP/1.1 200 "));
+        let fetch = planned(&request(Player::Firefox, None));
+        assert_eq!(fetch.head.status, 200);
         assert!(fetch.body.chunked);
     }
 
     #[test]
     fn back_replaces_the_burst_and_is_where_a_slow_listener_goes_on() {
-        let wanted = Wanted { back: Some(Duration::from_secs(20)), ..Wanted::default() };
-        let plan = planned(&StreamRequest { wanted, ..ask(Player::ChromiumMedia, Some(Range::From(0))) });
+        let query = |back| StreamQuery { back: Some(Duration::from_secs(back)), ..StreamQuery::default() };
+        let from_start = Some(ByteRange::From(0));
+        let plan = planned(&StreamRequest { query: query(20), ..request(Player::ChromiumMedia, from_start) });
         assert_eq!((plan.body.begin, plan.body.lag_target), (StartAt::Back(882_000), Some(882_000)));
-        let wanted = Wanted { back: Some(Duration::from_secs(31)), ..Wanted::default() };
-        let refused = super::plan(&StreamRequest { wanted, ..ask(Player::Other, None) }, CD, HISTORY);
-        assert_eq!(refused, Err(BadRequest("back=31 is too far: the last 30 s are kept.".to_owned())));
+        // Beyond the history, the ring gives its oldest frame.
+        let plan = planned(&StreamRequest { query: query(86_400), ..request(Player::Other, None) });
+        assert_eq!((plan.head.status, plan.body.begin), (200, StartAt::Back(86_400 * 44_100)));
     }
 
     #[test]
     fn a_recording_is_a_file_with_true_sizes() {
-        let wanted = Wanted { length: Some(Duration::from_secs(2)), ..Wanted::default() };
-        let plan = planned(&StreamRequest { wanted, ..ask(Player::Firefox, Some(Range::From(7))) });
-        assert!(
-            plan.head.starts_with("HTTP/1.1 200 "),
-            "a range of what is recorded only now makes no sense"
-        );
-        assert_eq!(header(&plan, "Content-Length"), Some("352844"));
-        assert_eq!(plan.body.length, Some(352_800));
-        assert_eq!(plan.body.prefix, wav::header(CD, Sizes::Data(352_800)));
-        assert_eq!((plan.body.begin, plan.body.lag_target), (StartAt::Back(0), None));
-        let wanted = Wanted { length: Some(Duration::from_secs(25_000)), ..Wanted::default() };
-        let BadRequest(text) =
-            super::plan(&StreamRequest { wanted, ..ask(Player::Other, None) }, CD, HISTORY)
-                .expect_err("over 4 GiB");
+        let query = |length| StreamQuery { length: Some(Duration::from_secs(length)), ..StreamQuery::default() };
+        let range = Some(ByteRange::From(7));
+        let StreamResponse { head, body } =
+            planned(&StreamRequest { query: query(2), ..request(Player::Firefox, range) });
+        assert_eq!(head.status, 200, "a range of what is only being recorded makes no sense");
+        assert_eq!(head.header("Content-Length"), Some("352844"));
+        assert_eq!((body.length, body.suffix), (Some(352_800), &[][..]));
+        assert_eq!(body.prefix, wav::header(CD, Sizes::Data(352_800)));
+        assert_eq!((body.begin, body.lag_target), (StartAt::Back(0), None));
+        let BadRequest(text) = plan(&StreamRequest { query: query(25_000), ..request(Player::Other, None) }, CD)
+            .expect_err("over 4 GiB");
         assert_eq!(text, "for=25000 is too long: a WAV file ends at 4 GiB, which is 24347 s of this stream.");
     }
 
     #[test]
+    fn a_recording_of_an_odd_number_of_bytes_ends_with_a_pad_byte() {
+        let mono = StreamFormat { rate: 11_025, channels: 1, sample: SampleFormat::S24 };
+        let query = StreamQuery { length: Some(Duration::from_secs(1)), ..StreamQuery::default() };
+        let StreamResponse { head, body } =
+            plan(&StreamRequest { query, ..request(Player::Other, None) }, mono).expect("it is short");
+        assert_eq!(head.header("Content-Length"), Some("33120"));
+        assert_eq!((body.prefix.len(), body.length, body.suffix), (44, Some(33_075), &[0][..]));
+    }
+
+    #[test]
     fn low_latency_has_no_burst() {
-        let wanted = Wanted { low_latency: true, ..Wanted::default() };
-        assert_eq!(
-            planned(&StreamRequest { wanted, ..ask(Player::Other, None) }).body.begin,
-            StartAt::Back(0)
-        );
+        let query = StreamQuery { low_latency: true, ..StreamQuery::default() };
+        let plan = planned(&StreamRequest { query, ..request(Player::Other, None) });
+        assert_eq!(plan.body.begin, StartAt::Back(0));
     }
 }

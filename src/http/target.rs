@@ -1,4 +1,4 @@
-//! What a request asks for. Everything a stranger sends is taken apart here, and nothing is done.
+//! The target of a request: path and query. Everything that a stranger sends is parsed here, and nothing is done.
 
 use std::time::Duration;
 
@@ -7,45 +7,52 @@ use std::time::Duration;
 pub enum Target {
     /// `/`
     Page,
-    /// `/@page/FILE`: what the page is made of. No input's name has an @.
+    /// `/@page/FILE`: a part of the page. No input's name has an @.
     Asset(String),
-    /// `/NAME/levels`; `/levels` is the default input's. With `interval=MS`: how often an event at the most.
+    /// `/favicon.ico`
+    Favicon,
+    /// `/NAME/levels`; `None` for `/levels`, which is the default input's. The time is the smallest interval between events,
+    /// from `interval=MS`.
     Levels(Option<String>, Duration),
     /// `/NAME.wav`
-    Wav(String, Wanted),
+    Wav(String, StreamQuery),
     /// `/NAME.m3u`
     M3u(String),
     /// `/NAME.pls`
     Pls(String),
     /// `/status.json`
     Status,
-    /// `/healthz`
-    Health,
+    /// `/healthz/NAME`; `None` for `/healthz`, which is all inputs'.
+    Health(Option<String>),
     /// Anything else.
     Unknown,
 }
 
-/// Which part of the stream, and how.
+/// The query of a stream: which part of it, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Wanted {
-    /// `back=S`: begin so long ago, instead of with the player's burst.
+pub struct StreamQuery {
+    /// `back=S`: begin that long ago, instead of with the player's burst.
     pub back: Option<Duration>,
-    /// `for=S`: end after so long, as a file with true sizes.
+    /// `for=S`: end after that long, as a file with true sizes.
     pub length: Option<Duration>,
     /// `latency=low`: every block at once, and no burst.
     pub low_latency: bool,
-    /// `last=S`: the last seconds, as a file that is there already.
+    /// `framing=identity`: no chunks.
+    pub identity: bool,
+    /// `last=S`: the last seconds, as a file that exists already.
     pub last: Option<Duration>,
     /// `stream=ID&from=FRAME&to=FRAME`: exactly these frames.
-    pub span: Option<Span>,
+    pub frames: Option<FrameRange>,
     /// `utc=M`: how many minutes the listener's clock is ahead of UTC.
     pub utc: Option<i32>,
+    /// `true` for `/NAME.wav/`: a relative reference in the response has to go up by one.
+    pub has_trailing_slash: bool,
 }
 
-/// A part of the past that stays the same for as long as it is kept.
+/// A part of the past. It stays the same for as long as the ring holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Which ring counts the frames.
+pub struct FrameRange {
+    /// ID of the ring that counts the frames.
     pub stream: u64,
     /// Index of the first frame.
     pub from: u64,
@@ -53,19 +60,34 @@ pub struct Span {
     pub to: u64,
 }
 
-/// Why a request cannot be served as it is: the text of a 400.
+/// The text of a 400.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRequest(pub String);
 
+/// Interval between events of the levels, if the query says none.
+pub const LEVELS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// All intervals in ms, longest first. A short list, since each interval that somebody uses costs work of its own.
+const LEVELS_INTERVALS: [u64; 5] = [1000, 500, 200, 100, 50];
+
+/// Longest time in a query, in seconds: a year. More than any history or file holds, and far from an overflow.
+const MAX_SECONDS: f64 = 365.0 * 86_400.0;
+
+/// Largest distance of a local time from UTC, in minutes: no place on earth is further away than 14 hours.
+const MAX_UTC_OFFSET: i32 = 14 * 60;
+
 impl Target {
-    /// Reads the request's target, its path and query. Queries that mean nothing here (`?t=123` to get
-    /// around a cache) are left alone.
+    /// Parses the target of a request.
+    ///
+    /// Players and playlists write paths in strange ways: `//live.wav`, `/live.wav/` and `/live.wav;` are all the stream.
+    /// Query keys that are not known are ignored (`?t=123` gets around caches), unless a known one is so near that it
+    /// must be a slip: `?fro=60` would otherwise be an endless file instead of a minute.
     ///
     /// # Errors
     ///
-    /// When the value of a key that means something makes no sense.
+    /// A sentence about a key or a value in the query that makes no sense.
     pub fn parse(target: &str) -> Result<Target, BadRequest> {
-        // A proxy's absolute form (RFC 9112 §3.2.2) names the host first.
+        // The absolute form that a proxy sends (RFC 9112 §3.2.2) names the host first.
         let target = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
             Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
             None => target,
@@ -74,81 +96,90 @@ impl Target {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Some(path) = decode(path) else { return Ok(Target::Unknown) };
         let Some(name) = path.strip_prefix('/') else { return Ok(Target::Unknown) };
-        Ok(match name {
-            "" | "index.html" => Target::Page,
+        // Path parameters (RFC 3986 §3.3) mean nothing here; SHOUTcast's players append `;` to any address.
+        let name = name.split(';').next().unwrap_or_default().trim_start_matches('/');
+        let trimmed = name.trim_end_matches('/');
+        let has_trailing_slash = trimmed.len() < name.len();
+        Ok(match trimmed {
+            "" => Target::Page,
+            // With a slash behind it, the page would look for its parts below this name.
+            "index.html" if !has_trailing_slash => Target::Page,
             "status.json" => Target::Status,
-            "healthz" => Target::Health,
-            _ if name.starts_with("@page/") => Target::Asset(name["@page/".len()..].to_owned()),
+            "favicon.ico" => Target::Favicon,
+            "healthz" => Target::Health(None),
             "levels" => Target::Levels(None, levels_interval(query)?),
-            _ if name.ends_with("/levels") => {
-                let name = &name[..name.len() - "/levels".len()];
-                Target::Levels(Some(name.to_owned()), levels_interval(query)?)
+            _ => Target::named(trimmed, query, has_trailing_slash)?,
+        })
+    }
+
+    /// Parses a target that names an input or a file.
+    fn named(path: &str, query: &str, has_trailing_slash: bool) -> Result<Target, BadRequest> {
+        let name = |name: &str| Some(name.to_owned());
+        if let Some(file) = path.strip_prefix("@page/") {
+            return Ok(Target::Asset(file.to_owned()));
+        }
+        if let Some(input) = path.strip_prefix("healthz/") {
+            return Ok(Target::Health(name(input)));
+        }
+        if let Some(input) = path.strip_suffix("/levels") {
+            return Ok(Target::Levels(name(input), levels_interval(query)?));
+        }
+        Ok(match path.rsplit_once('.') {
+            Some((name, "wav")) => {
+                let query = StreamQuery { has_trailing_slash, ..StreamQuery::parse(query)? };
+                Target::Wav(name.to_owned(), query)
             }
-            _ => match name.rsplit_once('.') {
-                Some((name, "wav")) => Target::Wav(name.to_owned(), Wanted::parse(query)?),
-                Some((name, "m3u")) => Target::M3u(name.to_owned()),
-                Some((name, "pls")) => Target::Pls(name.to_owned()),
-                _ => Target::Unknown,
-            },
+            Some((name, "m3u")) if !has_trailing_slash => Target::M3u(name.to_owned()),
+            Some((name, "pls")) => Target::Pls(name.to_owned()),
+            _ => Target::Unknown,
         })
     }
 }
 
-impl Wanted {
-    fn parse(query: &str) -> Result<Wanted, BadRequest> {
-        let mut wanted = Wanted::default();
+impl StreamQuery {
+    const KEYS: [&'static str; 9] =
+        ["back", "for", "latency", "framing", "last", "stream", "from", "to", "utc"];
+
+    fn parse(query: &str) -> Result<StreamQuery, BadRequest> {
+        let mut parsed = StreamQuery::default();
         let (mut stream, mut from, mut to) = (None, None, None);
-        for pair in query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (key, value) in pairs(query, &Self::KEYS)? {
+            let value = &*value;
             match key {
-                "back" => wanted.back = Some(seconds(key, value)?),
-                "for" => {
-                    let length = seconds(key, value)?;
-                    if length.is_zero() {
-                        return Err(BadRequest("for=0 would be a recording of nothing.".to_owned()));
-                    }
-                    wanted.length = Some(length);
-                }
-                "latency" if value == "low" => wanted.low_latency = true,
-                "latency" => return Err(BadRequest("latency is low, or is not said.".to_owned())),
-                "last" => {
-                    let last = seconds(key, value)?;
-                    if last.is_zero() {
-                        return Err(BadRequest("last=0 would be a recording of nothing.".to_owned()));
-                    }
-                    wanted.last = Some(last);
+                "back" => parsed.back = Some(seconds(key, value)?),
+                "for" => parsed.length = Some(some_seconds(key, value)?),
+                "last" => parsed.last = Some(some_seconds(key, value)?),
+                "latency" if value == "low" => parsed.low_latency = true,
+                "latency" => return Err(BadRequest("latency can only be low: latency=low.".to_owned())),
+                "framing" if value == "identity" => parsed.identity = true,
+                "framing" => {
+                    return Err(BadRequest("framing can only be identity: framing=identity.".to_owned()));
                 }
                 "stream" => stream = Some(whole(key, value)?),
                 "from" => from = Some(whole(key, value)?),
                 "to" => to = Some(whole(key, value)?),
-                "utc" => wanted.utc = Some(minutes(value)?),
+                "utc" => parsed.utc = Some(minutes(value)?),
                 _ => {}
             }
         }
-        wanted.span = match (stream, from, to) {
+        parsed.frames = match (stream, from, to) {
             (None, None, None) => None,
-            (Some(stream), Some(from), Some(to)) if from < to => Some(Span { stream, from, to }),
+            (Some(stream), Some(from), Some(to)) if from < to => Some(FrameRange { stream, from, to }),
             _ => {
-                let all =
-                    "stream, from and to go together, and to is greater than from: ?last=10 leads to them.";
+                let all = "stream, from and to are used together, and to is greater than from: ?last=10 leads to \
+                           such an address.";
                 return Err(BadRequest(all.to_owned()));
             }
         };
-        Ok(wanted)
+        Ok(parsed)
     }
 }
 
-/// How often who follows the levels gets an event, if nothing else is said.
-pub const LEVELS_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What else it may be. Only a few, since everybody who asks for another one costs work of its own.
-const LEVELS_INTERVALS: [u64; 5] = [1000, 500, 200, 100, 50];
-
 fn levels_interval(query: &str) -> Result<Duration, BadRequest> {
     let mut interval = LEVELS_INTERVAL;
-    for value in query.split('&').filter_map(|pair| pair.strip_prefix("interval=")) {
-        match whole("interval", value)? {
-            // The next one below, which misses nothing.
+    for (key, value) in pairs(query, &["interval"])? {
+        match whole(key, &value)? {
+            // The next one below, so that no event is missed.
             ms @ 50..=1000 => {
                 let served = LEVELS_INTERVALS.into_iter().find(|served| *served <= ms);
                 interval = served.map_or(LEVELS_INTERVAL, Duration::from_millis);
@@ -159,34 +190,96 @@ fn levels_interval(query: &str) -> Result<Duration, BadRequest> {
     Ok(interval)
 }
 
-/// A year: more than any history or file holds, and far from where arithmetic ends.
-const MOST_SECONDS: f64 = 365.0 * 86_400.0;
+/// Splits a query into its known keys and their decoded values.
+///
+/// # Errors
+///
+/// When a key is not known but near a known one.
+fn pairs<'k>(query: &str, known: &[&'k str]) -> Result<Vec<(&'k str, String)>, BadRequest> {
+    let mut pairs = Vec::new();
+    // A link that was copied from the source of an HTML page has `&amp;` for `&`.
+    for pair in query.split('&').map(|pair| pair.strip_prefix("amp;").unwrap_or(pair)) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        // A key that is no UTF-8 is not known.
+        let Some(key) = decode(key) else { continue };
+        match known.iter().find(|known| **known == key) {
+            // A value that is no UTF-8 makes no sense for any key, as the percent sign does not.
+            Some(known) => pairs.push((*known, decode(value).unwrap_or_else(|| value.to_owned()))),
+            None => refuse_slip(&key, value, known)?,
+        }
+    }
+    Ok(pairs)
+}
+
+/// Refuses a key that somebody must have mistyped.
+fn refuse_slip(key: &str, value: &str, known: &[&str]) -> Result<(), BadRequest> {
+    let near: Vec<String> =
+        known.iter().filter(|known| is_slip(key, known)).map(|known| format!("{known}={value}")).collect();
+    if near.is_empty() {
+        return Ok(());
+    }
+    // Only letters and digits of what a stranger sent come back.
+    let shown = |text: &str| -> String {
+        text.chars().filter(|char| char.is_ascii_alphanumeric() || "=._-".contains(*char)).take(40).collect()
+    };
+    let near: Vec<String> = near.iter().map(|near| shown(near)).collect();
+    Err(BadRequest(format!("There is no key {}. Did you mean {}?", shown(key), near.join(" or "))))
+}
+
+/// Returns `true` if `key` is `known` with a slip: other capitals, one letter too many, missing, wrong or swapped with its
+/// neighbour, or only the beginning of it. A known key of two letters is near to everything, so it has no slips.
+fn is_slip(key: &str, known: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    if known.len() < 3 || key.len() > known.len() + 1 {
+        return false;
+    }
+    let is_beginning = key.len() >= 3 && known.starts_with(&key);
+    is_beginning || is_one_edit(key.as_bytes(), known.as_bytes())
+}
+
+/// Returns `true` if at most one insertion, deletion, replacement or swap of neighbours makes one of the other.
+fn is_one_edit(one: &[u8], other: &[u8]) -> bool {
+    let same_start = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let (one, other) = (&one[same_start..], &other[same_start..]);
+    let same_end = one.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
+    match (&one[..one.len() - same_end], &other[..other.len() - same_end]) {
+        ([], [] | [_]) | ([_], [] | [_]) => true,
+        ([a, b], [c, d]) => a == d && b == c,
+        _ => false,
+    }
+}
 
 fn seconds(key: &str, value: &str) -> Result<Duration, BadRequest> {
     // Rust's parser would also take inf, nan and 1e3.
-    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     match value.parse::<f64>() {
-        Ok(seconds) if plain && seconds <= MOST_SECONDS => Ok(Duration::from_secs_f64(seconds)),
+        Ok(seconds) if is_plain && seconds <= MAX_SECONDS => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(BadRequest(format!("{key} is a number of seconds, as in {key}=10 or {key}=2.5."))),
     }
 }
 
+fn some_seconds(key: &str, value: &str) -> Result<Duration, BadRequest> {
+    match seconds(key, value)? {
+        Duration::ZERO => Err(BadRequest(format!("{key}=0 would be an empty recording."))),
+        time => Ok(time),
+    }
+}
+
 fn whole(key: &str, value: &str) -> Result<u64, BadRequest> {
-    let plain = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| plain);
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| is_plain);
     number.ok_or_else(|| BadRequest(format!("{key} is a whole number.")))
 }
 
-/// No place on earth is more than 14 hours away from UTC.
 fn minutes(value: &str) -> Result<i32, BadRequest> {
-    let number = value.parse().ok().filter(|minutes: &i32| minutes.abs() <= 14 * 60);
+    let number = value.parse().ok().filter(|minutes| (-MAX_UTC_OFFSET..=MAX_UTC_OFFSET).contains(minutes));
     number.ok_or_else(|| BadRequest("utc is minutes ahead of UTC, as in utc=60 or utc=-300.".to_owned()))
 }
 
-/// Undoes percent-encoding (RFC 3986 §2.1); `None` where it is none, or no UTF-8.
-fn decode(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
+/// Undoes percent-encoding (RFC 3986 §2.1); `None` if the text has a bad escape or is no UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'%' => {
@@ -199,49 +292,26 @@ fn decode(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A range of bytes, as far as a live stream can serve one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
-    /// From this byte on.
-    From(u64),
-    /// From the first to the last of these, both included.
-    Bounded(u64, u64),
-}
-
-impl Range {
-    /// Reads a Range header (RFC 9110 §14.2). What cannot be served from a stream without an end (suffixes,
-    /// several ranges) or makes no sense counts as no range, as the RFC has it; refusing it with 416 makes
-    /// mpv and ffplay give up.
-    pub fn parse(value: &str) -> Option<Range> {
-        let (unit, range) = value.trim().split_once('=')?;
-        if !unit.trim().eq_ignore_ascii_case("bytes") {
-            return None;
-        }
-        let (first, last) = range.trim().split_once('-')?;
-        let number = |text: &str| {
-            let text = text.trim();
-            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-        };
-        let first = number(first)?;
-        match last.trim() {
-            "" => Some(Range::From(first)),
-            last => number(last).filter(|last| *last >= first).map(|last| Range::Bounded(first, last)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn wav(query: &str) -> Result<Wanted, BadRequest> {
+    fn wav(query: &str) -> Result<StreamQuery, BadRequest> {
         match Target::parse(&format!("/live.wav{query}")) {
-            Ok(Target::Wav(name, wanted)) if name == "live" => Ok(wanted),
+            Ok(Target::Wav(name, query)) if name == "live" => Ok(query),
             Ok(other) => panic!("{other:?}"),
             Err(bad) => Err(bad),
         }
+    }
+
+    fn live(query: StreamQuery) -> Target {
+        Target::Wav("live".to_owned(), query)
+    }
+
+    fn some(name: &str) -> Option<String> {
+        Some(name.to_owned())
     }
 
     #[test]
@@ -251,22 +321,25 @@ mod tests {
             ("/?x=1", Target::Page),
             ("/index.html", Target::Page),
             ("/status.json", Target::Status),
-            ("/healthz", Target::Health),
+            ("/healthz", Target::Health(None)),
+            ("/healthz/bird-box", Target::Health(some("bird-box"))),
+            ("/favicon.ico", Target::Favicon),
             ("/live.m3u", Target::M3u("live".to_owned())),
             ("/bird-box.pls", Target::Pls("bird-box".to_owned())),
-            ("/live.wav", Target::Wav("live".to_owned(), Wanted::default())),
-            ("/%6Cive.wav?t=1699", Target::Wav("live".to_owned(), Wanted::default())),
-            ("http://pi:4410/live.wav", Target::Wav("live".to_owned(), Wanted::default())),
+            ("/live.wav", live(StreamQuery::default())),
+            ("/%6Cive.wav?t=1699", live(StreamQuery::default())),
+            ("http://pi:4410/live.wav", live(StreamQuery::default())),
             ("http://pi:4410", Target::Page),
             ("/@page/app.js", Target::Asset("app.js".to_owned())),
             ("/@page/app.js?x", Target::Asset("app.js".to_owned())),
             ("/@page/levels", Target::Asset("levels".to_owned())),
-            ("/live/levels", Target::Levels(Some("live".to_owned()), LEVELS_INTERVAL)),
-            ("/a/b/levels", Target::Levels(Some("a/b".to_owned()), LEVELS_INTERVAL)),
+            ("/live/levels", Target::Levels(some("live"), LEVELS_INTERVAL)),
+            ("/a/b/levels", Target::Levels(some("a/b"), LEVELS_INTERVAL)),
             ("/levels", Target::Levels(None, LEVELS_INTERVAL)),
             ("/levels?interval=100", Target::Levels(None, 2 * LEVELS_INTERVAL)),
             ("/live", Target::Unknown),
             ("/live.mp3", Target::Unknown),
+            ("/index.html/", Target::Unknown),
             ("/%zz", Target::Unknown),
             ("/%ff.wav", Target::Unknown),
             ("*", Target::Unknown),
@@ -277,11 +350,77 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_written_strangely_is_still_the_stream() {
+        let slash = StreamQuery { has_trailing_slash: true, ..StreamQuery::default() };
+        for (target, meaning) in [
+            ("//live.wav", live(StreamQuery::default())),
+            ("///live.wav", live(StreamQuery::default())),
+            ("/live.wav;", live(StreamQuery::default())),
+            ("/live.wav;stream.nsv", live(StreamQuery::default())),
+            ("/live.wav/", live(slash)),
+            ("/live.wav//", live(slash)),
+            ("//live.wav/;", live(slash)),
+            ("//", Target::Page),
+            ("/;", Target::Page),
+            ("//status.json/", Target::Status),
+            ("/healthz/", Target::Health(None)),
+            ("//live/levels/", Target::Levels(some("live"), LEVELS_INTERVAL)),
+        ] {
+            assert_eq!(Target::parse(target), Ok(meaning), "{target}");
+        }
+        let query = wav(";?back=5").expect("it makes sense");
+        assert_eq!(query.back, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
     fn back_and_for_are_seconds() {
-        let wanted = wav("?back=2.5&for=10").expect("it makes sense");
-        assert_eq!(wanted.back, Some(Duration::from_millis(2500)));
-        assert_eq!(wanted.length, Some(Duration::from_secs(10)));
+        let query = wav("?back=2.5&for=10").expect("it makes sense");
+        assert_eq!(query.back, Some(Duration::from_millis(2500)));
+        assert_eq!(query.length, Some(Duration::from_secs(10)));
         assert!(wav("?latency=low").expect("it makes sense").low_latency);
+        assert!(wav("?framing=identity").expect("it makes sense").identity);
+    }
+
+    #[test]
+    fn keys_and_values_are_decoded() {
+        for query in ["?b%61ck=%35&%66or=1%30", "?back=5&amp;for=10", "?&back=5&&for=10&", "?x=%ff&%ff=1&back=5&for=10"] {
+            let parsed = wav(query).expect("it makes sense");
+            assert_eq!(parsed.back, Some(Duration::from_secs(5)), "{query}");
+            assert_eq!(parsed.length, Some(Duration::from_secs(10)), "{query}");
+        }
+        assert!(wav("?back=%zz").is_err());
+        assert!(wav("?back=%ff").is_err());
+    }
+
+    #[test]
+    fn a_mistyped_key_is_refused_with_a_suggestion() {
+        for (query, suggestion) in [
+            ("fro=60", "for=60 or from=60?"),
+            ("form=60", "for=60 or from=60?"),
+            ("FOR=60", "for=60?"),
+            ("fr=60", "for=60?"),
+            ("bakc=5", "back=5?"),
+            ("lastt=5", "last=5?"),
+            ("lat=low", "latency=low or last=low?"),
+            ("latenyc=low", "latency=low?"),
+            ("b%61k=5", "back=5?"),
+            ("utcc=<script>", "utc=script?"),
+            ("t=1&las=5", "last=5?"),
+        ] {
+            let BadRequest(text) = wav(&format!("?{query}")).expect_err(query);
+            assert!(text.ends_with(&format!("Did you mean {suggestion}")), "{text}");
+        }
+        let bad = Target::parse("/levels?intervall=100").expect_err("a slip");
+        assert_eq!(bad.0, "There is no key intervall. Did you mean interval=100?");
+    }
+
+    #[test]
+    fn keys_that_only_get_around_caches_are_ignored() {
+        for query in
+            ["t=1", "ts=1", "_=1", "v=2", "cb=3", "x", "nocache", "time=4", "rnd=5", "format=wav", "tt=1", "token=abc"]
+        {
+            assert_eq!(wav(&format!("?{query}")), Ok(StreamQuery::default()), "{query}");
+        }
     }
 
     #[test]
@@ -305,14 +444,14 @@ mod tests {
 
     #[test]
     fn a_part_of_the_past_is_named_by_its_frames() {
-        let wanted = wav("?stream=1763640000123&from=10&to=20&utc=-300").expect("it makes sense");
-        assert_eq!(wanted.span, Some(Span { stream: 1_763_640_000_123, from: 10, to: 20 }));
-        assert_eq!(wanted.utc, Some(-300));
+        let query = wav("?stream=1763640000123&from=10&to=20&utc=-300").expect("it makes sense");
+        assert_eq!(query.frames, Some(FrameRange { stream: 1_763_640_000_123, from: 10, to: 20 }));
+        assert_eq!(query.utc, Some(-300));
         assert_eq!(wav("?last=30").expect("it makes sense").last, Some(Duration::from_secs(30)));
     }
 
     #[test]
-    fn what_is_no_number_of_seconds_is_refused_with_a_hint() {
+    fn a_value_that_makes_no_sense_is_refused_with_a_hint() {
         for query in [
             "back=",
             "back",
@@ -326,50 +465,42 @@ mod tests {
             "for=99999999999",
             "for=0x10",
             "latency=high",
+            "framing=chunked",
             "last=0",
             "last=-5",
             "stream=1&from=2",
             "stream=1&from=2&to=2",
             "stream=1&from=+1&to=2",
             "stream=&from=1&to=2",
-            "utc=900",
+            "utc=841",
+            "utc=-841",
+            "utc=-2147483648",
+            "utc=2147483648",
             "utc=x",
         ] {
             assert!(wav(&format!("?{query}")).is_err(), "{query}");
         }
+        assert_eq!(wav("?utc=-840").expect("it is the last one").utc, Some(-840));
         let BadRequest(text) = wav("?back=soon").expect_err("soon is no number");
         assert_eq!(text, "back is a number of seconds, as in back=10 or back=2.5.");
-    }
-
-    #[test]
-    fn ranges_that_a_stream_can_serve_are_read_and_all_others_ignored() {
-        for (value, range) in [
-            ("bytes=0-", Some(Range::From(0))),
-            ("bytes=1234-", Some(Range::From(1234))),
-            ("Bytes = 5 - 9 ", Some(Range::Bounded(5, 9))),
-            ("bytes=0-1", Some(Range::Bounded(0, 1))),
-            ("bytes=9-5", None),
-            ("bytes=-500", None),
-            ("bytes=0-1,5-9", None),
-            ("items=0-1", None),
-            ("bytes=+1-", None),
-            ("bytes=99999999999999999999-", None),
-            ("", None),
-        ] {
-            assert_eq!(Range::parse(value), range, "{value}");
-        }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn nothing_that_a_stranger_sends_panics(target in ".{0,60}", range in ".{0,40}") {
+        fn no_target_panics(target in ".{0,60}", utc in any::<i32>()) {
             let _ = Target::parse(&target);
             let _ = Target::parse(&format!("/live.wav?{target}"));
-            let _ = Range::parse(&range);
-            let _ = Range::parse(&format!("bytes={range}"));
+            let _ = Target::parse(&format!("/live.wav?utc={utc}"));
             let _ = crate::http::players::product(&target);
+        }
+
+        #[test]
+        fn a_refusal_holds_no_markup(key in ".{0,8}", value in ".{0,60}") {
+            if let Err(BadRequest(text)) = wav(&format!("?{key}={value}")) {
+                prop_assert!(text.len() < 400 && !text.contains(['<', '"', '\r', '\n']), "{}", text);
+            }
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct Playback {
     pub skip: usize,
     /// Bytes of sound after the prefix; `None` for an endless stream.
     pub length: Option<u64>,
+    /// Bytes that follow the last byte of sound: the pad byte of a WAV file with an odd size, or nothing.
+    pub suffix: &'static [u8],
     /// Frame with which the sound begins.
     pub begin: StartAt,
     /// Distance from the live edge, in frames, at which a listener that is too slow goes on. `None` for a file: no
@@ -229,7 +231,10 @@ impl Stream {
                         return Ok(Next::Ended(end));
                     }
                 }
-                Read::Nothing if self.plan.length == Some(0) => return self.finish(),
+                Read::Nothing if self.plan.length == Some(0) => {
+                    self.listener.socket().write_all(self.plan.suffix)?;
+                    return self.finish();
+                }
                 // A recording goes its own way to its end, and so does a frame that has to be cut.
                 Read::Nothing if self.plan.length.is_some() || self.plan.skip > 0 => self.sleep(),
                 Read::Nothing => return Ok(Next::KeepsUp),

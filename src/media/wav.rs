@@ -15,6 +15,11 @@ const COUNTED_BY_RIFF: u32 = HEADER_BYTES as u32 - 8;
 /// The most bytes of sound that a finite file can say it has.
 pub const MOST_DATA_BYTES: u64 = (u32::MAX - COUNTED_BY_RIFF) as u64;
 
+/// Returns the number of pad bytes after so many bytes of sound: a RIFF chunk takes an even number of bytes.
+pub const fn pad_bytes(data: u64) -> u64 {
+    data % 2
+}
+
 /// What the two size fields say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
@@ -45,7 +50,9 @@ impl Sizes {
 pub fn header(format: StreamFormat, sizes: Sizes) -> [u8; HEADER_BYTES] {
     let frame_bytes = format.frame_bytes() as u32;
     let (riff, data) = match sizes.data_bytes(format) {
-        Some(data) => (data.saturating_add(COUNTED_BY_RIFF), data),
+        Some(data) => {
+            (data.saturating_add(COUNTED_BY_RIFF).saturating_add(pad_bytes(data.into()) as u32), data)
+        }
         None if sizes == Sizes::Zero => (0, 0),
         None => (u32::MAX, u32::MAX),
     };

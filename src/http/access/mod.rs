@@ -1,391 +1,330 @@
-//! Who may listen: by address, by the name that was asked for, by password.
+//! The access rules: may this request listen?
 //!
-//! | what | why |
+//! | checked | reason |
 //! |---|---|
-//! | the client's address | by default only the local network hears a microphone |
-//! | the `Host` header | a web page from elsewhere can have its own name point to this machine (DNS rebinding); its scripts would then read what they like, but they cannot change the name that their browser sends |
-//! | user and password | where the configuration has a file of them |
+//! | the client's address | by default only the local network hears a microphone; see [`forwarded`] for clients behind a proxy |
+//! | the `Host` header | DNS rebinding; see [`host`] |
+//! | user and password | where the configuration has a password file; see [`passwords`] |
 //!
-//! Which pages from elsewhere may read the answers stands in `cors.rs`.
+//! [`cors`] says which pages from elsewhere may read the responses. It grants nobody access.
 //!
-//! An `X-Forwarded-For` is believed from the proxies of the configuration only.
+//! The rules are immutable: a reload builds new ones. Then [`Access::recheck`] tells which of the connected listeners the
+//! new rules still allow.
 
+pub(crate) mod basic_auth;
 pub(crate) mod cors;
+pub(crate) mod forwarded;
+mod host;
 pub mod passwords;
 
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use base64ct::{Base64, Encoding};
-
+use self::basic_auth::Credentials;
 use self::cors::Cors;
-use self::passwords::{Passwords, Verdict};
+use self::forwarded::{ForwardingHeaders, Route};
+use self::passwords::{ClientKey, LookUp, Passwords};
 use crate::config::{self, Network};
-use crate::sys::host;
 
-/// Suffixes below which nobody else can have a name: the local network's own (RFC 6762, RFC 8375, ICANN's
-/// reservation of `internal`), and what common routers append.
-const LOCAL_SUFFIXES: [&str; 7] =
-    ["lan", "home", "home.arpa", "internal", "localdomain", "intranet", "fritz.box"];
-
-/// The rules, ready to be asked.
+/// The access rules of a configuration.
 pub struct Access {
     config: config::Access,
     passwords: Option<Passwords>,
-    /// This machine's name, in lower case and without its domain, and with it.
+    /// This machine's name in lower case, with and without its domain.
     names: Vec<String>,
+    own_addresses: OwnAddresses,
 }
 
-/// What is known of one who asks.
-pub(crate) struct Asking<'a> {
+/// The parts of a request that decide about access.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestFacts<'a> {
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
-    /// The address of ours that it connected to, where that is known.
+    /// The server's own address of the connection, where it is known.
     pub(crate) local: Option<IpAddr>,
     /// `Host`
     pub(crate) host: Option<&'a str>,
-    /// All `X-Forwarded-For`, in their order.
-    pub(crate) forwarded: Vec<&'a str>,
+    /// All headers that proxies add.
+    pub(crate) forwarding: ForwardingHeaders<'a>,
     /// `Authorization`
     pub(crate) authorization: Option<&'a str>,
+    /// `Origin`
+    pub(crate) origin: Option<&'a str>,
 }
 
-/// Why somebody may not.
+/// The decision about a request that is not refused.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The request may be answered. Holds the client's address.
+    Allowed(IpAddr),
+    /// The password has to be hashed first, by [`Access::verify_slow`].
+    NeedsHash(PendingPassword),
+}
+
+/// A password that has to be hashed before a request may be answered.
+#[derive(Debug)]
+pub(crate) struct PendingPassword {
+    client: IpAddr,
+    credentials: Credentials,
+}
+
+/// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The address is not among the allowed ones.
+    /// No rule allows this address.
     Address(IpAddr),
-    /// The name is not this machine's.
+    /// This peer is no trusted proxy and sent this header of proxies.
+    UntrustedProxy(IpAddr, &'static str),
+    /// This trusted proxy does not say for which client it asks, and the rules do not allow everybody.
+    UnknownClient(IpAddr),
+    /// The `Host` header names another machine.
     Host(String),
     /// There is no password, or it is wrong.
     Password,
-    /// Too many were tried.
+    /// The client tried too many passwords.
     TooManyTries,
 }
 
 impl Access {
-    /// The rules of a configuration.
+    /// Reads the password file and returns the rules of a configuration.
     ///
     /// # Errors
     ///
-    /// When the file of passwords cannot be read or has mistakes.
+    /// A sentence with file and line, when the password file cannot be read or has mistakes.
     pub fn new(config: &config::Access) -> Result<Access, String> {
         let passwords = config.passwords.as_deref().map(Passwords::load).transpose()?;
-        Ok(Access { config: config.clone(), passwords, names: host::names() })
+        let names = crate::sys::host::names();
+        Ok(Access { config: config.clone(), passwords, names, own_addresses: OwnAddresses::new(read_own) })
     }
 
-    /// Whether a password is asked for.
-    pub fn has_passwords(&self) -> bool {
-        self.passwords.is_some()
-    }
-
-    /// What answers to a page of that origin say.
+    /// Returns the CORS headers of the response to a request with this `Origin`.
     pub(crate) fn cors(&self, origin: Option<&str>) -> Cors {
         Cors::of(&self.config.cors, origin)
     }
 
-    /// Who asks, or why that one may not.
-    pub(crate) fn check(&self, asking: &Asking<'_>) -> Result<IpAddr, Refusal> {
-        let client = self.admit(asking)?;
-        let Some(passwords) = &self.passwords else { return Ok(client) };
-        let Some((user, password)) = asking.authorization.and_then(basic) else {
+    /// Decides about a request. Takes microseconds and never hashes a password.
+    ///
+    /// # Errors
+    ///
+    /// The reason of a refusal.
+    pub(crate) fn check(&self, facts: &RequestFacts<'_>) -> Result<Verdict, Refusal> {
+        let client = self.client(facts)?;
+        let Some(passwords) = &self.passwords else { return Ok(Verdict::Allowed(client.address())) };
+        let Some(credentials) = facts.authorization.and_then(Credentials::parse) else {
             return Err(Refusal::Password);
         };
-        match passwords.check(&user, &password, client) {
-            Verdict::Right => Ok(client),
-            Verdict::Wrong => Err(Refusal::Password),
-            Verdict::TooMany => Err(Refusal::TooManyTries),
-        }
-    }
-
-    /// The same, but for the password.
-    pub(crate) fn admit(&self, asking: &Asking<'_>) -> Result<IpAddr, Refusal> {
-        let client = self.client(asking);
-        if !self.is_allowed(client, asking) {
-            return Err(Refusal::Address(client));
-        }
-        // A player that says none (HTTP/1.0) is no browser, and only those can be led astray.
-        if let Some(host) = asking.host.filter(|host| !self.is_ours(host)) {
-            return Err(Refusal::Host(host.to_owned()));
-        }
-        Ok(client)
-    }
-
-    /// Asks with these headers, as one behind a proxy.
-    #[cfg(fuzzing)]
-    pub fn fuzz(&self, host: &str, forwarded: &str, authorization: &str) {
-        let asking = Asking {
-            peer: IpAddr::from([127, 0, 0, 1]),
-            local: None,
-            host: Some(host),
-            forwarded: vec![forwarded],
-            authorization: Some(authorization),
-        };
-        let _ = self.check(&asking);
-        let _ = basic(authorization);
-    }
-
-    /// The address that the request comes from: the peer's, or what a trusted proxy says.
-    fn client(&self, asking: &Asking<'_>) -> IpAddr {
-        let mut client = asking.peer.to_canonical();
-        // Each proxy appends whom it heard it from; the last one that is no proxy of ours is who asks.
-        let hops = asking.forwarded.iter().flat_map(|line| line.split(','));
-        for hop in hops.rev() {
-            if !self.is_proxy(client) {
-                break;
-            }
-            match forwarded_address(hop.trim()) {
-                Some(address) => client = address,
-                None => break,
+        // A proxy's client is not on the link of the proxy's connection.
+        let local = facts.local.filter(|_| client.is_direct);
+        let keys: Vec<_> = client.claims.iter().map(|claim| ClientKey::of(*claim, local)).collect();
+        match passwords.look_up(&credentials, &keys) {
+            LookUp::Right => Ok(Verdict::Allowed(client.address())),
+            LookUp::TooManyTries => Err(Refusal::TooManyTries),
+            LookUp::NeedsHash => {
+                Ok(Verdict::NeedsHash(PendingPassword { client: client.address(), credentials }))
             }
         }
-        client
     }
 
-    /// Whether one of the configuration's proxies has that address.
+    /// Hashes the password of a request and returns the client's address if it is right.
+    ///
+    /// Takes 50 ms to a second and 12 MiB, so it belongs on one thread of its own with a bounded queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Password`].
+    pub(crate) fn verify_slow(&self, pending: &PendingPassword) -> Result<IpAddr, Refusal> {
+        match &self.passwords {
+            Some(passwords) if !passwords.verify(&pending.credentials) => Err(Refusal::Password),
+            _ => Ok(pending.client),
+        }
+    }
+
+    /// Decides about a request by address and `Host` alone: for a preflight request, which never carries a password.
+    ///
+    /// # Errors
+    ///
+    /// The reason of a refusal.
+    pub(crate) fn admit(&self, facts: &RequestFacts<'_>) -> Result<IpAddr, Refusal> {
+        self.client(facts).map(|client| client.address())
+    }
+
+    /// Returns `true` if the address rules allow a client that listens already. `local` is the server's own address of
+    /// the connection.
+    pub fn recheck(&self, client: IpAddr, local: Option<IpAddr>) -> bool {
+        let client = client.to_canonical();
+        match self.is_proxy(client) {
+            true => self.allows_unknown(client),
+            false => self.allows(client, local),
+        }
+    }
+
+    /// Returns `true` if a trusted proxy of the configuration has this address.
     pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.config.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    fn is_allowed(&self, client: IpAddr, asking: &Asking<'_>) -> bool {
+    /// Returns the text of the response to a refused request: the reason, and the line of the configuration that would
+    /// change it.
+    pub(crate) fn explain(&self, refusal: &Refusal) -> String {
+        match refusal {
+            Refusal::Address(client) => format!(
+                "{client} may not listen here. The owner can allow this address by a line below [access] in the \
+                 configuration: allow = [{}\"{client}\"]",
+                if self.config.allow == [Network::Local] { "\"local\", " } else { "..., " }
+            ),
+            Refusal::UntrustedProxy(peer, header) => format!(
+                "The request came through a proxy at {peer} that is not trusted: it has the header {header}. The owner \
+                 can trust the proxy by a line below [access] in the configuration: trusted_proxies = [{}\"{peer}\"]",
+                if self.config.trusted_proxies.is_empty() { "" } else { "..., " }
+            ),
+            Refusal::UnknownClient(proxy) => format!(
+                "The trusted proxy {proxy} does not say which client asks. The owner can configure the proxy to send \
+                 the client's address in X-Forwarded-For, or allow everybody behind it by a line below [access] in \
+                 the configuration: allow = [{}\"{proxy}\"]",
+                if self.config.allow == [Network::Local] { "\"local\", " } else { "..., " }
+            ),
+            Refusal::Host(host) => {
+                let host: String = host.chars().filter(|char| !char.is_control()).take(100).collect();
+                format!("{host:?} is not known as a name of this machine: [access] hosts may name it.")
+            }
+            Refusal::Password => "This needs a user and a password.".to_owned(),
+            Refusal::TooManyTries => "Too many passwords were tried.".to_owned(),
+        }
+    }
+
+    /// Reads headers as a fuzzer sends them, as if a trusted proxy had.
+    #[cfg(fuzzing)]
+    pub fn fuzz(&self, host: &str, forwarded: &str, authorization: &str) {
+        let mut forwarding = ForwardingHeaders::default();
+        for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP"] {
+            forwarding.add(name, forwarded);
+        }
+        let facts = RequestFacts {
+            peer: IpAddr::from([127, 0, 0, 1]),
+            local: None,
+            host: Some(host),
+            forwarding,
+            authorization: Some(authorization),
+            origin: None,
+        };
+        if let Err(refusal) = self.check(&facts) {
+            let _ = self.explain(&refusal);
+        }
+        let _ = Credentials::parse(authorization);
+    }
+
+    /// Returns the client of a request that address and `Host` allow.
+    fn client(&self, facts: &RequestFacts<'_>) -> Result<Client, Refusal> {
+        let peer = facts.peer.to_canonical();
+        let client = match Route::of(peer, &facts.forwarding, |ip| self.is_proxy(ip)) {
+            Route::Direct if !self.allows(peer, facts.local) => return Err(Refusal::Address(peer)),
+            Route::Direct => Client { claims: vec![peer], is_direct: true },
+            Route::Proxied(claims) => match claims.iter().find(|claim| !self.allows(**claim, None)) {
+                Some(refused) => return Err(Refusal::Address(*refused)),
+                None => Client { claims, is_direct: false },
+            },
+            Route::UnknownClient if !self.allows_unknown(peer) => return Err(Refusal::UnknownClient(peer)),
+            Route::UnknownClient => Client { claims: vec![peer], is_direct: false },
+            Route::UntrustedProxy(header) => return Err(Refusal::UntrustedProxy(peer, header)),
+        };
+        // A player that sends no Host (HTTP/1.0) is no browser, and only a browser can be led astray by a page.
+        match facts.host {
+            Some(host) if !host::is_ours(host, &self.names, &self.config.hosts) => {
+                Err(Refusal::Host(host.to_owned()))
+            }
+            _ => Ok(client),
+        }
+    }
+
+    /// Returns `true` if a rule allows a client whose address is known. `local` is the server's own address of the
+    /// connection, if the client connected itself.
+    fn allows(&self, client: IpAddr, local: Option<IpAddr>) -> bool {
         self.config.allow.iter().any(|network| match network {
             Network::Any => true,
             Network::Net(network) => network.contains(&client),
             Network::Local => {
-                let connected = client == asking.peer.to_canonical();
-                is_local(client) || connected && is_neighbour(client, asking.local)
+                let local = local.map(|local| local.to_canonical());
+                is_private(client)
+                    || is_on_link(client, local)
+                    || local == Some(client)
+                    || self.own_addresses.contain(client)
             }
         })
     }
 
-    /// Whether a `Host` header names this machine.
-    fn is_ours(&self, host: &str) -> bool {
-        let host = without_port(host);
-        if host.parse::<IpAddr>().is_ok() || in_brackets(host).is_some_and(|ip| ip.parse::<IpAddr>().is_ok())
-        {
-            return true;
-        }
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let below = |suffix: &str| host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.'));
-        host == "localhost"
-            || below("localhost").is_some()
-            || below("local").is_some()
-            || self.config.hosts.contains(&host)
-            || self.names.contains(&host)
-            || LOCAL_SUFFIXES
-                .iter()
-                .any(|suffix| below(suffix).is_some_and(|name| self.names.iter().any(|n| n == name)))
+    /// Returns `true` if the rules allow whoever is behind a proxy that does not name its clients: `any`, and the address of
+    /// exactly this proxy. `local` does not, and a network that happens to contain the proxy does not.
+    fn allows_unknown(&self, proxy: IpAddr) -> bool {
+        self.config.allow.iter().any(|network| match network {
+            Network::Any => true,
+            Network::Net(network) => {
+                network.prefix_len() == network.max_prefix_len() && network.contains(&proxy)
+            }
+            Network::Local => false,
+        })
     }
 }
 
-/// Private (RFC 1918, RFC 4193), link-local and loopback addresses.
-fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+/// The client of one request.
+struct Client {
+    /// Addresses that the client may have, never none. The first one identifies it.
+    claims: Vec<IpAddr>,
+    is_direct: bool,
+}
+
+impl Client {
+    fn address(&self) -> IpAddr {
+        self.claims[0]
+    }
+}
+
+/// This machine's own addresses. They change with DHCP and with cables, so they are read again from time to time, and only
+/// for a client that no other rule allows.
+struct OwnAddresses {
+    read: fn() -> Vec<IpAddr>,
+    /// The copy, and the time at which it was read. No other lock is taken while this one is held.
+    copy: Mutex<Option<(Instant, Vec<IpAddr>)>>,
+}
+
+impl OwnAddresses {
+    /// Time for which a copy is used. Without it, each refused request would ask the kernel.
+    const MAX_AGE: Duration = Duration::from_secs(10);
+
+    fn new(read: fn() -> Vec<IpAddr>) -> OwnAddresses {
+        OwnAddresses { read, copy: Mutex::new(None) }
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = copy.take().filter(|(read_at, _)| read_at.elapsed() < Self::MAX_AGE);
+        let (_, addresses) = copy.insert(fresh.unwrap_or_else(|| (Instant::now(), (self.read)())));
+        addresses.contains(&address)
+    }
+}
+
+// Becomes `sys::host::own_addresses`, which knows IPv6 too.
+fn read_own() -> Vec<IpAddr> {
+    crate::sys::host::own()
+}
+
+/// Returns `true` for private (RFC 1918, RFC 4193), link-local and loopback addresses.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
     }
 }
 
-/// Whether it is an IPv6 address on the same link as ours: at home those are global addresses, and phones prefer
-/// them.
-fn is_neighbour(ip: IpAddr, ours: Option<IpAddr>) -> bool {
-    match (ip, ours) {
-        (IpAddr::V6(ip), Some(IpAddr::V6(ours))) => ip.segments()[..4] == ours.segments()[..4],
+/// Returns `true` for an IPv6 address of the same link as the server's: at home those are global addresses, and phones
+/// prefer them. The prefix of an IPv4 network is not known here.
+fn is_on_link(client: IpAddr, local: Option<IpAddr>) -> bool {
+    match (client, local) {
+        (IpAddr::V6(client), Some(IpAddr::V6(local))) => client.segments()[..4] == local.segments()[..4],
         _ => false,
     }
 }
 
-/// An address in `X-Forwarded-For`, which may have a port.
-fn forwarded_address(hop: &str) -> Option<IpAddr> {
-    let hop = hop.trim_matches('"');
-    let host = in_brackets(without_port(hop)).unwrap_or_else(|| match hop.matches(':').count() {
-        1 => without_port(hop),
-        _ => hop,
-    });
-    host.parse().ok().map(|ip: IpAddr| ip.to_canonical())
-}
-
-/// `pi:4410` and `[::1]:4410` without what is behind the name.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !in_the_middle(name) => name,
-        _ => host,
-    }
-}
-
-/// Whether the last colon was within an IPv6 address and before no port.
-fn in_the_middle(name: &str) -> bool {
-    name.contains(':') && !name.ends_with(']')
-}
-
-fn in_brackets(host: &str) -> Option<&str> {
-    host.strip_prefix('[')?.strip_suffix(']')
-}
-
-/// User and password of an `Authorization: Basic …` (RFC 7617).
-fn basic(header: &str) -> Option<(String, String)> {
-    let (scheme, credentials) = header.trim().split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(Base64::decode_vec(credentials.trim()).ok()?).ok()?;
-    text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn access(config: config::Access) -> Access {
-        let names = vec!["birdbox".to_owned(), "birdbox.example.org".to_owned()];
-        Access { config, passwords: None, names }
-    }
-
-    fn asking(peer: &str) -> Asking<'static> {
-        Asking {
-            peer: peer.parse().unwrap(),
-            local: None,
-            host: None,
-            forwarded: Vec::new(),
-            authorization: None,
-        }
-    }
-
-    #[test]
-    fn only_the_local_network_is_served_by_default() {
-        let access = access(config::Access::default());
-        for ip in [
-            "127.0.0.1",
-            "127.9.9.9",
-            "10.1.2.3",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.168.0.1",
-            "169.254.1.1",
-            "::1",
-            "fe80::1",
-            "fd12:3456::1",
-            "::ffff:192.168.1.9",
-        ] {
-            assert!(access.check(&asking(ip)).is_ok(), "{ip}");
-        }
-        for ip in
-            ["8.8.8.8", "172.32.0.1", "192.169.0.1", "100.64.0.1", "2001:db8::1", "fec0::1", "::ffff:8.8.8.8"]
-        {
-            assert_eq!(
-                access.check(&asking(ip)).unwrap_err(),
-                Refusal::Address(ip.parse::<IpAddr>().unwrap().to_canonical())
-            );
-        }
-    }
-
-    #[test]
-    fn a_global_address_on_our_own_link_is_local() {
-        let access = access(config::Access::default());
-        let from = |peer: &str, local: &str| {
-            let asking = Asking { local: Some(local.parse().unwrap()), ..asking(peer) };
-            access.check(&asking).is_ok()
-        };
-        assert!(from("2001:db8:1:2::7", "2001:db8:1:2::1"));
-        assert!(!from("2001:db8:1:3::7", "2001:db8:1:2::1"));
-        assert!(!from("8.8.8.9", "8.8.8.8"), "of IPv4 no prefix is known");
-    }
-
-    #[test]
-    fn what_is_allowed_can_be_said() {
-        let only = |allow: Vec<Network>| access(config::Access { allow, ..config::Access::default() });
-        let tailscale = only(vec![Network::Net("100.64.0.0/10".parse().unwrap())]);
-        assert!(tailscale.check(&asking("100.100.1.1")).is_ok());
-        assert!(tailscale.check(&asking("192.168.1.1")).is_err());
-        assert!(only(vec![Network::Any]).check(&asking("8.8.8.8")).is_ok());
-        assert!(only(vec![]).check(&asking("127.0.0.1")).is_err());
-    }
-
-    #[test]
-    fn only_names_of_this_machine_are_served() {
-        let access = access(config::Access {
-            hosts: vec!["bird.example.com".to_owned()],
-            ..config::Access::default()
-        });
-        for host in [
-            "192.168.1.5",
-            "192.168.1.5:4410",
-            "[fe80::1]",
-            "[fe80::1]:4410",
-            "localhost",
-            "localhost:4410",
-            "LOCALHOST",
-            "app.localhost",
-            "birdbox",
-            "BirdBox:4410",
-            "birdbox.local",
-            "other.local.",
-            "birdbox.lan",
-            "birdbox.fritz.box",
-            "birdbox.home.arpa:80",
-            "birdbox.example.org",
-            "bird.example.com:443",
-            "8.8.8.8",
-        ] {
-            assert!(access.is_ours(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "birdbox.evil.example",
-            "local",
-            "evil.local.example",
-            "xlocalhost",
-            "birdboxlan",
-            "other.lan",
-            "127.0.0.1.evil.example",
-            "[::1].evil.example",
-            "evil.example:4410",
-            "localhost.evil.example",
-            "1.2.3.4.5",
-            "[::1",
-        ] {
-            assert!(!access.is_ours(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_proxy_is_believed_only_if_it_is_ours() {
-        let config = config::Access {
-            trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
-            ..config::Access::default()
-        };
-        let access = access(config);
-        let from = |peer: &str, forwarded: &[&'static str]| {
-            access.client(&Asking { forwarded: forwarded.to_vec(), ..asking(peer) }).to_string()
-        };
-        assert_eq!(from("127.0.0.1", &["8.8.8.8"]), "8.8.8.8");
-        assert_eq!(from("192.168.1.9", &["10.0.0.1"]), "192.168.1.9", "anybody can send that header");
-        assert_eq!(
-            from("127.0.0.1", &["10.0.0.1, 8.8.8.8"]),
-            "8.8.8.8",
-            "what is before it anybody may have written"
-        );
-        assert_eq!(from("127.0.0.1", &["10.0.0.1", "8.8.8.8"]), "8.8.8.8");
-        assert_eq!(from("127.0.0.1", &["8.8.8.8, 127.0.0.1"]), "8.8.8.8");
-        assert_eq!(from("127.0.0.1", &["[2001:db8::1]:99"]), "2001:db8::1");
-        assert_eq!(from("127.0.0.1", &["2001:db8::1"]), "2001:db8::1");
-        assert_eq!(from("127.0.0.1", &["8.8.8.8:1234"]), "8.8.8.8");
-        assert_eq!(from("127.0.0.1", &["unknown"]), "127.0.0.1");
-        assert_eq!(from("::ffff:127.0.0.1", &["8.8.4.4"]), "8.8.4.4");
-    }
-
-    #[test]
-    fn basic_credentials_are_read_as_the_standard_says() {
-        assert_eq!(
-            basic("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-            Some(("Aladdin".into(), "open sesame".into()))
-        );
-        assert_eq!(basic("basic dGVzdDoxMjPCow=="), Some(("test".into(), "123£".into())));
-        assert_eq!(basic("Basic YTpiOmM="), Some(("a".into(), "b:c".into())), "a password may have a colon");
-        for header in ["", "Basic", "Basic !", "Bearer YTpi", "Basic YWI=", "Basic /w==", "Basic YTpi extra"]
-        {
-            assert_eq!(basic(header), None, "{header}");
-        }
-    }
-}
+mod tests;

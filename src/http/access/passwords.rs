@@ -1,17 +1,19 @@
-//! Users and their passwords: the file that `wavecast password` makes lines for, and how one is checked.
+//! Users and their passwords: the file with the lines that `wavecast password` prints, and the check of a password.
 //!
-//! A line of the file is `USER:HASH`; the hash is Argon2id's (RFC 9106), with its own salt and its cost, in the
-//! form that other programs use too (`$argon2id$…`). Empty lines and lines that begin with `#` mean nothing.
+//! A line of the file is `USER:HASH`. The hash is Argon2id's (RFC 9106) with its own salt and cost, in the format that
+//! other programs use too (`$argon2id$…`). Empty lines and lines that begin with `#` are ignored.
 //!
-//! Checking one is slow and takes memory, as it must. So what was right once is remembered for as long as the file
-//! is, by a keyed digest; one check runs at a time; and an address has only a few tries a second.
+//! Argon2 is slow and takes 12 MiB, on purpose. So the check has two halves:
+//!
+//! - [`Passwords::look_up`] takes microseconds: a keyed digest of each pair that was right is remembered for as long as the
+//!   file is in use. It also counts tries: each client has only a few per second.
+//! - [`Passwords::verify`] hashes. It takes 50 ms to a second and belongs on one thread of its own, one check at a time.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,52 +21,54 @@ use argon2::password_hash::{Output, PasswordHash, PasswordHasher, PasswordVerifi
 use argon2::{Algorithm, Argon2, Params, Version};
 use blake2::{Blake2b512, Digest};
 
-/// In KiB, passes, lanes: one of the settings that OWASP's password storage cheat sheet gives as equally good,
+use super::basic_auth::Credentials;
+
+/// Memory in KiB, passes, lanes: one of the settings that OWASP's password storage cheat sheet calls equally good,
 /// the one that suits a board with little memory.
 const COST: (u32, u32, u32) = (12 * 1024, 3, 1);
-/// A file of them is small.
+/// Size limit of the file, in bytes. A longer one is read up to here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// An address may try so many at once, and then so many a second.
+/// Passwords that one client may try at once.
 const TRIES_AT_ONCE: f64 = 5.0;
-const TRIES_A_SECOND: f64 = 2.0;
-/// Addresses that are remembered for that, and pairs of user and password that were right.
-const MOST_REMEMBERED: usize = 1024;
-/// Checks that may wait for each other, over all addresses.
-const MOST_WAITING: usize = 4;
+/// Passwords that one client may try per second after that.
+const TRIES_PER_SECOND: f64 = 2.0;
+/// Limit of the clients whose tries are counted, and of the pairs that are remembered as right. Beyond it, new clients
+/// may not try until the count of an old one has expired (2.5 s), and new pairs are hashed each time.
+const MAX_REMEMBERED: usize = 1024;
 
-/// The users of a file.
+/// The users of a password file.
 pub struct Passwords {
+    /// User and hash.
     users: Vec<(String, String)>,
-    /// Keys the digests of what was right, so that they mean nothing elsewhere.
+    /// Key of the digests in `right`, so that they mean nothing elsewhere.
     key: [u8; 16],
+    /// Digests of the pairs that were right. Written after a hash, read at each request.
     right: Mutex<Vec<Output>>,
-    tries: Mutex<HashMap<IpAddr, Tries>>,
-    waiting: AtomicUsize,
-    checking: Mutex<()>,
+    tries: Mutex<HashMap<ClientKey, Tries>>,
 }
 
-/// What an address has left.
+/// The tries that a client has left.
 struct Tries {
     left: f64,
     since: Instant,
 }
 
-/// What comes of a check.
+/// The result of the fast half of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is that user's password.
+pub(super) enum LookUp {
+    /// The password was right before.
     Right,
-    /// It is not, or there is no such user.
-    Wrong,
-    /// Not looked at: too many were tried.
-    TooMany,
+    /// The client has tried too many passwords.
+    TooManyTries,
+    /// Only [`Passwords::verify`] can tell.
+    NeedsHash,
 }
 
-/// The file's line for a user.
+/// Returns the line of the file for a user.
 ///
 /// # Errors
 ///
-/// What is wrong with the name or the password.
+/// A sentence about the user or the password that cannot be used.
 pub fn line(user: &str, password: &str) -> Result<String, String> {
     check_user(user)?;
     if password.is_empty() {
@@ -81,6 +85,125 @@ pub fn line(user: &str, password: &str) -> Result<String, String> {
     Ok(format!("{user}:{hash}"))
 }
 
+impl Passwords {
+    /// Reads a password file.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with file and line: the file cannot be read, or a line is not `USER:HASH`.
+    pub fn load(path: &Path) -> Result<Passwords, String> {
+        let name = path.display();
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
+            .map_err(|error| format!("{name}: cannot be read: {error}"))?;
+        Passwords::parse(&text).map_err(|problem| format!("{name}{problem}"))
+    }
+
+    /// Reads the text of a password file.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); the sentence begins with the line: `:3: …`.
+    pub fn parse(text: &str) -> Result<Passwords, String> {
+        let mut users: Vec<(String, String)> = Vec::new();
+        for (number, line) in (1..).zip(text.lines()).map(|(number, line)| (number, line.trim())) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = |why: &str| format!(":{number}: {why}; `wavecast password USER` prints such a line");
+            let (user, hash) = line.split_once(':').ok_or_else(|| wrong("is not USER:HASH"))?;
+            check_user(user).map_err(|why| wrong(&why))?;
+            let parsed = PasswordHash::new(hash).map_err(|_| wrong("has no hash behind its user"))?;
+            if parsed.algorithm != Algorithm::Argon2id.ident() || Params::try_from(&parsed).is_err() {
+                return Err(wrong("has a hash that is not Argon2id"));
+            }
+            if users.iter().any(|(other, _)| other == user) {
+                return Err(wrong("names a user that an earlier line names already"));
+            }
+            users.push((user.to_owned(), hash.to_owned()));
+        }
+        if users.is_empty() {
+            return Err(": has no user; `wavecast password USER` prints a line for one".to_owned());
+        }
+        let key = random().map_err(|error| format!(": {error}"))?;
+        Ok(Passwords { users, key, right: Mutex::default(), tries: Mutex::default() })
+    }
+
+    /// Looks whether this pair was right before, and takes one try from every client in `clients` if it was not. Never
+    /// hashes.
+    pub(super) fn look_up(&self, credentials: &Credentials, clients: &[ClientKey]) -> LookUp {
+        if self.is_remembered(&self.digest(credentials)) {
+            LookUp::Right
+        } else if clients.iter().all(|client| self.take_try(*client)) {
+            LookUp::NeedsHash
+        } else {
+            LookUp::TooManyTries
+        }
+    }
+
+    /// Returns `true` if the password is that of the user, and remembers the pair. Takes 50 ms to a second and 12 MiB,
+    /// unless the pair was right meanwhile.
+    pub(super) fn verify(&self, credentials: &Credentials) -> bool {
+        let digest = self.digest(credentials);
+        // A browser sends several requests at once; the hash for the first one serves all.
+        if self.is_remembered(&digest) {
+            return true;
+        }
+        let known = self.users.iter().find(|(name, _)| *name == credentials.user);
+        // A user who does not exist takes as long as one who does: the time must not tell which users there are.
+        let Some((_, hash)) = known.or(self.users.first()) else { return false };
+        let matches = PasswordHash::new(hash).is_ok_and(|hash| {
+            Argon2::default().verify_password(credentials.password.as_bytes(), &hash).is_ok()
+        });
+        if !matches || known.is_none() {
+            return false;
+        }
+        let mut remembered = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() < MAX_REMEMBERED && !remembered.contains(&digest) {
+            remembered.push(digest);
+        }
+        true
+    }
+
+    fn is_remembered(&self, digest: &Output) -> bool {
+        self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+
+    /// Returns the keyed digest of a pair. `Output` compares in constant time.
+    fn digest(&self, credentials: &Credentials) -> Output {
+        // The function that Argon2 is made of, so that the program has only one.
+        let mut digest = Blake2b512::new_with_prefix(self.key);
+        // No user has a colon, so no other pair has the same bytes.
+        digest.update(&credentials.user);
+        digest.update(b":");
+        digest.update(&credentials.password);
+        // 64 bytes are within the limits of `Output`.
+        Output::new(&digest.finalize()).unwrap_or_else(|_| unreachable!())
+    }
+
+    /// Takes one try from a client. Returns `false` if it has none left.
+    fn take_try(&self, client: ClientKey) -> bool {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.len() >= MAX_REMEMBERED && !tries.contains_key(&client) {
+            let until_full = Duration::from_secs_f64(TRIES_AT_ONCE / TRIES_PER_SECOND);
+            tries.retain(|_, tries| tries.since.elapsed() < until_full);
+            if tries.len() >= MAX_REMEMBERED {
+                return false;
+            }
+        }
+        let now = Instant::now();
+        let tries = tries.entry(client).or_insert(Tries { left: TRIES_AT_ONCE, since: now });
+        let earned = now.duration_since(tries.since).as_secs_f64() * TRIES_PER_SECOND;
+        (tries.left, tries.since) = ((tries.left + earned).min(TRIES_AT_ONCE), now);
+        let has_one = tries.left >= 1.0;
+        if has_one {
+            tries.left -= 1.0;
+        }
+        has_one
+    }
+}
+
 fn check_user(user: &str) -> Result<(), String> {
     if user.is_empty() || user.len() > 64 {
         return Err("a user's name has 1 to 64 bytes".to_owned());
@@ -93,142 +216,32 @@ fn check_user(user: &str) -> Result<(), String> {
 
 fn random() -> Result<[u8; 16], String> {
     let mut bytes = [0; 16];
-    // Early in the boot it waits; so few always come whole.
+    // Early in the boot the call waits; so short a read is always complete (getrandom(2)).
     match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(16) => Ok(bytes),
-        Ok(_) => Err("the kernel gave too few random bytes".to_owned()),
-        Err(error) => Err(format!("the kernel gives no random bytes: {error}")),
+        Ok(_) => Err("the kernel returned too few random bytes".to_owned()),
+        Err(error) => Err(format!("the kernel returned no random bytes: {error}")),
     }
 }
 
-impl Passwords {
-    /// Reads a file of them.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read, or a line is no `USER:HASH`; with file and line.
-    pub fn load(path: &Path) -> Result<Passwords, String> {
-        let name = path.display();
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
-            .map_err(|error| format!("{name}: cannot be read: {error}"))?;
-        Passwords::parse(&text).map_err(|problem| format!("{name}{problem}"))
-    }
+// Stand-in for `crate::sys::client_key::ClientKey`, with the same meaning. To be replaced by a `use`.
+/// A client that limits count: an address, or an IPv6 network of 64 bits elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClientKey(IpAddr);
 
-    /// The same of its text. The error begins with the line: `:3: …`.
-    ///
-    /// # Errors
-    ///
-    /// See [`load`](Self::load).
-    pub fn parse(text: &str) -> Result<Passwords, String> {
-        let mut users: Vec<(String, String)> = Vec::new();
-        for (number, line) in (1..).zip(text.lines()).map(|(number, line)| (number, line.trim())) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
+impl ClientKey {
+    /// Returns the client that `peer` belongs to; `local` is the server's address of the same connection.
+    pub(super) fn of(peer: IpAddr, local: Option<IpAddr>) -> ClientKey {
+        let network = |ip: Ipv6Addr| Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX));
+        match peer.to_canonical() {
+            IpAddr::V6(ip) => {
+                let is_on_link = matches!(local, Some(IpAddr::V6(local)) if network(local) == network(ip));
+                let counts_by_itself =
+                    ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local() || is_on_link;
+                ClientKey(if counts_by_itself { ip } else { network(ip) }.into())
             }
-            let wrong = |why: &str| format!(":{number}: {why}; `wavecast password USER` makes such a line");
-            let (user, hash) = line.split_once(':').ok_or_else(|| wrong("is not USER:HASH"))?;
-            check_user(user).map_err(|why| wrong(&why))?;
-            let parsed = PasswordHash::new(hash).map_err(|_| wrong("has no hash behind its user"))?;
-            if parsed.algorithm != Algorithm::Argon2id.ident() || Params::try_from(&parsed).is_err() {
-                return Err(wrong("has a hash that is not Argon2id's"));
-            }
-            if users.iter().any(|(other, _)| other == user) {
-                return Err(wrong("has a user that is there already"));
-            }
-            users.push((user.to_owned(), hash.to_owned()));
+            ip @ IpAddr::V4(_) => ClientKey(ip),
         }
-        if users.is_empty() {
-            return Err(": has no user in it; `wavecast password USER` makes a line for one".to_owned());
-        }
-        Ok(Passwords {
-            users,
-            key: random().map_err(|error| format!(": {error}"))?,
-            right: Mutex::default(),
-            tries: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            checking: Mutex::default(),
-        })
-    }
-
-    /// Whether that is the password of that user, tried from that address.
-    pub fn check(&self, user: &str, password: &str, from: IpAddr) -> Verdict {
-        let digest = self.digest(user, password);
-        if self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest) {
-            return Verdict::Right;
-        }
-        if !self.may_try(from) {
-            return Verdict::TooMany;
-        }
-        let right = (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST_WAITING).then(|| {
-            let _one_at_a_time = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
-            self.verify(user, password)
-        });
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        match right {
-            None => return Verdict::TooMany,
-            Some(false) => return Verdict::Wrong,
-            Some(true) => {}
-        }
-        let mut remembered = self.right.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() < MOST_REMEMBERED && !remembered.contains(&digest) {
-            remembered.push(digest);
-        }
-        Verdict::Right
-    }
-
-    fn verify(&self, user: &str, password: &str) -> bool {
-        let known = self.users.iter().find(|(name, _)| name == user);
-        // One who does not exist takes as long as one who does.
-        let Some((_, hash)) = known.or(self.users.first()) else { return false };
-        let right = PasswordHash::new(hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
-        right && known.is_some()
-    }
-
-    /// Compared in constant time, as `Output` is.
-    fn digest(&self, user: &str, password: &str) -> Output {
-        // The same function that Argon2 is made of, so that the program has one.
-        let mut digest = Blake2b512::new_with_prefix(self.key);
-        // No user has a colon, so nothing else has the same bytes.
-        digest.update(user);
-        digest.update(b":");
-        digest.update(password);
-        // 64 bytes are within an Output's limits.
-        Output::new(&digest.finalize()).unwrap_or_else(|_| unreachable!())
-    }
-
-    fn may_try(&self, from: IpAddr) -> bool {
-        let from = household(from);
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        if tries.len() >= MOST_REMEMBERED && !tries.contains_key(&from) {
-            let whole = Duration::from_secs_f64(TRIES_AT_ONCE / TRIES_A_SECOND);
-            tries.retain(|_, tries| tries.since.elapsed() < whole);
-            if tries.len() >= MOST_REMEMBERED {
-                return false;
-            }
-        }
-        let now = Instant::now();
-        let tries = tries.entry(from).or_insert(Tries { left: TRIES_AT_ONCE, since: now });
-        let more = now.duration_since(tries.since).as_secs_f64() * TRIES_A_SECOND;
-        (tries.left, tries.since) = ((tries.left + more).min(TRIES_AT_ONCE), now);
-        let may = tries.left >= 1.0;
-        if may {
-            tries.left -= 1.0;
-        }
-        may
-    }
-}
-
-/// One who has an IPv6 address has 2^64 of them.
-fn household(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        ip => ip,
     }
 }
 
@@ -237,21 +250,31 @@ fn household(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const HOME: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
     fn passwords(pairs: &[(&str, &str)]) -> Passwords {
         let lines: Vec<String> = pairs.iter().map(|(user, password)| line(user, password).unwrap()).collect();
         Passwords::parse(&lines.join("\n")).unwrap()
     }
 
+    fn pair(user: &str, password: &str) -> Credentials {
+        Credentials { user: user.to_owned(), password: password.to_owned() }
+    }
+
+    fn client(ip: &str) -> ClientKey {
+        ClientKey::of(ip.parse().unwrap(), None)
+    }
+
     #[test]
-    fn the_right_password_of_the_right_user_is_right() {
+    fn only_the_right_password_of_the_right_user_is_accepted() {
         let passwords = passwords(&[("anna", "süß und lang"), ("ben", "x")]);
-        assert_eq!(passwords.check("anna", "süß und lang", HOME), Verdict::Right);
-        assert_eq!(passwords.check("ben", "x", HOME), Verdict::Right);
-        assert_eq!(passwords.check("anna", "x", HOME), Verdict::Wrong);
-        assert_eq!(passwords.check("carl", "x", HOME), Verdict::Wrong);
-        assert_eq!(passwords.check("", "", HOME), Verdict::Wrong);
+        for (user, password, right) in [
+            ("anna", "süß und lang", true),
+            ("ben", "x", true),
+            ("anna", "x", false),
+            ("carl", "x", false),
+            ("", "", false),
+        ] {
+            assert_eq!(passwords.verify(&pair(user, password)), right, "{user}");
+        }
     }
 
     #[test]
@@ -260,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_user_or_a_password_is_refused() {
+    fn unusable_users_and_passwords_are_refused() {
         for (user, password) in [("", "x"), ("a:b", "x"), ("a\n", "x"), ("a", ""), ("a", "x\ty")] {
             assert!(line(user, password).is_err(), "{user:?} {password:?}");
         }
@@ -270,42 +293,72 @@ mod tests {
     fn a_mistake_in_the_file_is_named_by_its_line() {
         let error = |text: &str| Passwords::parse(text).err().unwrap();
         let good = line("anna", "x").unwrap();
-        assert!(error("").starts_with(": has no user in it"));
-        assert!(error("# nobody\n\n").starts_with(": has no user in it"));
+        assert!(error("").starts_with(": has no user;"));
+        assert!(error("# nobody\n\n").starts_with(": has no user;"));
         assert!(error(&format!("{good}\nben")).starts_with(":2: is not USER:HASH"));
         assert!(error("ben:secret").starts_with(":1: has no hash behind its user"));
-        assert!(error(&format!("{good}\n\n{good}")).starts_with(":3: has a user that is there already"));
+        assert!(error(&format!("{good}\n\n{good}")).starts_with(":3: names a user that an earlier line"));
         assert!(
-            error(&good.replace("argon2id", "argon2i")).starts_with(":1: has a hash that is not Argon2id's")
+            error(&good.replace("argon2id", "argon2i")).starts_with(":1: has a hash that is not Argon2id;")
         );
     }
 
     #[test]
-    fn an_address_has_few_tries_and_others_have_theirs() {
+    fn a_right_pair_is_hashed_once() {
         let passwords = passwords(&[("anna", "secret")]);
-        let phone: IpAddr = "192.168.1.7".parse().unwrap();
-        let verdicts: Vec<_> = (0..20).map(|_| passwords.check("anna", "guess", phone)).collect();
-        let tried = verdicts.iter().filter(|verdict| **verdict == Verdict::Wrong).count();
-        assert!((5..15).contains(&tried), "{verdicts:?}");
-        assert_eq!(passwords.check("anna", "secret", HOME), Verdict::Right);
-        // Who was right once is not held up by one who guesses from the same address.
-        assert_eq!(passwords.check("anna", "secret", phone), Verdict::Right);
+        let (right, wrong) = (pair("anna", "secret"), pair("anna", "guess"));
+        let home = [client("192.168.1.7")];
+        assert_eq!(passwords.look_up(&right, &home), LookUp::NeedsHash);
+        assert!(passwords.verify(&right));
+        assert_eq!(passwords.look_up(&right, &home), LookUp::Right);
+        assert!(!passwords.verify(&wrong));
+        assert_eq!(passwords.look_up(&wrong, &home), LookUp::NeedsHash);
     }
 
     #[test]
-    fn the_many_addresses_of_one_network_are_one() {
-        let household = |ip: &str| household(ip.parse().unwrap());
-        assert_eq!(household("2001:db8:1:2:3::4"), household("2001:db8:1:2:ffff::"));
-        assert_ne!(household("2001:db8:1:2::1"), household("2001:db8:1:3::1"));
-        assert_eq!(household("::ffff:10.0.0.1"), household("10.0.0.1"));
+    fn each_client_has_a_few_tries_of_its_own() {
+        let passwords = passwords(&[("anna", "secret")]);
+        let guess = pair("anna", "guess");
+        let tries = |clients: &[ClientKey]| {
+            (0..20).filter(|_| passwords.look_up(&guess, clients) == LookUp::NeedsHash).count()
+        };
+        assert_eq!(tries(&[client("192.168.1.7")]), 5);
+        assert_eq!(tries(&[client("192.168.1.8")]), 5, "another client has its own");
+        // A forged header that changes with each try does not help where another header stays the same.
+        let forged = (0..20).filter(|n| {
+            let clients = [client(&format!("10.0.0.{n}")), client("8.8.8.8")];
+            passwords.look_up(&guess, &clients) == LookUp::NeedsHash
+        });
+        assert_eq!(forged.count(), 5);
+        assert!(passwords.verify(&pair("anna", "secret")));
+        assert_eq!(
+            passwords.look_up(&pair("anna", "secret"), &[client("192.168.1.7")]),
+            LookUp::Right,
+            "a remembered pair is not held up by a guesser at the same address"
+        );
     }
 
     #[test]
-    fn a_flood_of_addresses_takes_no_more_memory() {
+    fn neighbours_in_one_ipv6_network_do_not_use_up_each_others_tries() {
+        let passwords = passwords(&[("anna", "secret")]);
+        let guess = pair("anna", "guess");
+        let local: IpAddr = "2001:db8:1:2::1".parse().unwrap();
+        for (one, other) in [("fe80::1", "fe80::2"), ("fd00::1", "fd00::2"), ("2001:db8:1:2::7", "2001:db8:1:2::8")] {
+            let key = |ip: &str| ClientKey::of(ip.parse().unwrap(), Some(local));
+            while passwords.look_up(&guess, &[key(one)]) == LookUp::NeedsHash {}
+            assert_eq!(passwords.look_up(&guess, &[key(other)]), LookUp::NeedsHash, "{other}");
+        }
+        // Elsewhere, 64 bits are one client's to choose.
+        while passwords.look_up(&guess, &[client("2001:db8:5::1")]) == LookUp::NeedsHash {}
+        assert_eq!(passwords.look_up(&guess, &[client("2001:db8:5::2")]), LookUp::TooManyTries);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_takes_a_bounded_amount_of_memory() {
         let passwords = passwords(&[("anna", "secret")]);
         for n in 0..5000_u32 {
-            passwords.may_try(IpAddr::V4((0x0A00_0000 + n).into()));
+            passwords.take_try(ClientKey(IpAddr::V4((0x0A00_0000 + n).into())));
         }
-        assert!(passwords.tries.lock().unwrap().len() <= MOST_REMEMBERED);
+        assert!(passwords.tries.lock().unwrap().len() <= MAX_REMEMBERED);
     }
 }

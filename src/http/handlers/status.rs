@@ -1,28 +1,25 @@
-//! `/status.json` and `/healthz`: the state, for programs.
+//! `/status.json` and `/healthz`: the state for programs; and the state of one input for the page.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::http::context::Context;
-use crate::inputs::{LiveInput, Phase};
-use crate::listeners::Listener;
+use crate::http::event_stream::StateEvent;
+use crate::inputs::{Inputs, LiveInput, Phase};
 use crate::listeners::catch_up::shown;
+use crate::listeners::{Listener, Listeners};
 use crate::media::format::StreamFormat;
 use crate::media::meter::Reading;
 use crate::media::ring::Ring;
 
-/// Meter in the status are those of this time.
-const MOMENT: Duration = Duration::from_millis(300);
+/// Time over which the levels in `/status.json` are measured.
+const LEVELS_WINDOW: Duration = Duration::from_millis(300);
 
 #[derive(Serialize)]
 struct Status<'a> {
     version: &'a str,
     uptime_seconds: f64,
-    /// Requests that hold a thread and two descriptors for ever; absent while there is none.
-    #[serde(skip_serializing_if = "is_none")]
-    stuck_requests: u32,
     inputs: Vec<InputStatus>,
     listeners: Vec<ListenerStatus>,
 }
@@ -31,27 +28,27 @@ struct Status<'a> {
 struct InputStatus {
     name: String,
     state: &'static str,
-    /// Since when, in seconds.
+    /// Age of the state.
     state_seconds: f64,
-    /// What is wrong and what to do; absent while all is well.
+    /// The problem and its remedy; absent while there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     problem: String,
     /// As configured.
     device: String,
-    /// The source that is open, or was last.
+    /// The source that is open, or the last one that was.
     source: Option<SourceStatus>,
-    /// What listeners get.
+    /// The format of the stream.
     format: Option<FormatStatus>,
     /// Frames from the source since the start.
     frames: u64,
-    /// Frames of silence put in place of lost sound.
+    /// Frames of silence inserted in place of lost sound.
     silence_frames: u64,
     overruns: u64,
     losses: u64,
-    /// How fast the card's clock runs against the machine's, in parts per million.
+    /// Rate of the card's clock against the machine's, in parts per million; positive is fast.
     drift_ppm: Option<f64>,
     history_seconds: f64,
-    /// One for each channel, of the last moment.
+    /// One for each channel.
     levels: Vec<LevelStatus>,
 }
 
@@ -64,35 +61,28 @@ struct LevelStatus {
     clipped: u64,
 }
 
-/// What the page is told of an input, whenever it changes.
-#[derive(Clone, Serialize)]
-pub(crate) struct PageState {
+/// The state of an input as the page receives it, whenever it changes.
+#[derive(Serialize)]
+struct PageState {
     input: String,
-    /// All there are, the default one first.
+    /// All inputs, the default one first.
     inputs: Vec<String>,
     phase: &'static str,
-    /// Since when, in seconds.
+    /// Age of the phase.
     seconds: f64,
     #[serde(skip_serializing_if = "String::is_empty")]
     problem: String,
     /// As configured.
     device: String,
-    /// What the card calls itself, or the device if that does not.
+    /// The card's own name, or the device where it has none.
     card: Option<String>,
     format: Option<FormatStatus>,
-    /// The ring's ID: where another one is, frames count anew.
+    /// The ring's ID. Frames of another ring are counted from 0 again.
     stream: u64,
     history_seconds: f64,
     overruns: u64,
     losses: u64,
     listeners: usize,
-}
-
-impl PageState {
-    /// The same after so many seconds.
-    pub(crate) fn at(&self, seconds: f64) -> PageState {
-        PageState { seconds, ..self.clone() }
-    }
 }
 
 #[derive(Serialize)]
@@ -124,10 +114,10 @@ struct ListenerStatus {
     seconds: f64,
     frames_sent: u64,
     frames_skipped: u64,
-    /// How far what it has is behind the live edge: what it was not sent, and what the kernel still holds.
+    /// Distance of the client from the live edge: what it was not sent, and what the kernel still holds.
     lag_ms: f64,
     interval_ms: f64,
-    /// From capture to the kernel.
+    /// Time from the capture of a block to its hand-over to the kernel.
     latency_ms: Option<Latency>,
 }
 
@@ -137,49 +127,50 @@ struct Latency {
     p99: f64,
 }
 
-/// The state as JSON.
-pub fn render(context: &Context) -> String {
-    let inputs = context.inputs.all();
+/// Returns the text of `/status.json` for a daemon that started at that time.
+pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> String {
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: tenths(context.started.elapsed().as_secs_f64()),
-        stuck_requests: context.stuck.count(),
-        inputs: inputs.iter().map(|input| input_status(input)).collect(),
-        listeners: context
-            .listeners
+        uptime_seconds: tenths(started.elapsed().as_secs_f64()),
+        inputs: inputs.all().iter().map(|input| input_status(input)).collect(),
+        listeners: listeners
             .all()
             .iter()
-            .map(|listener| listener_status(listener, context.input(&listener.input).and_then(|i| i.ring())))
+            .map(|listener| {
+                listener_status(listener, inputs.find(&listener.input).and_then(|input| input.ring()))
+            })
             .collect(),
     };
     // It has only strings as keys and no other way to fail.
     serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
 }
 
-/// Status code and text of `/healthz`: 200 while every input brings sound.
-pub fn health(context: &Context) -> (u16, String) {
-    let troubles: Vec<String> = context
-        .inputs
-        .all()
+/// Returns status code and text of `/healthz`, or of `/healthz/NAME` with that input's name: 200 while every
+/// input of these captures sound, 503 with the reasons otherwise. `None` if there is no such input.
+pub fn health(inputs: &Inputs, name: Option<&str>) -> Option<(u16, String)> {
+    let asked = match name {
+        Some(name) => vec![inputs.find(name)?],
+        None => inputs.all(),
+    };
+    let problems: Vec<String> = asked
         .iter()
-        .map(|input| (input.name.clone(), input.state()))
+        .map(|input| (&input.name, input.state()))
         .filter(|(_, state)| state.phase != Phase::Capturing)
         .map(|(name, state)| format!("{name} is {}: {}", state.phase.name(), state.why()))
         .collect();
-    match troubles.is_empty() {
+    Some(match problems.is_empty() {
         true => (200, "ok".to_owned()),
-        false => (503, troubles.join("\n")),
-    }
+        false => (503, problems.join("\n")),
+    })
 }
 
-/// How an input is, for the page.
-pub(crate) fn page_state(context: &Context, input: &LiveInput) -> PageState {
+/// Returns the state of an input for the page.
+pub fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> StateEvent {
     let state = input.state();
     let ring = input.ring();
-    let listeners = context.listeners.all();
-    PageState {
+    let mut page_state = PageState {
         input: input.name.clone(),
-        inputs: context.inputs.all().iter().map(|input| input.name.clone()).collect(),
+        inputs: inputs.all().iter().map(|input| input.name.clone()).collect(),
         phase: state.phase.name(),
         seconds: tenths(state.since.elapsed().as_secs_f64()),
         problem: state.problem,
@@ -190,8 +181,17 @@ pub(crate) fn page_state(context: &Context, input: &LiveInput) -> PageState {
         history_seconds: input.history().as_secs_f64(),
         overruns: input.counters.overruns.load(Ordering::Relaxed),
         losses: input.counters.losses.load(Ordering::Relaxed),
-        listeners: listeners.iter().filter(|listener| listener.input == input.name).count(),
-    }
+        listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
+    };
+    let json = to_json(&page_state);
+    // The page counts the seconds by itself; everything else in it is worth an event.
+    page_state.seconds = 0.0;
+    StateEvent { fingerprint: to_json(&page_state), json }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    // It has only strings as keys and no other way to fail.
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn format_status(format: StreamFormat) -> FormatStatus {
@@ -235,21 +235,21 @@ fn input_status(input: &LiveInput) -> InputStatus {
                 rms_dbfs: level.rms_dbfs().map(tenths),
                 clipped: level.clipped,
             };
-            levels.within(MOMENT).into_iter().map(level).collect()
+            levels.within(LEVELS_WINDOW).into_iter().map(level).collect()
         }),
     }
 }
 
 fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
-    // From where it is, and not from how far behind it last knew itself to be: one that is stuck in a send
-    // knows nothing.
+    // Computed from its position, not from the lag that it measured last: a listener that is blocked in a send
+    // measures nothing.
     let lag = ring.map_or(0.0, |ring| {
         let format = ring.format();
         let queued = listener.queued_bytes() as f64 / format.bytes_per_second() as f64;
         let behind = ring.frames().saturating_sub(listener.position.load(Ordering::Relaxed));
         format.duration_of(behind).as_secs_f64() + queued
     });
-    let ms = |time: std::time::Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     ListenerStatus {
         id: listener.id,
         input: listener.input.clone(),
@@ -268,12 +268,67 @@ fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
     }
 }
 
-// A reference is what serde has.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_none(count: &u32) -> bool {
-    *count == 0
-}
-
+/// Rounds to one decimal.
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+    use crate::settings::Settings;
+
+    fn inputs() -> Inputs {
+        let inputs = Inputs::default();
+        let (good, bad) = (LiveInput::new("live", "hw:0"), LiveInput::new("bird-box", "hw:1"));
+        good.change(|state| state.phase = Phase::Capturing);
+        bad.change(|state| state.problem = "the card is missing".to_owned());
+        inputs.set(vec![Arc::new(good), Arc::new(bad)]);
+        inputs
+    }
+
+    fn listeners() -> Listeners {
+        let settings = Settings::new(config::Listeners::default(), config::Limits::default());
+        Listeners::new(Arc::new(settings))
+    }
+
+    #[test]
+    fn health_is_that_of_all_inputs_or_of_one() {
+        let inputs = inputs();
+        let bad = (503, "bird-box is waiting: the card is missing".to_owned());
+        for (name, expected) in [
+            (None, Some(bad.clone())),
+            (Some("live"), Some((200, "ok".to_owned()))),
+            (Some("bird-box"), Some(bad)),
+            (Some("other"), None),
+        ] {
+            assert_eq!(health(&inputs, name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_passing_of_time_is_no_change_of_the_page_state() {
+        let (inputs, listeners) = (inputs(), listeners());
+        let live = inputs.find("live").expect("an input");
+        let before = page_state(&inputs, &listeners, &live);
+        live.change(|state| state.since = state.since.checked_sub(Duration::from_secs(9)).expect("uptime"));
+        let later = page_state(&inputs, &listeners, &live);
+        assert_eq!(before.fingerprint, later.fingerprint);
+        assert_ne!(before.json, later.json);
+        live.change(|state| state.phase = Phase::Lost);
+        assert_ne!(page_state(&inputs, &listeners, &live).fingerprint, before.fingerprint);
+    }
+
+    #[test]
+    fn the_status_names_every_input() {
+        let (inputs, listeners) = (inputs(), listeners());
+        let json = render(Instant::now(), &inputs, &listeners);
+        let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(status["inputs"][0]["state"], "capturing");
+        assert_eq!(status["inputs"][1]["problem"], "the card is missing");
+        assert_eq!(status["listeners"].as_array().map(Vec::len), Some(0));
+    }
 }
