@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Help => print!("{HELP}"),
         Command::Version => println!("wavecast {}", env!("CARGO_PKG_VERSION")),
-        Command::Devices => print!("{}", devices::listing(&SystemPaths::default())),
+        Command::Devices => print!("{}", devices::list(&SystemPaths::default())),
         Command::Check => match check(&cli) {
             Ok(summary) => print!("{summary}"),
             Err(error) => return fail(EX_CONFIG, &error),

@@ -1,8 +1,8 @@
-//! A sound card, or whatever else ALSA knows by a name.
+//! The source that reads a sound card, or any other PCM that ALSA knows by a name.
 //!
-//! What is done here and why was measured on real drivers and plugins: period and buffer are always asked
-//! for, since defaults range from milliseconds to a minute; the capture is started, since one that was not
-//! fails by itself after a while; every wait has an end, since a hung card gives neither sound nor error.
+//! The choices in this file were measured on real drivers and plugins. Period and buffer are always set, since defaults
+//! range from milliseconds to a minute. The capture is started explicitly, since one that was not started fails after a
+//! while. Every wait has an end, since a card that hangs gives neither sound nor an error.
 
 use std::time::Duration;
 
@@ -11,71 +11,87 @@ use alsa::poll::Descriptors;
 use alsa::{Direction, ValueOr};
 
 use super::devices::{self, SystemPaths};
-use super::source::{OpenError, PATIENCE, Source, SourceLost, SourceRead};
+use super::source::{OpenError, READ_TIMEOUT, Source, SourceLost, SourceRead};
 use crate::config::Input;
 use crate::inputs::SourceInfo;
 use crate::media::format::SourceSample;
 use crate::sys::clock::monotonic_ns;
 
-/// So many overruns in a row without a frame in between, and the device counts as broken: through some
-/// plugins `prepare` succeeds for ever and reading fails for ever.
-const OVERRUNS_IN_A_ROW: u32 = 10;
+/// The rates for which hardware is built, in frames per second. `wavecast devices` lists those that a card offers.
+pub(super) const USUAL_RATES: [u32; 15] = [
+    8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000, 176_400,
+    192_000, 384_000,
+];
 
-/// A device that hands out sound this many times faster than real time has no clock of its own (`null`,
-/// files): it is read at the clock's pace instead.
-const NO_CLOCK: u64 = 50;
+/// The sample formats that a source can have, in the order in which `wavecast devices` lists them.
+pub(super) const SAMPLES: [SourceSample; 5] =
+    [SourceSample::S16, SourceSample::S24Packed, SourceSample::S24, SourceSample::S32, SourceSample::F32];
 
-/// The longest buffer that the configuration takes.
+/// Overruns in a row, without a frame in between, after which the device counts as broken: through some plugins
+/// `prepare` succeeds for ever and reading fails for ever.
+const MAX_OVERRUNS_IN_A_ROW: u32 = 10;
+
+/// The largest number of channels, which is that of the configuration.
+const MAX_CHANNELS: u16 = 32;
+
+/// The longest buffer that the configuration accepts.
 const LONGEST_BUFFER: Duration = Duration::from_secs(10);
 
-/// An open and running ALSA capture device.
+/// A device that gives sound this many times faster than real time has no clock of its own (`null`, files). It is read
+/// at the pace of CLOCK_MONOTONIC instead.
+const NO_CLOCK_SPEED: u64 = 50;
+
+/// An open ALSA capture device.
 pub struct AlsaSource {
     pcm: PCM,
     info: SourceInfo,
     descriptors: Vec<libc::pollfd>,
-    /// Frames that were there already after the last read.
-    waiting: u64,
+    /// Frames that the device had already after the last read.
+    available: u64,
     overruns_in_a_row: u32,
     pace: Pace,
 }
 
 impl AlsaSource {
-    /// Opens and starts the device that the input names, in the format nearest to what the input asks for.
+    /// Opens the device that the input names, in the format that is nearest to the configured one. Does not start it.
     ///
     /// # Errors
     ///
-    /// What is wrong and what to do about it: no such device, no permission, in use, no usable format.
+    /// An [`OpenError`] with what to do: no such device, no permission, in use, no usable format.
     pub fn open(input: &Input) -> Result<AlsaSource, OpenError> {
-        let roots = SystemPaths::default();
-        let (device, card) = devices::resolve(&input.device, &roots)?;
-        // Without blocking: a busy device must say so, and must not keep us here until it is free.
-        let pcm = PCM::new(&device, Direction::Capture, true)
-            .map_err(|error| devices::refusal(&device, error.errno(), &roots))?;
+        let paths = SystemPaths::default();
+        let (device, card) = devices::resolve(&input.device, &paths)?;
+        devices::check_jack(&device, &paths)?;
+        // Non-blocking: a busy device returns an error at once instead of waiting until it is free.
+        let open = || PCM::new(&device, Direction::Capture, true);
+        let (pcm, messages) = devices::with_alsa_messages(open);
+        let pcm = pcm.map_err(|error| devices::diagnose(&device, error.errno(), &messages, &paths))?;
         let info = negotiate(&pcm, input, device, card)?;
-        start(&pcm).map_err(|error| cannot(&info.device, "start the capture", &error))?;
         let pace = Pace::new(info.rate, info.buffer_frames);
-        let descriptors = pcm.get().map_err(|error| cannot(&info.device, "wait for it", &error))?;
-        // The tree of all that ALSA's configuration says, which the library keeps for the next time. It only counts one
-        // reference less: whoever opens something at this moment goes on to have it.
+        let descriptors =
+            pcm.get().map_err(|error| failed_to("get its descriptors", &info.device, &error))?;
+        // Frees the tree of ALSA's whole configuration, which the library keeps for the next open. It only releases one
+        // reference: a thread that opens something at this moment keeps its own.
         let _ = alsa::config::update_free_global();
-        Ok(AlsaSource { pcm, info, descriptors, waiting: 0, overruns_in_a_row: 0, pace })
+        Ok(AlsaSource { pcm, info, descriptors, available: 0, overruns_in_a_row: 0, pace })
     }
 
-    /// Waits for a whole block, or for an error to be read, at most [`PATIENCE`].
+    /// Waits until a whole block can be read, or an error, at most [`READ_TIMEOUT`]. Returns whether there is anything
+    /// to read.
     ///
-    /// Not `snd_pcm_wait`: that begins its time anew whenever a descriptor was ready without sound, so that
-    /// with a plugin that has a timer behind its descriptor it never ends on a device that hangs.
+    /// Not by `snd_pcm_wait`: that starts its timeout anew whenever a descriptor was ready without sound. With a plugin
+    /// that has a timer behind its descriptor, it never ends on a device that hangs.
     fn wait(&mut self) -> bool {
-        if self.waiting >= u64::from(self.info.block_frames) {
+        if self.available >= u64::from(self.info.block_frames) {
             return true;
         }
-        let end = monotonic_ns() + PATIENCE.as_nanos() as u64;
+        let end = monotonic_ns() + READ_TIMEOUT.as_nanos() as u64;
         loop {
             let left = Duration::from_nanos(end.saturating_sub(monotonic_ns()));
-            // Rounded up: a wait of 0.4 ms must not become a loop without one.
+            // Rounded up: a wait of 0.4 ms must not become a busy loop.
             match alsa::poll::poll(&mut self.descriptors, left.as_micros().div_ceil(1000) as i32) {
                 Ok(0) => return false,
-                // An error of the device shows when it is read.
+                // An error of the device is returned by the read.
                 Ok(_) => match self.pcm.revents(&self.descriptors) {
                     Ok(flags) if flags.is_empty() => std::thread::sleep(left.min(Duration::from_millis(1))),
                     _ => return true,
@@ -88,21 +104,21 @@ impl AlsaSource {
         }
     }
 
-    /// Brings the device back after an overrun or a suspend.
+    /// Starts the device again after an overrun or a suspend.
     fn recover(&mut self) -> Result<SourceRead, SourceLost> {
         self.overruns_in_a_row += 1;
-        if self.overruns_in_a_row > OVERRUNS_IN_A_ROW {
+        if self.overruns_in_a_row > MAX_OVERRUNS_IN_A_ROW {
             return Err(SourceLost::Overrunning);
         }
-        start(&self.pcm).map_err(|error| loss(error.errno()))?;
+        prepare_and_start(&self.pcm).map_err(|error| lost(error.errno()))?;
         Ok(SourceRead::Overrun)
     }
 
-    fn failed(&mut self, error: &alsa::Error) -> Result<SourceRead, SourceLost> {
+    fn read_failed(&mut self, error: &alsa::Error) -> Result<SourceRead, SourceLost> {
         match error.errno() {
             libc::EPIPE | libc::ESTRPIPE => self.recover(),
             libc::EAGAIN | libc::EINTR => Ok(SourceRead::Timeout),
-            errno => Err(loss(errno)),
+            errno => Err(lost(errno)),
         }
     }
 }
@@ -110,6 +126,13 @@ impl AlsaSource {
 impl Source for AlsaSource {
     fn info(&self) -> &SourceInfo {
         &self.info
+    }
+
+    fn start(&mut self) -> Result<(), OpenError> {
+        prepare_and_start(&self.pcm)
+            .map_err(|error| failed_to("start the capture", &self.info.device, &error))?;
+        self.pace = Pace::new(self.info.rate, self.info.buffer_frames);
+        Ok(())
     }
 
     fn read(&mut self, out: &mut [u8]) -> Result<SourceRead, SourceLost> {
@@ -123,118 +146,23 @@ impl Source for AlsaSource {
             Ok(frames) => {
                 self.overruns_in_a_row = 0;
                 self.pace.count(frames as u64);
-                // What came in since belongs to the next block; without it a late reader would take the time
+                // Frames that came in since belong to the next block. Without this, a late reader would take the time
                 // of its own lateness for the card's.
-                self.waiting = self.pcm.avail_update().map_or(0, |waiting| waiting.max(0) as u64);
-                let late = self.waiting.min(self.info.buffer_frames.into()) * 1_000_000_000
+                self.available = self.pcm.avail_update().map_or(0, |available| available.max(0) as u64);
+                let late = self.available.min(self.info.buffer_frames.into()) * 1_000_000_000
                     / u64::from(self.info.rate);
                 Ok(SourceRead::Frames { frames, captured_at: monotonic_ns().saturating_sub(late) })
             }
             Err(error) => {
-                self.waiting = 0;
-                self.failed(&error)
+                self.available = 0;
+                self.read_failed(&error)
             }
         }
     }
 }
 
-fn loss(errno: i32) -> SourceLost {
-    match errno {
-        libc::ENODEV => SourceLost::Unplugged,
-        errno => SourceLost::Failed(errno),
-    }
-}
-
-fn start(pcm: &PCM) -> alsa::Result<()> {
-    pcm.prepare()?;
-    pcm.start()
-}
-
-fn cannot(device: &str, what: &str, error: &alsa::Error) -> OpenError {
-    let why = std::io::Error::from_raw_os_error(error.errno());
-    OpenError { advice: format!("{device}: could not {what}: {why}"), absent: false }
-}
-
-/// Agrees on a format with the device, as near to what is wanted as it can.
-fn negotiate(
-    pcm: &PCM,
-    input: &Input,
-    device: String,
-    card: Option<String>,
-) -> Result<SourceInfo, OpenError> {
-    let hw = HwParams::any(pcm).map_err(|e| cannot(&device, "read what it offers", &e))?;
-    hw.set_access(Access::RWInterleaved).map_err(|e| cannot(&device, "set interleaved access", &e))?;
-
-    let sample = SourceSample::preference(input.format)
-        .into_iter()
-        .find(|sample| hw.test_format(alsa_format(*sample)).is_ok())
-        .ok_or_else(|| OpenError {
-            advice: format!(
-                "{device} offers none of S16_LE, S24_3LE, S24_LE, S32_LE and FLOAT_LE; \
-                 ALSA converts what it has under the name plug{device}"
-            ),
-            absent: false,
-        })?;
-    hw.set_format(alsa_format(sample)).map_err(|e| cannot(&device, "set the sample format", &e))?;
-    let channels = nearest_channels(&hw, input.channels.into())
-        .and_then(|channels| hw.set_channels_near(channels))
-        .map_err(|e| cannot(&device, "set the number of channels", &e))?;
-    let rate = nearest_rate(&hw, input.rate)
-        .and_then(|rate| hw.set_rate_near(rate, ValueOr::Nearest))
-        .map_err(|e| cannot(&device, "set the rate", &e))?;
-    let channels =
-        u16::try_from(channels).ok().filter(|channels| *channels <= MOST_CHANNELS).ok_or_else(|| {
-            let advice = format!("{device} wants {channels} channels, more than {MOST_CHANNELS}");
-            OpenError { advice, absent: false }
-        })?;
-
-    let frames = |time: Duration| (time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000).max(1) as i64;
-    let period = hw
-        .set_period_size_near(frames(input.period) as _, ValueOr::Nearest)
-        .map_err(|e| cannot(&device, "set the period", &e))?;
-    let buffer = hw
-        .set_buffer_size_near(frames(input.buffer) as _)
-        .map_err(|e| cannot(&device, "set the buffer", &e))?;
-    pcm.hw_params(&hw).map_err(|e| cannot(&device, "set its parameters", &e))?;
-
-    let sw = pcm.sw_params_current().map_err(|e| cannot(&device, "read its software parameters", &e))?;
-    sw.set_avail_min(period).map_err(|e| cannot(&device, "set the wake-up point", &e))?;
-    sw.set_start_threshold(1).map_err(|e| cannot(&device, "set the start point", &e))?;
-    pcm.sw_params(&sw).map_err(|e| cannot(&device, "set its software parameters", &e))?;
-
-    // A plugin's buffer may be anything up to hours; nothing here is allocated from it.
-    let block_frames = u32::try_from(period).unwrap_or(u32::MAX).clamp(1, rate);
-    let buffer_frames = u32::try_from(buffer).unwrap_or(u32::MAX);
-    Ok(SourceInfo { device, card, rate, channels, sample, block_frames, buffer_frames })
-}
-
-/// The rates that hardware is built for, in frames a second.
-const USUAL_RATES: [u32; 15] = [
-    8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000, 176_400,
-    192_000, 384_000,
-];
-
-/// The nearest rate on offer. ALSA's own nearest is the higher one when that is the only one above, however
-/// far it is: 96000 for 44100, from a card that has 32000 too.
-fn nearest_rate(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
-    let near = hw.clone().set_rate_near(wanted, ValueOr::Nearest)?;
-    let nearer = |rate: &u32| *rate < wanted && wanted - rate < near.saturating_sub(wanted);
-    let below = USUAL_RATES.into_iter().rev().filter(nearer).find(|rate| hw.test_rate(*rate).is_ok());
-    Ok(below.unwrap_or(near))
-}
-
-/// The nearest number of channels on offer, for the same reason.
-fn nearest_channels(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
-    let near = hw.clone().set_channels_near(wanted)?;
-    let nearer = |channels: &u32| wanted - channels < near.saturating_sub(wanted);
-    let below = (1..wanted).rev().take_while(nearer).find(|channels| hw.test_channels(*channels).is_ok());
-    Ok(below.unwrap_or(near))
-}
-
-/// As many as the configuration takes.
-const MOST_CHANNELS: u16 = 32;
-
-fn alsa_format(sample: SourceSample) -> Format {
+/// Returns ALSA's name of a sample format.
+pub(super) fn alsa_format(sample: SourceSample) -> Format {
     match sample {
         SourceSample::S16 => Format::S16LE,
         SourceSample::S24Packed => Format::S243LE,
@@ -244,59 +172,182 @@ fn alsa_format(sample: SourceSample) -> Format {
     }
 }
 
-/// Finds out whether a device has a clock, and is the clock for one that has none.
+fn lost(errno: i32) -> SourceLost {
+    match errno {
+        libc::ENODEV => SourceLost::Unplugged,
+        errno => SourceLost::Failed(errno),
+    }
+}
+
+fn prepare_and_start(pcm: &PCM) -> alsa::Result<()> {
+    pcm.prepare()?;
+    pcm.start()
+}
+
+fn failed_to(action: &str, device: &str, error: &alsa::Error) -> OpenError {
+    let reason = std::io::Error::from_raw_os_error(error.errno());
+    OpenError { advice: format!("{device}: could not {action}: {reason}"), absent: false }
+}
+
+/// Agrees on a format with the device, as near to the configured one as the device can.
+fn negotiate(
+    pcm: &PCM,
+    input: &Input,
+    device: String,
+    card: Option<String>,
+) -> Result<SourceInfo, OpenError> {
+    let failed = |action: &'static str| {
+        let device = device.clone();
+        move |error: alsa::Error| failed_to(action, &device, &error)
+    };
+    let hw = HwParams::any(pcm).map_err(failed("read what it offers"))?;
+    hw.set_access(Access::RWInterleaved).map_err(failed("set interleaved access"))?;
+
+    let sample = SourceSample::preference(input.format)
+        .into_iter()
+        .find(|sample| hw.test_format(alsa_format(*sample)).is_ok())
+        .ok_or_else(|| no_usable_format(&hw, &device))?;
+    hw.set_format(alsa_format(sample)).map_err(failed("set the sample format"))?;
+    let channels = nearest_channels(&hw, input.channels.into())
+        .and_then(|channels| hw.set_channels_near(channels))
+        .map_err(failed("set the number of channels"))?;
+    let rate = nearest_rate(&hw, input.rate)
+        .and_then(|rate| hw.set_rate_near(rate, ValueOr::Nearest))
+        .map_err(failed("set the rate"))?;
+    let channels =
+        u16::try_from(channels).ok().filter(|channels| *channels <= MAX_CHANNELS).ok_or_else(|| {
+            let advice = format!("{device} wants {channels} channels, more than {MAX_CHANNELS}");
+            OpenError { advice, absent: false }
+        })?;
+
+    let frames = |time: Duration| (time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000).max(1) as i64;
+    let period = hw
+        .set_period_size_near(frames(input.period) as _, ValueOr::Nearest)
+        .map_err(failed("set the period"))?;
+    let buffer = hw.set_buffer_size_near(frames(input.buffer) as _).map_err(failed("set the buffer"))?;
+    pcm.hw_params(&hw).map_err(failed("set its parameters"))?;
+
+    let sw = pcm.sw_params_current().map_err(failed("read its software parameters"))?;
+    sw.set_avail_min(period).map_err(failed("set the wake-up point"))?;
+    sw.set_start_threshold(1).map_err(failed("set the start point"))?;
+    pcm.sw_params(&sw).map_err(failed("set its software parameters"))?;
+
+    // A plugin's buffer may be anything up to hours. Nothing is allocated from its size.
+    let block_frames = u32::try_from(period).unwrap_or(u32::MAX).clamp(1, rate);
+    let buffer_frames = u32::try_from(buffer).unwrap_or(u32::MAX);
+    Ok(SourceInfo { device, card, rate, channels, sample, block_frames, buffer_frames })
+}
+
+/// Returns the error for a device that offers no format of [`SAMPLES`], with the name that converts, where one does.
+fn no_usable_format(hw: &HwParams<'_>, device: &str) -> OpenError {
+    let names = SAMPLES.map(SourceSample::name).join(", ");
+    let convertible = CONVERTIBLE.into_iter().any(|format| hw.test_format(format).is_ok());
+    let advice = match convertible {
+        true => {
+            let converting = devices::converting_name(device);
+            format!("{device} offers none of {names}; device = \"{converting}\" has ALSA convert")
+        }
+        false => {
+            format!("{device} offers none of {names}; its data is no PCM sound, which nothing can convert")
+        }
+    };
+    OpenError { advice, absent: false }
+}
+
+/// The formats that ALSA's `plug` layer converts, beside [`SAMPLES`]. Missing are those that are no PCM: IEC958 frames,
+/// DSD, MPEG, GSM.
+const CONVERTIBLE: [Format; 16] = [
+    Format::S8,
+    Format::U8,
+    Format::S16BE,
+    Format::U16LE,
+    Format::U16BE,
+    Format::S24BE,
+    Format::U24LE,
+    Format::U24BE,
+    Format::S32BE,
+    Format::U32LE,
+    Format::U32BE,
+    Format::FloatBE,
+    Format::Float64LE,
+    Format::Float64BE,
+    Format::MuLaw,
+    Format::ALaw,
+];
+
+/// Returns the nearest rate on offer. ALSA's own nearest is the only higher one, however far that is: 96000 for 44100,
+/// from a card that has 32000 too.
+fn nearest_rate(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+    let near = hw.clone().set_rate_near(wanted, ValueOr::Nearest)?;
+    let nearer = |rate: &u32| *rate < wanted && wanted - rate < near.saturating_sub(wanted);
+    let below = USUAL_RATES.into_iter().rev().filter(nearer).find(|rate| hw.test_rate(*rate).is_ok());
+    Ok(below.unwrap_or(near))
+}
+
+/// Returns the nearest number of channels on offer, for the same reason.
+fn nearest_channels(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+    let near = hw.clone().set_channels_near(wanted)?;
+    let nearer = |channels: &u32| wanted - channels < near.saturating_sub(wanted);
+    let below = (1..wanted).rev().take_while(nearer).find(|channels| hw.test_channels(*channels).is_ok());
+    Ok(below.unwrap_or(near))
+}
+
+/// A detector of devices without a clock, and the clock for such a device.
 struct Pace {
     rate: u64,
-    /// So many frames are counted before their time is looked at.
+    /// Frames that are counted before their time is compared.
     enough: u64,
-    /// When this count began, and how many frames there were since.
+    /// Start of the count (CLOCK_MONOTONIC, ns).
     since: u64,
+    /// Frames read since then.
     frames: u64,
-    slowed: bool,
+    /// The device has no clock.
+    is_paced: bool,
 }
 
 impl Pace {
     fn new(rate: u32, buffer_frames: u32) -> Pace {
         let rate = u64::from(rate);
-        // A whole buffer comes at once from a card that was not read for a while, which has a clock all the
-        // same. What a plugin calls its buffer may be hours; no more was asked for than this.
+        // A card that was not read for a while gives a whole buffer at once, although it has a clock. A plugin may claim
+        // a buffer of hours; the configuration asks for no more than this.
         let buffer = u64::from(buffer_frames).min(LONGEST_BUFFER.as_secs() * rate);
-        Pace { rate, enough: rate + 2 * buffer, since: monotonic_ns(), frames: 0, slowed: false }
+        Pace { rate, enough: rate + 2 * buffer, since: monotonic_ns(), frames: 0, is_paced: false }
     }
 
-    /// Counts what was read; when that is enough, looks how long it took.
+    /// Counts frames that were read. When there are enough, compares their duration with the time they took.
     fn count(&mut self, frames: u64) {
         self.frames += frames;
         if self.frames < self.enough {
             return;
         }
-        if self.slowed {
-            self.since += self.sound();
+        if self.is_paced {
+            self.since += self.duration();
         } else {
             let now = monotonic_ns();
-            self.slowed = self.sound() > (now - self.since) * NO_CLOCK;
+            self.is_paced = self.duration() > (now - self.since) * NO_CLOCK_SPEED;
             self.since = now;
         }
         self.frames = 0;
     }
 
-    fn sound(&self) -> u64 {
+    /// Returns the duration of the counted frames in ns.
+    fn duration(&self) -> u64 {
         self.frames * 1_000_000_000 / self.rate
     }
 
-    /// Waits until the next read of a device without a clock is due; `false` if that is not yet.
+    /// Waits until the next read of a device without a clock is due, at most [`READ_TIMEOUT`]. Returns whether it is.
     fn wait(&mut self) -> bool {
-        if !self.slowed {
+        if !self.is_paced {
             return true;
         }
         let now = monotonic_ns();
-        let due = self.since + self.sound();
+        let due = self.since + self.duration();
         if now > due + 1_000_000_000 {
-            // Long behind (a suspended machine): begin again instead of hurrying.
+            // Far behind, for instance after a suspend: start the count again instead of catching up.
             (self.since, self.frames) = (now, 0);
         }
         let early = Duration::from_nanos(due.saturating_sub(now));
-        std::thread::sleep(early.min(PATIENCE));
-        early <= PATIENCE
+        std::thread::sleep(early.min(READ_TIMEOUT));
+        early <= READ_TIMEOUT
     }
 }

@@ -1,37 +1,37 @@
-//! From what the card offers to what listeners get: once, in the capture thread.
+//! Sample conversion and gain: from the card's format to the stream's, once, in the capture thread.
 
-use crate::media::bytes::{take, take_mut};
 use crate::media::format::{SampleFormat, SourceSample};
 
-/// Converts samples of one format into another, with an optional gain.
+/// A conversion of samples from one format to another, with an optional gain.
 ///
-/// Every sample is first widened to 32 bits, left-justified, then multiplied, then cut to its most
-/// significant bits: what ALSA's own `plug` layer does, so that a 16-bit sample in a 32-bit card's upper half
-/// arrives unchanged. Where the gain takes it beyond full scale, it stays at full scale.
+/// Every sample is widened to 32 bits, left-justified, then multiplied, then cut to its most significant bits. ALSA's
+/// `plug` layer does the same, so that a 16-bit sample in the upper half of a 32-bit card's sample arrives unchanged.
+/// Where the gain takes a sample beyond full scale, it stays at full scale.
 #[derive(Clone, Copy, Debug)]
 pub struct Converter {
     from: SourceSample,
     to: SampleFormat,
+    /// Factor; `None` leaves every sample as it is.
     gain: Option<f64>,
 }
 
 impl Converter {
-    /// A converter that changes the level by so many decibels; 0 leaves every sample as it is.
+    /// A converter that changes the level by `gain_db` decibels. 0 leaves every sample as it is.
     pub fn new(from: SourceSample, to: SampleFormat, gain_db: f64) -> Converter {
         let gain = (gain_db != 0.0).then(|| 10f64.powf(gain_db / 20.0));
         Converter { from, to, gain }
     }
 
-    /// Whether the bytes stay as they are, so that there is nothing to do.
+    /// Returns whether the conversion changes no byte.
     pub fn is_identity(&self) -> bool {
         self.gain.is_none() && self.from == SourceSample::from(self.to)
     }
 
-    /// Converts whole samples from `input` into the beginning of `output` and returns the bytes it took.
+    /// Converts whole samples from `input` into the beginning of `output` and returns the bytes that were written.
     ///
     /// # Panics
     ///
-    /// If `output` is too small for them.
+    /// If `output` is too small.
     pub fn convert<'out>(&self, input: &[u8], output: &'out mut [u8]) -> &'out [u8] {
         let samples = input.len() / self.from.bytes();
         let output = &mut output[..samples * self.to.bytes()];
@@ -47,61 +47,48 @@ impl Converter {
         output
     }
 
-    /// `read` widens.
-    fn narrow<const N: usize>(&self, input: &[u8], output: &mut [u8], read: impl Fn([u8; N]) -> i32) {
+    /// Selects the function that cuts a sample; `widen` makes 32 bits of it.
+    fn narrow<const N: usize>(&self, input: &[u8], output: &mut [u8], widen: impl Fn([u8; N]) -> i32) {
         match self.to {
-            SampleFormat::S16 => self.amplify(input, output, read, |[_, _, a, b]| [a, b]),
-            SampleFormat::S24 => self.amplify(input, output, read, |[_, a, b, c]| [a, b, c]),
-            SampleFormat::S32 => self.amplify(input, output, read, |bytes| bytes),
+            SampleFormat::S16 => self.amplify(input, output, widen, |[_, _, a, b]| [a, b]),
+            SampleFormat::S24 => self.amplify(input, output, widen, |[_, a, b, c]| [a, b, c]),
+            SampleFormat::S32 => self.amplify(input, output, widen, |bytes| bytes),
         }
     }
 
-    #[inline(always)]
+    /// Selects the loop with or without gain.
     fn amplify<const N: usize, const M: usize>(
         &self,
         input: &[u8],
         output: &mut [u8],
-        read: impl Fn([u8; N]) -> i32,
+        widen: impl Fn([u8; N]) -> i32,
         cut: impl Fn([u8; 4]) -> [u8; M],
     ) {
         match self.gain {
-            None => each(input, output, |bytes| cut(read(bytes).to_le_bytes())),
+            None => each(input, output, |bytes| cut(widen(bytes).to_le_bytes())),
             // The cast saturates.
             Some(gain) => {
-                each(input, output, |bytes| cut(((f64::from(read(bytes)) * gain) as i32).to_le_bytes()))
+                each(input, output, |bytes| cut(((f64::from(widen(bytes)) * gain) as i32).to_le_bytes()))
             }
         }
     }
 }
 
-#[inline(always)]
+/// Returns the sample with full scale at ±2^31. The cast saturates, and makes 0 of what is no number.
 fn full_scale(sample: f32) -> i32 {
-    // Twice saturated: by the cast, and by it too where the sample is not a number (0).
     (f64::from(sample) * 2_147_483_648.0).round() as i32
 }
 
-#[inline(always)]
+/// Converts each `N` bytes of `input` into `M` bytes of `output`.
 fn each<const N: usize, const M: usize>(
-    mut input: &[u8],
-    mut output: &mut [u8],
+    input: &[u8],
+    output: &mut [u8],
     convert: impl Fn([u8; N]) -> [u8; M],
 ) {
-    // Two in each turn: half of the loop's own work.
-    while input.len() >= 2 * N && output.len() >= 2 * M {
-        one(&mut input, &mut output, &convert);
-        one(&mut input, &mut output, &convert);
-    }
-    one(&mut input, &mut output, &convert);
-}
-
-#[inline(always)]
-fn one<const N: usize, const M: usize>(
-    input: &mut &[u8],
-    output: &mut &mut [u8],
-    convert: &impl Fn([u8; N]) -> [u8; M],
-) {
-    if let (Some(from), Some(to)) = (take(input), take_mut(output)) {
-        *to = convert(*from);
+    for (from, to) in input.chunks_exact(N).zip(output.chunks_exact_mut(M)) {
+        if let (Some(from), Some(to)) = (from.first_chunk(), to.first_chunk_mut()) {
+            *to = convert(*from);
+        }
     }
 }
 
@@ -115,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_16_bit_sample_survives_every_wider_format_and_back() {
+    fn a_16_bit_sample_is_unchanged_in_every_wider_format_and_back() {
         for value in [i16::MIN, -1, 0, 1, 0x1234, i16::MAX] {
             let [a, b] = value.to_le_bytes();
             for (to, wide) in [(SampleFormat::S24, vec![0, a, b]), (SampleFormat::S32, vec![0, 0, a, b])] {
@@ -128,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upper_byte_of_24_bits_in_32_says_nothing() {
+    fn the_upper_byte_of_24_bits_in_32_is_ignored() {
         let junk = [0x56, 0x34, 0x92, 0x77];
         assert_eq!(converted(SourceSample::S24, SampleFormat::S24, 0.0, &junk), [0x56, 0x34, 0x92]);
         assert_eq!(converted(SourceSample::S24, SampleFormat::S32, 0.0, &junk), [0, 0x56, 0x34, 0x92]);
@@ -147,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_beyond_full_scale_saturate_and_nonsense_is_silence() {
+    fn floats_beyond_full_scale_saturate_and_nan_is_silence() {
         for (float, sample) in [
             (1.0, i32::MAX),
             (7.5, i32::MAX),
@@ -162,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_format_without_gain_is_left_alone() {
+    fn only_the_same_format_without_gain_is_the_identity() {
         assert!(Converter::new(SourceSample::S16, SampleFormat::S16, 0.0).is_identity());
         assert!(!Converter::new(SourceSample::S16, SampleFormat::S16, 1.0).is_identity());
         assert!(!Converter::new(SourceSample::S32, SampleFormat::S16, 0.0).is_identity());
     }
 
     #[test]
-    fn the_first_choice_is_the_format_that_goes_out() {
+    fn the_first_choice_of_source_sample_is_the_stream_format() {
         for output in SampleFormat::ALL {
             assert_eq!(SourceSample::preference(output)[0], SourceSample::from(output));
         }

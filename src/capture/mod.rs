@@ -1,21 +1,30 @@
-//! The reader thread: source → ring, and what happens when the source is lost.
+//! Capture: source → converter → ring, and silence while there is no sound.
 //!
-//! One thread an input. It blocks on its source and on nothing else: it opens and closes no device (a dying
-//! USB hub can hold an open or a close for seconds), writes no log and waits for no lock that a listener
-//! holds. Per block it allocates nothing and makes no system call but its source's and, where somebody waits for that
-//! block, one wake-up. Blocks that nobody waits for it leaves with the source for a while (`nap.rs`), until somebody does.
+//! Each input has two threads. The *capture thread* reads the source and publishes blocks; the *opener thread*
+//! ([`opener`]) opens and closes sources and makes rings.
+//!
+//! # Invariants of the capture thread
+//!
+//! - It opens and closes no device: a dying USB hub can hold either for seconds. It makes and frees no ring.
+//! - It writes no log. It reports events through a channel and never waits for room in it.
+//! - It takes no lock that a listener or a handler may hold.
+//! - Per block it allocates nothing and makes no system call but its source's and, where a reader waits for that block,
+//!   one wake-up (`tests/allocations.rs`). Blocks for which no reader waits stay in the source for a while
+//!   ([`wake_schedule`]).
 //!
 //! # Time
 //!
-//! The stream's time is the source's while there is one, and the clock's while there is none: sound that was
-//! lost is replaced by as much silence. So players stay connected with their buffers as full as they were,
-//! and a recording of an hour is an hour long.
+//! The stream's time is the source's while there is one, and the clock's while there is none: sound that was lost is
+//! replaced by as much silence. So players stay connected with their buffers as full as they were, and a recording of
+//! an hour is an hour long.
 
 pub mod alsa;
+mod capture_loop;
 pub mod clock_drift;
 pub mod convert;
 pub mod devices;
 pub mod event;
+mod history;
 mod open;
 mod opener;
 pub mod source;
@@ -24,49 +33,45 @@ mod timeline;
 mod wake_schedule;
 
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
-use self::clock_drift::ClockDrift;
-use self::convert::Converter;
-use self::event::{CaptureEvent, CaptureEventKind, report};
-use self::opener::{Opener, next_pause};
-use self::source::{OpenError, Source, SourceLost, SourceRead};
+use self::capture_loop::{CaptureLoop, Ended};
+use self::event::{CaptureEvent, CaptureEventKind, Reporter};
+use self::opener::{CurrentRing, OpenSource, Opened, OpenedTimeline, Opener, Task, next_pause};
+use self::source::{OpenError, Source};
 pub use self::timeline::Timeline;
-use self::wake_schedule::WakeSchedule;
-use crate::config;
-use crate::inputs::{LiveInput, SourceInfo};
-use crate::media::format::StreamFormat;
-use crate::media::meter::Meter;
-use crate::media::ring;
+use self::wake_schedule::MonoNs;
+use crate::config::{self, Device};
+use crate::inputs::LiveInput;
 use crate::sys::clock::monotonic_ns;
-use crate::sys::{limits, threads};
+use crate::sys::limits;
 
-/// A source that is silent for this long is closed and opened again.
-const HUNG: Duration = Duration::from_secs(2);
-/// A source that worked this long is opened again after the first pause when it is lost.
-const SOUND: Duration = Duration::from_secs(10);
+/// A source that worked for this long is opened again after the shortest pause when it is lost.
+const WORKED: Duration = Duration::from_secs(10);
+/// The longest turn of a capture thread that has no ring to fill. The thread shows a heartbeat this often.
+const IDLE_TURN: Duration = Duration::from_millis(500);
+/// The time that [`Capture::stop`] waits for a driver. A read and a close take less than 0.2 s unless the driver hangs;
+/// systemd's watchdog of the main thread is 30 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A thread that has nothing to do shows so often that it is there.
-const TURN: Duration = Duration::from_millis(500);
-
-/// A running capture thread. Dropping it lets the thread end by itself.
+/// A running capture of one input. Dropping it stops the capture without waiting for its end.
 pub struct Capture {
-    /// Nothing is ever sent: its end is the signal.
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
-    /// What the thread leaves behind. (One that returned it would be 2 kB of code more.)
-    feed: Arc<Mutex<Option<Timeline>>>,
+    stop: StopSignal,
+    /// The timeline that the capture thread leaves at its end.
+    timeline: Receiver<Option<Timeline>>,
+    /// Disconnected when the opener thread has ended, and with it every close.
+    opener_ended: Receiver<()>,
 }
 
 impl Capture {
-    /// Starts to capture what `config` says into `input`'s ring, which keeps `keep` of sound.
+    /// Starts to capture what `config` says into a ring that keeps `keep` of sound, and puts that ring into `input`.
     ///
-    /// With the `feed` of an earlier capture its ring goes on, as long as the format stays.
+    /// With the `timeline` of an earlier capture its ring goes on, as long as format, period and `keep` stay.
     ///
     /// # Errors
     ///
@@ -76,225 +81,184 @@ impl Capture {
         keep: Duration,
         input: Arc<LiveInput>,
         events: Sender<CaptureEvent>,
-        feed: Option<Timeline>,
+        timeline: Option<Timeline>,
     ) -> io::Result<Capture> {
-        // One place, though nothing is ever sent: asking a channel without any takes a lock.
-        let (stop, stopped) = bounded(1);
-        let name = format!("capture {}", input.name);
-        let thread = CaptureThread { config, keep, input, events, stopped, feed, pause: Duration::ZERO };
-        let feed = Arc::<Mutex<Option<Timeline>>>::default();
-        let left = Arc::clone(&feed);
-        let thread = threads::start(&name, None, move || {
-            let feed = thread.run();
-            *left.lock().unwrap_or_else(PoisonError::into_inner) = feed;
-        })?;
-        Ok(Capture { stop, thread, feed })
+        Capture::start_with(Box::new(open::open), config, keep, input, events, timeline)
     }
 
-    /// Stops the thread and returns what the next capture of this input needs to go on with the same ring.
+    fn start_with(
+        open: OpenSource,
+        config: config::Input,
+        keep: Duration,
+        input: Arc<LiveInput>,
+        events: Sender<CaptureEvent>,
+        timeline: Option<Timeline>,
+    ) -> io::Result<Capture> {
+        let flag = Arc::<AtomicBool>::default();
+        let (sender, stopped) = bounded(1);
+        let stop = StopSignal { flag: Arc::clone(&flag), _sender: sender };
+        let reporter = Reporter { input, events, stopped: flag };
+        let (opener, opener_ended) =
+            Opener::start(config.clone(), keep, reporter.clone(), stopped.clone(), open)?;
+        let name = format!("capture {}", config.name);
+        // A reload of the configuration changes the device only through a new capture.
+        let warns_of_drift = !matches!(config.device, Device::Synth(_));
+        let thread = CaptureThread {
+            config,
+            reporter,
+            stopped,
+            opener,
+            timeline,
+            pause: Duration::ZERO,
+            warns_of_drift,
+        };
+        let (left, timeline) = bounded(1);
+        thread::Builder::new().name(name).spawn(move || {
+            let _ = left.send(thread.run());
+        })?;
+        Ok(Capture { stop, timeline, opener_ended })
+    }
+
+    /// Stops the capture and returns what the next capture of this input needs to go on with the same ring.
+    ///
+    /// Waits until the source is closed, so that the next capture can open the same device, but at most
+    /// [`STOP_TIMEOUT`]: a driver that hangs in a read or a close keeps its thread, and the main thread goes on. The
+    /// timeline is then lost, and the next capture makes another ring.
     pub fn stop(self) -> Option<Timeline> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
         drop(self.stop);
-        let _ = self.thread.join();
-        self.feed.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let timeline = self.timeline.recv_deadline(deadline).ok().flatten();
+        // Nothing is ever sent: its end is the signal.
+        let _ = self.opener_ended.recv_deadline(deadline);
+        timeline
+    }
+}
+
+/// The stop request for both threads. Dropping it is the request.
+struct StopSignal {
+    flag: Arc<AtomicBool>,
+    /// Nothing is ever sent. A thread that waits in a `select!` wakes when this is dropped.
+    _sender: Sender<()>,
+}
+
+impl Drop for StopSignal {
+    fn drop(&mut self) {
+        self.flag.store(true, Ordering::Release);
     }
 }
 
 struct CaptureThread {
     config: config::Input,
-    keep: Duration,
-    input: Arc<LiveInput>,
-    events: Sender<CaptureEvent>,
+    reporter: Reporter,
+    /// Disconnected when the capture is stopped.
     stopped: Receiver<()>,
-    feed: Option<Timeline>,
-    /// Before the source is opened again.
+    opener: Opener,
+    timeline: Option<Timeline>,
+    /// Pause before the source is opened again.
     pause: Duration,
+    /// A clock that is far off has not been reported yet.
+    warns_of_drift: bool,
 }
 
 impl CaptureThread {
-    /// Waits for a source, captures it until it is lost, and so on until it is stopped.
+    /// Waits for a source, captures it until it is lost, and so on until the capture is stopped.
     fn run(mut self) -> Option<Timeline> {
         if self.config.realtime_priority > 0 {
             if let Err(error) = limits::realtime(self.config.realtime_priority) {
-                self.report(CaptureEventKind::RealtimeRefused(error));
+                self.reporter.report(CaptureEventKind::RealtimeRefused(error));
             }
         }
-        devices::quiet_alsa();
-        let mut lost = None;
-        loop {
-            let Some(mut source) = self.wait_for_source(lost.take()) else { break };
-            let mut feed = self.feed_for(source.info());
+        devices::collect_alsa_messages();
+        while let Some((mut source, timeline)) = self.wait_for_source() {
             let opened = monotonic_ns();
-            let ended = self.pump(&mut *source, &mut feed);
-            self.feed = Some(feed);
-            match ended {
-                Some(loss) => {
-                    self.input.counters.losses.fetch_add(1, Ordering::Relaxed);
-                    self.report(CaptureEventKind::Lost(loss));
-                    // What it had to say about that; without this it would be kept for ever.
-                    devices::alsa_said();
-                    let worked = Duration::from_nanos(monotonic_ns() - opened);
-                    self.pause = next_pause(if worked > SOUND { Duration::ZERO } else { self.pause });
-                    lost = Some(source);
-                }
-                None => break,
-            }
+            let ended = self.capture(&mut *source, timeline);
+            // To the opener first, whatever the end was: a source is never closed on this thread.
+            let _ = self.opener.tasks.send(Task::Close(source));
+            let Ended::Lost(lost) = ended else { break };
+            self.reporter.input.counters.losses.fetch_add(1, Ordering::Relaxed);
+            self.reporter.report(CaptureEventKind::Lost(lost));
+            // ALSA's messages about the loss: without this they would pile up.
+            devices::take_alsa_messages();
+            let worked = Duration::from_nanos(monotonic_ns() - opened);
+            self.pause = next_pause(if worked > WORKED { Duration::ZERO } else { self.pause });
         }
-        self.feed
+        self.timeline
     }
 
-    /// Feeds silence, if there is a ring yet, until another thread has closed the old source and opened a
-    /// new one. `None` when it is stopped.
-    fn wait_for_source(&mut self, lost: Option<Box<dyn Source>>) -> Option<Box<dyn Source>> {
-        let (sender, opened) = bounded(1);
-        let opener = Opener {
-            config: self.config.clone(),
-            input: Arc::clone(&self.input),
-            events: self.events.clone(),
-            stopped: self.stopped.clone(),
-            pause: self.pause,
-        };
-        let name = format!("open {}", self.input.name);
-        if let Err(error) = threads::start(&name, None, move || opener.run(lost, &sender)) {
-            // Its sender is gone with it: the wait below ends at once, after which it is tried again.
-            let advice = format!("no thread to open it: {error}");
-            self.report(CaptureEventKind::OpenFailed(OpenError { advice, absent: false }));
-        }
+    /// Captures one source until its end.
+    fn capture(&mut self, source: &mut dyn Source, timeline: Timeline) -> Ended {
+        let mut capture = CaptureLoop::new(
+            timeline,
+            source.info(),
+            self.config.gain_db,
+            self.reporter.clone(),
+            self.warns_of_drift,
+            MonoNs(monotonic_ns()),
+        );
+        let ended = capture.run(source);
+        self.warns_of_drift = capture.warns_of_drift();
+        self.timeline = Some(capture.into_timeline());
+        ended
+    }
+
+    /// Publishes silence, if there is a ring already, until the opener has opened the source. Returns `None` when the
+    /// capture is stopped.
+    fn wait_for_source(&mut self) -> Option<(Box<dyn Source>, Timeline)> {
+        let current = self.timeline.as_ref().map(|timeline| CurrentRing {
+            ring: timeline.writer().ring(),
+            meter: Arc::clone(timeline.meter()),
+            history: timeline.history(),
+        });
+        let _ = self.opener.tasks.send(Task::Open { pause: self.pause, current });
         loop {
-            self.input.counters.turns.fetch_add(1, Ordering::Relaxed);
-            let patience = self.feed.as_mut().map_or(TURN, |feed| {
-                feed.silence_until(monotonic_ns());
-                feed.until_next_block()
+            self.reporter.input.counters.heartbeats.fetch_add(1, Ordering::Relaxed);
+            let patience = self.timeline.as_mut().map_or(IDLE_TURN, |timeline| {
+                let now = monotonic_ns();
+                timeline.fill_with_silence(now);
+                timeline.until_next_silence(now)
             });
             select! {
-                recv(opened) -> source => match source {
-                    Ok((source, pause)) => {
+                recv(self.opener.opened) -> opened => match opened {
+                    Ok(Opened { source, timeline, pause }) => {
                         self.pause = pause;
-                        return Some(source);
+                        if let Some(timeline) = self.take_timeline(timeline) {
+                            return Some((source, timeline));
+                        }
+                        // Not reached: the opener keeps a ring only where it was told of one.
+                        let _ = self.opener.tasks.send(Task::Close(source));
                     }
                     Err(_) => {
-                        // The opener gave no source: it was stopped, or it never started.
-                        if self.stopped.recv_timeout(TURN) == Err(crossbeam_channel::RecvTimeoutError::Disconnected) {
-                            return None;
-                        }
-                        return self.wait_for_source(None);
+                        // The opener thread survives everything but the end of its capture.
+                        let advice = "its opener thread has ended: a bug in wavecast".to_owned();
+                        self.reporter.report(CaptureEventKind::OpenFailed(OpenError { advice, absent: false }));
+                        self.opener.opened = never();
                     }
                 },
                 recv(self.stopped) -> _ => return None,
-                default(patience) => {}
+                default(patience.min(IDLE_TURN)) => {}
             }
         }
     }
 
-    /// Moves sound from the source into the ring until the source is lost; `None` when it is stopped.
-    fn pump(&self, source: &mut dyn Source, feed: &mut Timeline) -> Option<SourceLost> {
-        let info = source.info().clone();
-        let frame_bytes = info.frame_bytes();
-        let format = feed.writer.format();
-        let converter = Converter::new(info.sample, format.sample, self.config.gain_db);
-        let mut raw = vec![0; info.block_frames as usize * frame_bytes];
-        let mut converted = match converter.is_identity() {
-            true => Vec::new(),
-            false => vec![0; info.block_frames as usize * format.frame_bytes()],
-        };
-        let counters = &self.input.counters;
-        // Frames since the beginning or the last overrun.
-        let (mut drift, mut nap, mut frames_in_a_row) =
-            (ClockDrift::new(info.rate), WakeSchedule::new(&info), 0);
-        // It may be another card's clock now.
-        counters.set_drift(None);
-        // A card that is read in time cannot be quiet for longer than its buffer lasts.
-        let quiet = info.buffer().clamp(Duration::from_millis(200), HUNG);
-        let period = format.duration_of(info.block_frames.into());
-        let mut last = monotonic_ns();
-        // Opening is not yet sound: some devices open as if all were well and then fail at each read.
-        let mut opened = Some(info);
-        // What came in while it was away is heard even if this is the end.
-        let mut was_away = false;
-        loop {
-            let is_over = self.stopped.try_recv() != Err(TryRecvError::Empty);
-            if is_over && !was_away {
-                return None;
+    /// Returns the timeline for an opened source and lets the opener discard one that is replaced.
+    fn take_timeline(&mut self, opened: OpenedTimeline) -> Option<Timeline> {
+        let current = self.timeline.take();
+        match opened {
+            OpenedTimeline::New(timeline) => {
+                if let Some(old) = current {
+                    let _ = self.opener.tasks.send(Task::Discard(old));
+                }
+                Some(timeline)
             }
-            counters.turns.fetch_add(1, Ordering::Relaxed);
-            let asked = monotonic_ns();
-            match source.read(&mut raw) {
-                Ok(SourceRead::Frames { frames, captured_at }) => {
-                    let block = &raw[..frames * frame_bytes];
-                    let block = match converter.is_identity() {
-                        true => block,
-                        false => converter.convert(block, &mut converted),
-                    };
-                    feed.sound(block, frames as u64, captured_at);
-                    if let Some(info) = opened.take() {
-                        self.report(CaptureEventKind::Opened(info));
-                    }
-                    last = monotonic_ns();
-                    frames_in_a_row += frames as u64;
-                    // What has come in since is read before the next step.
-                    let is_newest = last.saturating_sub(captured_at) < period.as_nanos() as u64;
-                    was_away &= !is_newest;
-                    if is_newest && !is_over {
-                        let away = nap.after(frames_in_a_row, &feed.writer, asked, captured_at, last);
-                        if let Some((blocks, time)) = away {
-                            was_away = true;
-                            feed.writer.sleep_until_waiter(blocks, time);
-                        }
-                    }
-                    if drift.note(frames_in_a_row, captured_at) {
-                        counters.set_drift(drift.ppm());
-                    }
-                }
-                Ok(SourceRead::Timeout) => {
-                    was_away = false;
-                    let silent = Duration::from_nanos(monotonic_ns() - last);
-                    if silent > HUNG {
-                        return Some(SourceLost::Hung(HUNG));
-                    }
-                    if silent > quiet {
-                        feed.silence_until(monotonic_ns());
-                    }
-                }
-                Ok(SourceRead::Overrun) => {
-                    feed.gap = true;
-                    let info = source.info();
-                    (drift, nap, frames_in_a_row) = (ClockDrift::new(info.rate), WakeSchedule::new(info), 0);
-                    counters.overruns.fetch_add(1, Ordering::Relaxed);
-                    self.report(CaptureEventKind::Overrun);
-                }
-                Err(loss) => {
-                    if loss == SourceLost::Overrunning {
-                        // The last one of them was one too.
-                        counters.overruns.fetch_add(1, Ordering::Relaxed);
-                    }
-                    return Some(loss);
-                }
+            OpenedTimeline::Current { asked_history } => {
+                let mut timeline = current?;
+                timeline.set_asked_history(asked_history);
+                timeline.mark_gap();
+                Some(timeline)
             }
         }
-    }
-
-    /// The feed for that source's sound: the one there is, if its format is the same, or a new one with a
-    /// new ring.
-    fn feed_for(&mut self, info: &SourceInfo) -> Timeline {
-        let format = StreamFormat { rate: info.rate, channels: info.channels, sample: self.config.format };
-        match self.feed.take() {
-            Some(mut feed) if feed.writer.format() == format && feed.keep == self.keep => {
-                feed.gap = true;
-                feed
-            }
-            old => {
-                let (writer, ring) = ring::new(format, info.block_frames, self.keep)
-                    .or_else(|_| ring::new(format, info.block_frames, Duration::ZERO))
-                    .expect("four blocks fit into memory");
-                // In this order: who sees the old ring end finds the new one in place.
-                let levels = Arc::new(Meter::new(format, info.block_frames));
-                self.input.set_sound(ring, Arc::clone(&levels));
-                drop(old);
-                Timeline::new(writer, levels, Arc::clone(&self.input), self.keep)
-            }
-        }
-    }
-
-    fn report(&self, kind: CaptureEventKind) {
-        report(&self.events, &self.input, kind);
     }
 }
+
+#[cfg(test)]
+mod tests;

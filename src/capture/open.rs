@@ -5,11 +5,11 @@ use super::source::{OpenError, Source};
 use super::synth::SynthSource;
 use crate::config::{Device, Input};
 
-/// Opens the device of `input`, as near to the configured format as the device can, and starts it.
+/// Opens the device of `input` in the format that is nearest to the configured one. Does not start it.
 ///
 /// # Errors
 ///
-/// An [`OpenError`] that tells the user what to do.
+/// An [`OpenError`] with what to do.
 pub(super) fn open(input: &Input) -> Result<Box<dyn Source>, OpenError> {
     match &input.device {
         Device::Synth(synth) => Ok(Box::new(SynthSource::open(*synth, input))),

@@ -1,17 +1,27 @@
-//! Where sound comes from: open it, then take one block of frames after another.
+//! The source of an input: something that is opened, started, and read block by block.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::inputs::SourceInfo;
 
-/// An open source that runs.
+/// An open source of sound.
+///
+/// The opener thread opens, starts and closes (drops) a source, since a driver can take seconds for each. The capture
+/// thread only reads it.
 pub trait Source: Send {
-    /// What was agreed on when it was opened.
+    /// Returns what was agreed on when the source was opened.
     fn info(&self) -> &SourceInfo;
 
-    /// Waits for the next frames, at most [`PATIENCE`], and puts them into `out`, which has room for
-    /// [`SourceInfo::block_frames`]. Allocates nothing.
+    /// Starts the capture. Called once, before the first read.
+    ///
+    /// # Errors
+    ///
+    /// An [`OpenError`] with what to do.
+    fn start(&mut self) -> Result<(), OpenError>;
+
+    /// Waits for the next frames, at most [`READ_TIMEOUT`], and copies them to the beginning of `out`, which has room
+    /// for [`SourceInfo::block_frames`]. Allocates nothing.
     ///
     /// # Errors
     ///
@@ -19,35 +29,35 @@ pub trait Source: Send {
     fn read(&mut self, out: &mut [u8]) -> Result<SourceRead, SourceLost>;
 }
 
-/// How long a read waits for sound before it says [`SourceRead::Timeout`], so that its thread can be stopped.
-pub const PATIENCE: Duration = Duration::from_millis(100);
+/// The longest wait of a read. A stop request is seen after this time at the latest.
+pub const READ_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceRead {
-    /// So many frames, the last of which was captured at that time (CLOCK_MONOTONIC, ns).
+    /// Frames were copied.
     Frames {
-        /// How many; at least 1.
+        /// Number of frames, at least 1.
         frames: usize,
-        /// When the last of them was sampled.
+        /// Time at which the last of them was captured, in ns of CLOCK_MONOTONIC.
         captured_at: u64,
     },
-    /// No sound for as long as a read waits.
+    /// No sound came within [`READ_TIMEOUT`].
     Timeout,
-    /// The reader was late and the source dropped frames; it runs again.
+    /// The reader was late and the source dropped frames. The source runs again.
     Overrun,
 }
 
-/// Why a source gives no more sound.
+/// A reason for which a source gives no more sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceLost {
     /// The device is gone.
     Unplugged,
     /// Reading failed with this errno.
     Failed(i32),
-    /// It gave no data for this long.
+    /// The source gave no frame and no error for this long.
     Hung(Duration),
-    /// It overran again and again without a frame in between.
+    /// The source overran again and again without a frame in between.
     Overrunning,
 }
 
@@ -66,12 +76,12 @@ impl fmt::Display for SourceLost {
     }
 }
 
-/// Why a source could not be opened.
+/// A failed attempt to open a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenError {
-    /// What is wrong and what the user can do about it, in a sentence or two.
+    /// One or two sentences: what is wrong and what the user can do.
     pub advice: String,
-    /// Whether there is just nothing of that name. Of a card that was there before, all that helps is to wait.
+    /// `true` if there is simply no device of that name now. For a card that worked before, only waiting helps.
     pub absent: bool,
 }
 
@@ -80,3 +90,5 @@ impl fmt::Display for OpenError {
         f.write_str(&self.advice)
     }
 }
+
+impl std::error::Error for OpenError {}

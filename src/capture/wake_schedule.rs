@@ -1,131 +1,224 @@
-//! How long the capture thread can stay away from its source.
+//! When the capture thread reads its source next.
 //!
-//! What a block costs on a small board is mostly the waking for it. Listeners who are served every 40 ms need the sound
-//! then and not before; with periods of 10 ms three wake-ups of four are for nothing. So the thread sleeps until the
-//! block that somebody waits for is there, and then takes all that has come in.
+//! On a small board a block costs mostly the wake-up for it. Listeners that are served every 40 ms need the sound then
+//! and not before: with periods of 10 ms, three wake-ups of four serve nobody. The thread therefore sleeps until the
+//! block for which a reader waits is complete, and then reads everything that the source has gathered.
 //!
-//! To be back in time it has to know when a block is complete. Some devices tell how much of the next one they have
-//! already; others only move on by whole periods, and whoever comes late to one of those cannot see by how much. So the
-//! thread goes by the rate for a second, and then comes a little too early once, to be there when it happens. The
-//! figure for the drift of the card's clock lives on these moments too.
+//! Three cases decide how long it sleeps ([`Waiters`]):
+//!
+//! | readers | the thread sleeps for |
+//! |---|---|
+//! | [`Nobody`](Waiters::Nobody) listens | as long as it may, [`LONGEST_SLEEP`] |
+//! | one waits, or may wait, for the [`NextBlock`](Waiters::NextBlock) | no time: the read itself waits |
+//! | the earliest waits for a block that is [`Later`](Waiters::Later) | the blocks up to that one, at most [`LONGEST_SLEEP`] |
+//!
+//! # When a block is complete
+//!
+//! To wake in time, the thread has to know when a block will be complete. Some devices report how much of the next
+//! block they have already. Others report whole periods only: a thread that wakes late cannot see how late it is. The
+//! [`PeriodClock`] extrapolates from the last block end that a read waited for:
+//!
+//! ```text
+//!             a read waited for the end of its block
+//!   unknown ─────────────────────────────────────────▶ known: block ends follow from the rate
+//!      ▲                                                │
+//!      └────────────────────────────────────────────────┘
+//!        after TRUSTED, wake `early` before the block end, so that the read waits for it
+//! ```
+//!
+//! The estimate of the card's clock drift uses the same moments: only a read that waited has an exact time.
 
 use std::time::Duration;
 
 use crate::inputs::SourceInfo;
 use crate::media::ring::Writer;
 
-/// The longest that it is away, or a quarter of what the source keeps for a late reader.
-const LONGEST: Duration = Duration::from_millis(50);
-/// Who has not waited for sound for so long does not listen any more. The longest interval at which a listener
-/// can be served is half of this.
-const UNHEARD: Duration = Duration::from_secs(2);
-/// So much too early, and twice as much each time that it was too late all the same.
-const EARLY: Duration = Duration::from_millis(1);
-/// So long it goes by the rate alone. A card's clock that is wrong by 200 ppm is 0.2 ms off then.
+/// The longest sleep, unless a quarter of the source's buffer is shorter. Longer sleeps save hardly any power, and a
+/// new listener would wait for its first block.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+/// A ring for whose blocks no reader has waited for this long has no listeners. The longest interval at which a
+/// listener can be served is half of this.
+const NO_LISTENER_AFTER: Duration = Duration::from_secs(2);
+/// How much too early the thread wakes to see a block end. Doubles each time that the thread was late all the same.
+const FIRST_EARLY: Duration = Duration::from_millis(1);
+/// How long block ends are extrapolated from the rate alone. A card whose clock is off by 200 ppm is 0.2 ms off then.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// A read that takes longer than this has waited for the end of its block.
+/// A read that takes longer than this has waited for the end of its block; a copy alone takes less.
 const WAITED: Duration = Duration::from_micros(150);
 
-/// The times at which blocks of a source are complete, and who waits for them.
+/// A position in the source's sound: frames since the timing was (re)started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Frames(pub(super) u64);
+
+/// A point in time: nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MonoNs(pub(super) u64);
+
+impl MonoNs {
+    pub(super) fn plus(self, time: Duration) -> MonoNs {
+        MonoNs(self.0 + time.as_nanos() as u64)
+    }
+
+    fn minus(self, time: Duration) -> MonoNs {
+        MonoNs(self.0.saturating_sub(time.as_nanos() as u64))
+    }
+
+    /// Returns the time since `earlier`; zero if that is later.
+    pub(super) fn since(self, earlier: MonoNs) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The times of one read that returned frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadTiming {
+    /// Frames since the timing was (re)started, with those of this read.
+    pub(super) frames: Frames,
+    /// When the read was called.
+    pub(super) called: MonoNs,
+    /// When the last frame was captured, as the source reports it.
+    pub(super) captured: MonoNs,
+}
+
+/// The readers for which the next sleep has to end in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiters {
+    /// No reader has waited for a block for [`NO_LISTENER_AFTER`].
+    Nobody,
+    /// A reader waits for the next block. Or no reader has registered yet: one that was served a moment ago may not
+    /// have said which block it waits for.
+    NextBlock,
+    /// The earliest waiting reader waits for the block that comes as number `blocks` from now; at least 2.
+    Later {
+        /// Blocks until then, with the one that is waited for.
+        blocks: u32,
+    },
+}
+
+impl Waiters {
+    /// Returns which block of `writer`'s ring is waited for. Readers count as gone after `silent_blocks` blocks without a
+    /// wait.
+    fn of(writer: &Writer, silent_blocks: u64) -> Waiters {
+        if writer.blocks_since_last_wait() > silent_blocks {
+            return Waiters::Nobody;
+        }
+        match writer.blocks_until_waiter() {
+            None | Some(0) => Waiters::NextBlock,
+            Some(blocks_between) => Waiters::Later { blocks: blocks_between + 1 },
+        }
+    }
+}
+
+/// A sleep of the capture thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sleep {
+    /// Blocks that will be complete at its end.
+    pub(super) blocks: u32,
+    /// Its end.
+    pub(super) until: MonoNs,
+}
+
+/// The times at which blocks of a source are complete, and the blocks for which readers wait.
 pub(super) struct WakeSchedule {
-    rate: u32,
-    block_frames: u32,
-    /// The longest nap and [`UNHEARD`], in blocks.
+    clock: PeriodClock,
+    /// [`LONGEST_SLEEP`] in blocks.
     longest: u32,
-    unheard: u64,
-    /// There must be so many frames before it looks again who waits.
-    due: u64,
-    /// So many frames were complete at that time (CLOCK_MONOTONIC, ns).
-    known: Option<(u64, u64)>,
-    /// How much too early it comes the next time that it wants to see a block end.
-    early: Duration,
+    /// [`NO_LISTENER_AFTER`] in blocks.
+    silent_blocks: u64,
+    /// The position that has to be reached before readers are looked at again: until then the last decision holds.
+    decided_until: Frames,
 }
 
 impl WakeSchedule {
-    /// For a source from its beginning or after an overrun, from where on its frames are counted.
+    /// A schedule for a source whose frames are counted from now on: at its start, or after frames were lost.
     pub(super) fn new(info: &SourceInfo) -> WakeSchedule {
-        let (rate, block_frames) = (info.rate, info.block_frames);
+        let (rate, block_frames) = (info.rate, info.block_frames.max(1));
         let blocks = |time: Duration| {
-            time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000 / u64::from(block_frames.max(1))
+            time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000 / u64::from(block_frames)
         };
         WakeSchedule {
-            rate,
-            block_frames,
-            longest: blocks(LONGEST.min(info.buffer() / 4)) as u32,
-            unheard: blocks(UNHEARD),
-            due: 0,
-            known: None,
-            early: EARLY,
+            clock: PeriodClock { rate, block_frames, reference: None, early: FIRST_EARLY },
+            longest: blocks(LONGEST_SLEEP.min(info.buffer() / 4)) as u32,
+            silent_blocks: blocks(NO_LISTENER_AFTER),
+            decided_until: Frames(0),
         }
     }
 
-    /// For how many blocks to stay away and how long that is, after `frames` frames, where the last of them were asked
-    /// for at `asked` and captured at `captured_at`, and it is `now` (all CLOCK_MONOTONIC, ns).
-    pub(super) fn after(
-        &mut self,
-        frames: u64,
-        writer: &Writer,
-        asked: u64,
-        captured_at: u64,
-        now: u64,
-    ) -> Option<(u32, Duration)> {
-        if frames < self.due {
+    /// Decides after a read how long to sleep; `None` to read at once.
+    pub(super) fn after_read(&mut self, read: ReadTiming, writer: &Writer) -> Option<Sleep> {
+        if read.frames < self.decided_until {
             return None;
         }
-        let blocks = match writer.blocks_until_waiter() {
-            _ if writer.blocks_since_last_wait() > self.unheard => self.longest,
-            // It is waited for in read(), or may be.
-            None | Some(0) => 1,
-            Some(others) => self.longest.min(others + 1),
-        };
-        self.due = frames + u64::from(blocks) * u64::from(self.block_frames);
-        (blocks > 1).then(|| (blocks, self.until(blocks, frames, asked, captured_at, now)))
+        self.next_wake(read, Waiters::of(writer, self.silent_blocks))
     }
 
-    /// How long it is until `blocks` more are there. Now and then a little less.
-    fn until(&mut self, blocks: u32, frames: u64, asked: u64, captured_at: u64, now: u64) -> Duration {
-        let block = Duration::from_nanos(self.nanos(self.block_frames.into()));
-        let waited = captured_at > asked + WAITED.as_nanos() as u64;
-        let (known, at) = match self.known {
-            // Sooner than thought is more exact, later is one's own lateness.
-            Some(known) if !waited && captured_at >= self.time_of(known, frames) => known,
-            _ => (frames, captured_at),
+    fn next_wake(&mut self, read: ReadTiming, waiters: Waiters) -> Option<Sleep> {
+        let blocks = match waiters {
+            Waiters::Nobody => self.longest,
+            Waiters::NextBlock => 1,
+            Waiters::Later { blocks } => self.longest.min(blocks),
+        };
+        self.decided_until = self.clock.after_blocks(read.frames, blocks);
+        (blocks > 1).then(|| Sleep { blocks, until: self.clock.wake_time(read, blocks) })
+    }
+}
+
+/// An extrapolation of the times at which blocks end.
+struct PeriodClock {
+    rate: u32,
+    block_frames: u32,
+    /// A position and the time at which it was complete, from which block ends are extrapolated.
+    reference: Option<(Frames, MonoNs)>,
+    /// How much too early the thread wakes the next time that it has to see a block end.
+    early: Duration,
+}
+
+impl PeriodClock {
+    /// Returns when to wake so that `blocks` more blocks are complete; now and then a little earlier.
+    fn wake_time(&mut self, read: ReadTiming, blocks: u32) -> MonoNs {
+        let waited = read.captured > read.called.plus(WAITED);
+        let reference = match self.reference {
+            // Earlier than extrapolated is more exact. Later is the thread's own lateness.
+            Some(known) if !waited && read.captured >= self.time_of(known, read.frames) => known,
+            _ => (read.frames, read.captured),
         };
         if waited {
-            (self.known, self.early) = (Some((known, at)), EARLY);
+            (self.reference, self.early) = (Some(reference), FIRST_EARLY);
         }
-        let wanted = frames + u64::from(blocks) * u64::from(self.block_frames);
-        let mut end = self.time_of((known, at), wanted);
-        if self.known.is_none() || end.saturating_sub(at) > TRUSTED.as_nanos() as u64 {
-            end = end.saturating_sub(self.early.as_nanos() as u64);
-            self.early = (self.early * 2).min(block);
-            self.known = None;
-        } else {
-            self.known = Some((known, at));
+        let end = self.time_of(reference, self.after_blocks(read.frames, blocks));
+        if self.reference.is_some() && end.since(reference.1) <= TRUSTED {
+            self.reference = Some(reference);
+            return end;
         }
-        Duration::from_nanos(end.saturating_sub(now))
+        let wake = end.minus(self.early);
+        self.early = (self.early * 2).min(self.duration_of(self.block_frames.into()));
+        self.reference = None;
+        wake
     }
 
-    fn time_of(&self, (known, at): (u64, u64), frames: u64) -> u64 {
-        at + self.nanos(frames.saturating_sub(known))
+    fn time_of(&self, (known, at): (Frames, MonoNs), frames: Frames) -> MonoNs {
+        at.plus(self.duration_of(frames.0.saturating_sub(known.0)))
     }
 
-    fn nanos(&self, frames: u64) -> u64 {
-        frames * 1_000_000_000 / u64::from(self.rate)
+    fn after_blocks(&self, frames: Frames, blocks: u32) -> Frames {
+        Frames(frames.0 + u64::from(blocks) * u64::from(self.block_frames))
+    }
+
+    fn duration_of(&self, frames: u64) -> Duration {
+        Duration::from_nanos(frames * 1_000_000_000 / u64::from(self.rate))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::format::SourceSample;
-    use crate::media::format::{SampleFormat, StreamFormat};
+    use crate::media::format::{SampleFormat, SourceSample, StreamFormat};
     use crate::media::ring;
 
     const MS: u64 = 1_000_000;
 
-    /// Blocks of 10 ms.
-    fn nap() -> WakeSchedule {
+    /// A schedule for blocks of 10 ms.
+    fn schedule() -> WakeSchedule {
         WakeSchedule::new(&SourceInfo {
             device: String::new(),
             card: None,
@@ -137,85 +230,105 @@ mod tests {
         })
     }
 
+    fn read(block: u64, called: u64, captured: u64) -> ReadTiming {
+        ReadTiming { frames: Frames(block * 480), called: MonoNs(called), captured: MonoNs(captured) }
+    }
+
     #[test]
-    fn it_stays_away_until_the_block_that_somebody_waits_for() {
+    fn each_case_of_waiters_has_its_sleep() {
+        for (waiters, blocks) in [
+            (Waiters::Nobody, Some(5)),
+            (Waiters::NextBlock, None),
+            (Waiters::Later { blocks: 2 }, Some(2)),
+            (Waiters::Later { blocks: 5 }, Some(5)),
+            (Waiters::Later { blocks: 31 }, Some(5)),
+        ] {
+            let slept = schedule().next_wake(read(1, 0, 10 * MS), waiters).map(|sleep| sleep.blocks);
+            assert_eq!(slept, blocks, "{waiters:?}");
+        }
+    }
+
+    #[test]
+    fn the_thread_sleeps_until_the_block_for_which_a_reader_waits() {
         let format = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
-        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1)).expect("memory");
-        let mut nap = nap();
+        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1));
+        let mut schedule = schedule();
         let mut after = |block: u64, writer: &Writer| {
-            nap.after(block * 480, writer, 0, block * 10 * MS, block * 10 * MS).map(|(blocks, _)| blocks)
+            schedule
+                .after_read(read(block, block * 10 * MS, block * 10 * MS), writer)
+                .map(|sleep| sleep.blocks)
         };
         fn published(writer: &mut Writer, blocks: u64) -> &Writer {
             (0..blocks).for_each(|_| writer.publish(&[0; 480 * 4], 0));
             writer
         }
-        // Who was served a moment ago has not said yet when it wants to be served again.
+        // A reader that was served a moment ago has not registered its next wait yet.
         assert_eq!(after(1, published(&mut writer, 1)), None);
-        ring.reader(0).register_next_wait(5);
+        ring.reader(0).announce(5);
         assert_eq!(after(2, published(&mut writer, 1)), Some(4));
-        // Until it is there it does not look again.
+        // The decision holds until that block is there.
         assert_eq!(after(3, published(&mut writer, 1)), None);
-        ring.reader(0).register_next_wait(6);
-        assert_eq!(after(6, published(&mut writer, 3)), None, "the next one is wanted");
-        // For one who is served seldom it comes in between, and for nobody too.
+        ring.reader(0).announce(6);
+        assert_eq!(after(6, published(&mut writer, 3)), None, "a reader waits for the next block");
+        // The longest sleep is shorter than a seldom served listener's wait, and is used without listeners too.
         ring.reader(0).wait(20, Duration::ZERO);
         assert_eq!(after(7, published(&mut writer, 1)), Some(5));
         assert_eq!(after(221, published(&mut writer, 214)), Some(5));
     }
 
     #[test]
-    fn it_is_back_when_the_block_is_complete() {
-        let mut nap = nap();
-        // It saw this block end.
-        assert_eq!(nap.until(4, 480, 0, 10 * MS, 10 * MS + 50_000), Duration::from_micros(39_950));
-        // It was 0.1 ms late then, and the device does not tell.
+    fn the_thread_wakes_when_the_block_is_complete() {
+        let mut clock = schedule().clock;
+        // The read waited for the end of this block.
+        assert_eq!(clock.wake_time(read(1, 0, 10 * MS), 4), MonoNs(50 * MS));
+        // The read was 0.1 ms late, which the device does not report.
         let late = 50 * MS + 100_000;
-        assert_eq!(nap.until(4, 5 * 480, late, late, late), Duration::from_micros(39_900));
-        // This one tells that there was more already.
-        assert_eq!(nap.until(4, 9 * 480, 91 * MS, 89 * MS, 91 * MS), Duration::from_millis(38));
-        // What should be there by now is not waited for.
-        assert_eq!(nap.until(1, 10 * 480, 130 * MS, 99 * MS, 130 * MS), Duration::ZERO);
+        assert_eq!(clock.wake_time(read(5, late, late), 4), MonoNs(90 * MS));
+        // This device reports that it had more already.
+        assert_eq!(clock.wake_time(read(9, 91 * MS, 89 * MS), 4), MonoNs(129 * MS));
+        // A block that should be complete already is not waited for.
+        assert_eq!(clock.wake_time(read(10, 130 * MS, 99 * MS), 1), MonoNs(109 * MS));
     }
 
-    /// A card that moves on by periods of 10 ms and is fast by so many ppm; a thread that reads it in steps of 4 and is
-    /// late each time by what `late` says. How often it came early enough to see a period end, the median lateness of
-    /// the blocks that it takes, and the longest row of those that were late by more than 0.5 ms; all in ns.
-    fn taken(ppm: i64, mut late: impl FnMut(u64) -> u64) -> (u64, u64, u64) {
-        let mut nap = nap();
+    /// Simulates a card that reports periods of 10 ms and is fast by `ppm`, and a thread that reads it in steps of 4
+    /// and wakes late by `late(turn)` nanoseconds. Returns how many times the thread saw a period end, the median
+    /// lateness of its blocks, and the longest run of blocks that were late by more than 0.5 ms.
+    fn simulate(ppm: i64, mut late: impl FnMut(u64) -> u64) -> (u64, u64, u64) {
+        let mut clock = schedule().clock;
         let complete = |block: u64| (block as i64 * (10_000_000 - 10 * ppm)) as u64;
-        let (mut block, mut asked, mut now) = (1, 0, complete(1));
-        let (mut seen, mut delays, mut row, mut longest) = (0, Vec::new(), 0, 0);
+        let (mut block, mut called, mut now) = (1, 0, complete(1));
+        let (mut seen, mut delays, mut run, mut longest) = (0, Vec::new(), 0, 0);
         for turn in 0..1000 {
-            let back = now + nap.until(4, block * 480, asked, now, now).as_nanos() as u64 + late(turn);
+            let wake = clock.wake_time(read(block, called, now), 4).0.max(now) + late(turn);
             block += 4;
-            seen += u64::from(back < complete(block));
-            // What is not there yet is waited for.
-            (asked, now) = (back, complete(block).max(back) + 30_000);
+            seen += u64::from(wake < complete(block));
+            // A read waits for a block that is not complete.
+            (called, now) = (wake, complete(block).max(wake) + 30_000);
             let delay = now - complete(block);
             delays.push(delay);
-            row = if delay > MS / 2 { row + 1 } else { 0 };
-            longest = longest.max(row);
+            run = if delay > MS / 2 { run + 1 } else { 0 };
+            longest = longest.max(run);
         }
         delays.sort_unstable();
         (seen, delays[500], longest)
     }
 
     #[test]
-    fn now_and_then_it_comes_early_to_see_when_it_happens() {
-        // A fast card's blocks are there when it comes back, but for once a second.
-        let (seen, median, longest) = taken(200, |_| 100_000);
+    fn the_thread_wakes_early_once_a_second_to_see_a_block_end() {
+        // A fast card's blocks are complete when the thread wakes, but for once a second.
+        let (seen, median, longest) = simulate(200, |_| 100_000);
         assert!((30..=45).contains(&seen), "{seen} times in 40 s");
         assert!(median < MS * 3 / 10 && longest == 0, "{median} ns, {longest} in a row");
-        // A slow card's are waited for.
-        let (seen, median, _) = taken(-300, |_| 0);
+        // A slow card's blocks are waited for.
+        let (seen, median, _) = simulate(-300, |_| 0);
         assert!(seen > 800 && median < MS / 10, "{seen} times in 40 s, {median} ns");
     }
 
     #[test]
-    fn who_is_late_when_it_matters_comes_earlier_until_it_sees_a_block_end() {
-        // It is 7 ms late one time of 20, and so at times when it wanted to see one end.
+    fn a_thread_that_misses_block_ends_wakes_earlier_until_it_sees_one() {
+        // One wake-up of 20 is 7 ms late, also when the thread wants to see a block end.
         let mut random = 1u64;
-        let (seen, median, longest) = taken(200, |_| {
+        let (seen, median, longest) = simulate(200, |_| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             if (random >> 40) % 20 == 0 { 7 * MS } else { 100_000 }
         });

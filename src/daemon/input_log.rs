@@ -1,7 +1,7 @@
 //! From the events of a capture thread to an input's state and the lines of the log.
 //!
 //! Pure: the functions here get an event and the time, and return the changes. One line is logged for each change of state,
-//! however often a card is opened in vain in between. Overruns are logged as bursts.
+//! however often a card is opened in vain in between. Overruns and stalls are logged as bursts.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,12 @@ use crate::sys::burst::{Burst, Progress, Summary};
 /// until udev has set its group, so a short refusal is normal.
 const UDEV_TIME: Duration = Duration::from_secs(1);
 
-/// The log of one input: its condition, and the burst of overruns that goes on.
+/// The log of one input: its condition, and the bursts that go on.
 #[derive(Debug, Default)]
 pub(super) struct InputLog {
     condition: Condition,
-    overruns: Option<Burst>,
+    overruns: BurstLog,
+    stalls: BurstLog,
 }
 
 /// A line of the log, without the input's name.
@@ -72,8 +73,20 @@ impl InputLog {
         now: Instant,
         config: &config::Input,
     ) -> (Vec<LogLine>, Option<StateChange>) {
-        if matches!(event, CaptureEventKind::Overrun) {
-            return (self.overrun(now).into_iter().collect(), None);
+        let first = match event {
+            CaptureEventKind::Overrun => {
+                let text = || "overrun: sound was lost that was not read in time".to_owned();
+                Some(self.overruns.add(now, text))
+            }
+            CaptureEventKind::Silence { time } => {
+                let seconds = time.as_secs_f64();
+                let text = || format!("stall: no sound came for {seconds:.1} s; listeners heard silence");
+                Some(self.stalls.add(now, text))
+            }
+            _ => None,
+        };
+        if let Some(line) = first {
+            return (line.into_iter().collect(), None);
         }
         let Outcome { condition, line, change } =
             advance(std::mem::take(&mut self.condition), event, now, config);
@@ -81,11 +94,38 @@ impl InputLog {
         (line.into_iter().collect(), change)
     }
 
-    /// Returns the line about a burst that is due at `now`.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<LogLine> {
-        let progress = self.overruns.as_mut()?.progress(now);
+    /// Returns the lines about bursts that are due at `now`.
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<LogLine> {
+        self.overruns.report(now, "overruns").into_iter().chain(self.stalls.report(now, "stalls")).collect()
+    }
+
+    /// Returns the time at which [`tick`](Self::tick) has to be called. `None` while no burst goes on.
+    pub(super) fn next_tick(&self) -> Option<Instant> {
+        let bursts = [&self.overruns, &self.stalls];
+        bursts.into_iter().filter_map(|log| log.0.as_ref().map(Burst::next_report)).min()
+    }
+}
+
+/// The burst that goes on, of one kind of event.
+#[derive(Debug, Default)]
+struct BurstLog(Option<Burst>);
+
+impl BurstLog {
+    /// Counts an event. Returns the line for the first one of a burst.
+    fn add(&mut self, now: Instant, text: impl FnOnce() -> String) -> Option<LogLine> {
+        if let Some(burst) = &mut self.0 {
+            burst.add(now);
+            return None;
+        }
+        self.0 = Some(Burst::new(now));
+        Some(warning(text()))
+    }
+
+    /// Returns the line that is due at `now`. `events` is the plural of the kind.
+    fn report(&mut self, now: Instant, events: &str) -> Option<LogLine> {
+        let progress = self.0.as_mut()?.progress(now);
         if matches!(progress, Progress::Over(_)) {
-            self.overruns = None;
+            self.0 = None;
         }
         let (summary, end) = match progress {
             Progress::Ongoing | Progress::Over(None) => return None,
@@ -93,21 +133,7 @@ impl InputLog {
             Progress::Over(Some(summary)) => (summary, "none since"),
         };
         let Summary { count, time } = summary;
-        Some(warning(format!("{count} overruns within {:.1} s, {end}", time.as_secs_f64())))
-    }
-
-    /// Returns the time at which [`tick`](Self::tick) has to be called. `None` while no burst goes on.
-    pub(super) fn next_tick(&self) -> Option<Instant> {
-        self.overruns.as_ref().map(Burst::next_report)
-    }
-
-    fn overrun(&mut self, now: Instant) -> Option<LogLine> {
-        if let Some(burst) = &mut self.overruns {
-            burst.add(now);
-            return None;
-        }
-        self.overruns = Some(Burst::new(now));
-        Some(warning("overrun: sound was lost that was not read in time".to_owned()))
+        Some(warning(format!("{count} {events} within {:.1} s, {end}", time.as_secs_f64())))
     }
 }
 
@@ -163,8 +189,19 @@ fn advance(condition: Condition, event: CaptureEventKind, now: Instant, config: 
                 format!("captured without real-time priority ({error}); a busy machine may lose sound");
             Outcome { condition, line: Some(LogLine { level: Level::Info, text }), change: None }
         }
-        // Counted by the burst in `InputLog::event`.
-        CaptureEventKind::Overrun => Outcome { condition, line: None, change: None },
+        CaptureEventKind::HistoryShortened(shortened) => {
+            Outcome { condition, line: Some(warning(shortened.to_string())), change: None }
+        }
+        CaptureEventKind::ClockOff { ppm } => {
+            let text = format!(
+                "the clock of the sound card is off by {ppm:.0} ppm: its true rate is not the one that it reports"
+            );
+            Outcome { condition, line: Some(warning(text)), change: None }
+        }
+        // Counted as bursts in `InputLog::event`.
+        CaptureEventKind::Overrun | CaptureEventKind::Silence { .. } => {
+            Outcome { condition, line: None, change: None }
+        }
     }
 }
 
@@ -373,12 +410,12 @@ mod tests {
         assert_eq!(log.next_tick(), None);
         assert_eq!(overrun(&mut log, 0.0), 1);
         assert_eq!(log.next_tick(), Some(at(10.0)));
-        assert_eq!(log.tick(at(10.0)), None);
+        assert_eq!(log.tick(at(10.0)), []);
         assert_eq!(log.next_tick(), None);
         let lines: usize = (0..5).map(|n| overrun(&mut log, 20.0 + f64::from(n))).sum();
         assert_eq!(lines, 1);
-        assert_eq!(log.tick(at(33.9)), None);
-        let line = log.tick(at(34.0)).expect("the burst is over");
+        assert_eq!(log.tick(at(33.9)), []);
+        let line = log.tick(at(34.0)).pop().expect("the burst is over");
         assert_eq!((line.level, line.text.as_str()), (Level::Warn, "5 overruns within 4.0 s, none since"));
         assert_eq!(log.next_tick(), None);
     }
@@ -391,7 +428,7 @@ mod tests {
         for event in 0..140 {
             let now = start + Duration::from_secs_f64(0.9 * f64::from(event));
             log.event(CaptureEventKind::Overrun, now, &config);
-            lines.extend(log.tick(now).map(|line| line.text));
+            lines.extend(log.tick(now).into_iter().map(|line| line.text));
         }
         assert_eq!(
             lines,

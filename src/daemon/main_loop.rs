@@ -112,7 +112,7 @@ impl Daemon {
     fn handle_timers(&mut self, config: &Config) {
         let now = Instant::now();
         for input in &mut self.inputs {
-            if let Some(line) = input.log.tick(now) {
+            for line in input.log.tick(now) {
                 log!(line.level, "{}: {}", input.config.name, line.text);
             }
         }
@@ -128,7 +128,10 @@ impl Daemon {
 
     /// Takes in an event of a capture thread.
     fn handle_event(&mut self, event: CaptureEvent) {
-        // Here: ignore an event for which `event.is_stale()`, of a capture that was stopped meanwhile (B9).
+        // An event of a capture that was stopped meanwhile says nothing about the one that runs now.
+        if event.is_stale() {
+            return;
+        }
         let same = |input: &&mut super::reload::RunningInput| std::ptr::eq(&*input.live, &*event.input);
         let Some(input) = self.inputs.iter_mut().find(same) else { return };
         let (lines, change) = input.log.event(event.kind, Instant::now(), &input.config);

@@ -49,7 +49,7 @@ pub(super) struct RunningInput {
 impl RunningInput {
     /// Returns `true` if the capture thread has made progress since the last call.
     pub(super) fn has_moved(&mut self) -> bool {
-        let heartbeats = self.live.counters.turns.load(Ordering::Relaxed);
+        let heartbeats = self.live.counters.heartbeats.load(Ordering::Relaxed);
         std::mem::replace(&mut self.heartbeats, heartbeats) != heartbeats
     }
 }
@@ -205,8 +205,6 @@ impl Daemon {
             }
             None => (Arc::new(LiveInput::new(&config.name, &device)), None),
         };
-        // Goes when the capture thread takes the promise from the ring (B25).
-        live.set_history(config.history);
         let capture = Capture::start(config.clone(), keep, Arc::clone(&live), self.events.clone(), timeline);
         if let Err(error) = &capture {
             error!("{}: no thread to capture it: {error}", config.name);

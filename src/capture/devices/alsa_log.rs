@@ -1,56 +1,67 @@
-//! libasound's own messages, kept off stderr.
+//! libasound's own messages: kept off stderr, and passed to the log.
 //!
-//! libasound prints a line or five to stderr whenever something does not open. It looks for a *thread-local*
-//! handler first (`snd_lib_error_set_local`), and the alsa crate has a safe one that writes into a buffer. Three
-//! things to know about it:
-//! - It is per thread, and stays for the life of the thread; there is no way back to stderr.
-//! - The buffer only grows, so somebody has to fetch it: after each open, not once a year.
+//! libasound prints a line or five to stderr whenever something does not open. It first looks for a *thread-local*
+//! handler (`snd_lib_error_set_local`), for which the alsa crate has a safe one that writes into a buffer. Three
+//! properties of that handler:
+//! - It is per thread and stays for the life of the thread; there is no way back to stderr.
+//! - The buffer only grows, so it has to be emptied after each open.
 //! - It panics, and thereby aborts, when ALSA speaks after the thread-locals are gone: keep no ALSA handle in one.
 //!
-//! What plugins write to stderr by themselves (JACK's client library does) passes by it.
+//! Plugins that write to stderr by themselves bypass the handler. JACK's client library does (`check_jack`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use alsa::Output;
 
+use super::enumerate::printable;
+
 thread_local! {
-    static SAID: RefCell<Option<Rc<RefCell<Output>>>> = const { RefCell::new(None) };
+    static BUFFER: RefCell<Option<Rc<RefCell<Output>>>> = const { RefCell::new(None) };
 }
 
-/// From here on, nothing that ALSA says on this thread goes to stderr; [`alsa_said`] has it.
-pub fn quiet_alsa() {
-    if SAID.with_borrow(Option::is_none) {
-        listen();
+/// Collects ALSA's messages on this thread from now on; none of them goes to stderr. [`take_alsa_messages`] returns
+/// them.
+pub fn collect_alsa_messages() {
+    if BUFFER.with_borrow(Option::is_none) {
+        start_buffer();
     }
 }
 
-/// What ALSA has said on this thread since the last call, line by line.
-///
-/// Includes [`quiet_alsa`].
-pub fn alsa_said() -> Vec<String> {
-    let Some(output) = listen() else { return Vec::new() };
-    let text = output.borrow().to_string();
-    text.lines().map(super::clean).filter(|line| !line.is_empty()).collect()
+/// Returns ALSA's messages on this thread since the last call, line by line, and starts to collect them as
+/// [`collect_alsa_messages`] does.
+pub fn take_alsa_messages() -> Vec<String> {
+    let Some(buffer) = start_buffer() else { return Vec::new() };
+    let text = buffer.borrow().to_string();
+    text.lines().map(printable).filter(|line| !line.is_empty()).collect()
 }
 
-/// Does some work with ALSA, and puts what ALSA says about it into the log at level debug.
-///
-/// Includes [`quiet_alsa`], so that the thread stays quiet afterwards.
-pub fn quietly<T>(work: impl FnOnce() -> T) -> T {
-    quiet_alsa();
+/// Runs `work` and writes ALSA's messages about it to the log at level debug. None of them goes to stderr, now or later
+/// on this thread.
+pub fn with_alsa_log<T>(work: impl FnOnce() -> T) -> T {
+    with_alsa_messages(work).0
+}
+
+/// Runs `work` as [`with_alsa_log`] does and returns the messages too.
+pub fn with_alsa_messages<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    log_messages(&take_alsa_messages());
     let result = work();
-    for line in alsa_said() {
-        log::debug!("ALSA: {line}");
+    let messages = take_alsa_messages();
+    log_messages(&messages);
+    (result, messages)
+}
+
+fn log_messages(messages: &[String]) {
+    for message in messages {
+        log::debug!("ALSA: {message}");
     }
-    result
 }
 
 /// Starts an empty buffer for this thread and returns the one until now, if there was one.
-fn listen() -> Option<Rc<RefCell<Output>>> {
-    // Fails only for want of memory; then ALSA goes on as before, which is no harm.
+fn start_buffer() -> Option<Rc<RefCell<Output>>> {
+    // Fails only without memory. ALSA then goes on as before, which is no harm.
     let fresh = Output::local_error_handler().ok()?;
-    SAID.replace(Some(fresh))
+    BUFFER.replace(Some(fresh))
 }
 
 #[cfg(test)]
@@ -59,18 +70,23 @@ mod tests {
     use alsa::{Direction, PCM};
 
     #[test]
-    fn what_alsa_says_of_a_failed_open_is_kept_once_and_not_printed() {
-        quiet_alsa();
+    fn messages_of_a_failed_open_are_returned_once() {
+        collect_alsa_messages();
         assert!(PCM::new("no_such_pcm_at_all", Direction::Capture, true).is_err());
-        let said = alsa_said();
-        assert!(said.iter().any(|line| line.contains("no_such_pcm_at_all")), "{said:?}");
-        assert_eq!(alsa_said(), Vec::<String>::new());
+        let messages = take_alsa_messages();
+        assert!(messages.iter().any(|line| line.contains("no_such_pcm_at_all")), "{messages:?}");
+        assert_eq!(take_alsa_messages(), Vec::<String>::new());
     }
 
     #[test]
-    fn quiet_work_returns_its_result_and_leaves_nothing_behind() {
-        let error = quietly(|| PCM::new("no_such_pcm_either", Direction::Capture, true).err());
+    fn logged_work_returns_its_result_and_its_own_messages() {
+        collect_alsa_messages();
+        assert!(PCM::new("no_such_pcm_before", Direction::Capture, true).is_err());
+        let open = || PCM::new("no_such_pcm_either", Direction::Capture, true).err();
+        let (error, messages) = with_alsa_messages(open);
         assert_eq!(error.map(|error| error.errno()), Some(libc::ENOENT));
-        assert_eq!(alsa_said(), Vec::<String>::new());
+        assert!(messages.iter().any(|line| line.contains("no_such_pcm_either")), "{messages:?}");
+        assert!(!messages.iter().any(|line| line.contains("no_such_pcm_before")), "{messages:?}");
+        assert_eq!(take_alsa_messages(), Vec::<String>::new());
     }
 }

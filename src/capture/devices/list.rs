@@ -3,75 +3,87 @@
 use std::fmt;
 use std::io;
 
-use alsa::pcm::{Format, HwParams};
+use alsa::pcm::HwParams;
 use alsa::{Direction, PCM};
 
-use super::{
-    CaptureDevice, NamedPcm, SystemPaths, UsbId, capture_devices, first_of, holder, named_pcms,
-    permission_problem, quietly, usb_names,
-};
+use super::alsa_log::with_alsa_log;
+use super::diagnose::configuration_problem;
+use super::enumerate::{CaptureDevice, NamedPcm, capture_devices, first_of, named_pcms, usb_names};
+use super::holder::holder;
+use super::permission::permission_problem;
+use super::system_paths::SystemPaths;
+use crate::capture::alsa::{SAMPLES, USUAL_RATES, alsa_format};
+use crate::config::UsbId;
+use crate::media::format::SourceSample;
 
-/// What `wavecast devices` prints: each input with the line to put into the configuration, whether it is free,
-/// and what it offers. Ends with a new line.
+/// Returns the text of `wavecast devices`: each input with its line for the configuration, its state, and the formats
+/// that it offers. Ends with a newline.
 ///
-/// Each free input is opened for a moment, to ask what it offers.
-pub fn listing(roots: &SystemPaths) -> String {
-    gather(roots).to_string()
+/// Opens each free input for a moment, to ask what it offers.
+pub fn list(paths: &SystemPaths) -> String {
+    gather(paths).to_string()
 }
 
-/// All that the text is made of.
+/// The contents of the text.
 struct Listing {
     inputs: Vec<Input>,
     pcms: Vec<NamedPcm>,
-    /// What [`permission_problem`] says.
+    /// The result of [`permission_problem`].
     permission: Option<String>,
+    /// The result of [`configuration_problem`].
+    configuration: Option<String>,
 }
 
 struct Input {
     device: CaptureDevice,
     usb: Vec<UsbId>,
-    /// Whether this is the one that `auto` takes.
+    /// `device = "auto"` takes this one.
     auto: bool,
     state: State,
 }
 
 enum State {
     Free(Offer),
-    /// In use by that program, where it can be told.
+    /// In use, by this process if it is known.
     InUse(Option<String>),
-    /// Would not open, for this reason.
+    /// Would not open; the reason.
     Unusable(String),
 }
 
-/// What an input can be asked for.
+/// The formats that an input offers.
 #[derive(Debug, PartialEq, Eq)]
 struct Offer {
-    /// The usual rates among those it has; others do not matter to any player.
+    /// The usual rates among those on offer. Others matter to no player.
     rates: Vec<u32>,
-    /// The lowest and the highest rate it has.
+    /// The lowest and the highest rate.
     rate_range: (u32, u32),
-    /// The fewest and the most channels it has.
+    /// The smallest and the largest number of channels.
     channels: (u32, u32),
-    /// The formats that wavecast can take from it, by ALSA's names.
+    /// The sample formats that wavecast can read, by ALSA's names.
     formats: Vec<&'static str>,
 }
 
-fn gather(roots: &SystemPaths) -> Listing {
-    let devices = capture_devices(roots);
+fn gather(paths: &SystemPaths) -> Listing {
+    let devices = capture_devices(paths);
     let inputs = devices.iter().map(|device| Input {
         usb: usb_names(device, &devices),
         auto: first_of(&devices) == Some(device),
-        state: state(device, roots),
+        state: state(device, paths),
         device: device.clone(),
     });
-    Listing { inputs: inputs.collect(), pcms: named_pcms(), permission: permission_problem(roots) }
+    Listing {
+        inputs: inputs.collect(),
+        pcms: named_pcms(),
+        permission: permission_problem(paths),
+        configuration: configuration_problem(),
+    }
 }
 
-fn state(device: &CaptureDevice, roots: &SystemPaths) -> State {
-    match quietly(|| probe(&device.stable_name)) {
+fn state(device: &CaptureDevice, paths: &SystemPaths) -> State {
+    match with_alsa_log(|| probe(&device.stable_name)) {
         Ok(offer) => State::Free(offer),
         Err(error) if error.errno() == libc::EBUSY => {
-            State::InUse(holder(device.card_index, device.device, roots).map(|holder| holder.to_string()))
+            State::InUse(holder(device.card_index, device.device, paths).map(|holder| holder.to_string()))
         }
         Err(error) => {
             State::Unusable(format!("would not open: {}", io::Error::from_raw_os_error(error.errno())))
@@ -79,39 +91,29 @@ fn state(device: &CaptureDevice, roots: &SystemPaths) -> State {
     }
 }
 
-const USUAL_RATES: [u32; 13] = [
-    8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000, 176_400, 192_000, 384_000,
-];
-
-const FORMATS: [(Format, &str); 5] = [
-    (Format::S16LE, "S16_LE"),
-    (Format::S243LE, "S24_3LE"),
-    (Format::S24LE, "S24_LE"),
-    (Format::S32LE, "S32_LE"),
-    (Format::FloatLE, "FLOAT_LE"),
-];
-
-/// Asks an ALSA device what it offers, without waiting for whoever has it open.
+/// Asks an ALSA device what it offers. Does not wait for a busy one.
 fn probe(name: &str) -> alsa::Result<Offer> {
     let pcm = PCM::new(name, Direction::Capture, true)?;
     let params = HwParams::any(&pcm)?;
     let has_rate = |rate: &u32| params.test_rate(*rate).is_ok();
-    let has_format = |(format, name): (Format, _)| params.test_format(format).ok().map(|()| name);
+    let has_format = |sample: &SourceSample| params.test_format(alsa_format(*sample)).is_ok();
     Ok(Offer {
         rates: USUAL_RATES.into_iter().filter(has_rate).collect(),
         rate_range: (params.get_rate_min()?, params.get_rate_max()?),
         channels: (params.get_channels_min()?, params.get_channels_max()?),
-        formats: FORMATS.into_iter().filter_map(has_format).collect(),
+        formats: SAMPLES.into_iter().filter(has_format).map(SourceSample::name).collect(),
     })
 }
 
-/// Columns of a terminal that the text stays within, as far as names allow.
+/// The width of the text in columns, which long names may exceed.
 const WIDTH: usize = 96;
 
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.inputs.is_empty() {
-            self.fmt_nothing_there(f)?;
+        if let Some(configuration) = &self.configuration {
+            wrapped(f, "", &format!("{configuration}. No device opens until that is corrected."))?;
+        } else if self.inputs.is_empty() {
+            self.fmt_no_inputs(f)?;
         } else {
             writeln!(
                 f,
@@ -136,7 +138,7 @@ impl fmt::Display for Listing {
 }
 
 impl Listing {
-    fn fmt_nothing_there(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_no_inputs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "No capture device found.\n")?;
         if let Some(permission) = &self.permission {
             return wrapped(f, "  - ", &format!("There is one, but {permission}."));
@@ -177,9 +179,7 @@ impl fmt::Display for Input {
         let (state, offer) = match &self.state {
             State::Free(offer) => ("free".to_owned(), Some(offer)),
             State::InUse(Some(holder)) => (format!("in use by {holder}"), None),
-            State::InUse(None) => {
-                ("in use by another program:  sudo fuser -v /dev/snd/*  tells which".to_owned(), None)
-            }
+            State::InUse(None) => ("in use:  sudo fuser -v /dev/snd/*  names the program".to_owned(), None),
             State::Unusable(reason) => (reason.clone(), None),
         };
         let mut rows = vec![("state", state)];
@@ -205,7 +205,7 @@ impl Offer {
 
     fn formats_text(&self) -> String {
         match self.formats.as_slice() {
-            [] => "none that wavecast can take; plughw: in place of hw: converts".to_owned(),
+            [] => "none that wavecast can read; plughw: in place of hw: converts".to_owned(),
             formats => formats.join(", "),
         }
     }
@@ -215,12 +215,12 @@ fn range_text((low, high): (u32, u32)) -> String {
     if low == high { low.to_string() } else { format!("{low} to {high}") }
 }
 
-/// A line for the configuration file.
+/// Returns a line for the configuration file.
 fn device_line(name: &str) -> String {
     format!("    device = \"{}\"", name.replace('\\', r"\\").replace('"', "\\\""))
 }
 
-/// Lines of a configuration file with comments behind them, one below the other; each ends with a new line.
+/// Returns lines of a configuration file with aligned comments. Each ends with a newline.
 fn commented(lines: Vec<(String, &str)>) -> String {
     let column = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     let text = lines.iter().map(|(line, comment)| match *comment {
@@ -234,9 +234,9 @@ fn commented(lines: Vec<(String, &str)>) -> String {
     text.collect()
 }
 
-/// A paragraph behind a bullet or a label; its further lines start where the first one's text did.
+/// Wraps a paragraph behind a bullet or a label. All lines of the text start in the same column.
 ///
-/// What stands between two spaces on either side is a command, and stays in one piece.
+/// A command has two spaces on either side and stays in one piece.
 fn wrap(label: &str, text: &str) -> String {
     let indent = label.chars().count();
     let mut result = label.to_owned();
@@ -255,10 +255,10 @@ fn wrap(label: &str, text: &str) -> String {
     result
 }
 
-/// Words with the space behind them, and whole commands.
+/// Splits a text into words with the space behind them, and whole commands.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let parts = text.split_inclusive("  ").enumerate();
-    // Every other part is a command: words  command  words  command  words.
+    // Every other part is a command: "words  command  words  command  words".
     parts.flat_map(|(n, part)| {
         let words = if n % 2 == 0 { part.split_inclusive(' ').collect() } else { vec![part] };
         words.into_iter()
@@ -271,7 +271,7 @@ fn wrapped(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{MICROPHONE, device, usb};
+    use super::super::testing::{MICROPHONE, device, usb};
     use super::*;
 
     fn offer() -> Offer {
@@ -288,7 +288,7 @@ mod tests {
             rates: USUAL_RATES.to_vec(),
             rate_range: (4_000, 384_000),
             channels: (2, 18),
-            formats: FORMATS.map(|(_, name)| name).to_vec(),
+            formats: SAMPLES.map(SourceSample::name).to_vec(),
         }
     }
 
@@ -318,9 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn each_input_is_listed_with_the_line_to_paste() {
+    fn each_input_is_listed_with_its_line_for_the_configuration() {
         let pcms = vec![named("pulse", "PulseAudio Sound Server"), named("turntable", "")];
-        let listing = Listing { inputs: inputs(), pcms, permission: None };
+        let listing = Listing { inputs: inputs(), pcms, permission: None, configuration: None };
         assert_eq!(
             listing.to_string(),
             r#"Capture devices. With device = "auto", which is the default, wavecast takes the one marked *.
@@ -351,9 +351,9 @@ Other names that ALSA's configuration has (sound servers, asound.conf):
     }
 
     #[test]
-    fn every_device_line_of_the_list_is_toml_as_it_stands() {
+    fn every_device_line_is_valid_toml() {
         let pcms = vec![named(r#"say "hi" \ bye"#, "odd")];
-        let text = Listing { inputs: inputs(), pcms, permission: None }.to_string();
+        let text = Listing { inputs: inputs(), pcms, permission: None, configuration: None }.to_string();
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("    device =")).collect();
         assert_eq!(lines.len(), 6);
         for line in lines {
@@ -362,7 +362,7 @@ Other names that ALSA's configuration has (sound servers, asound.conf):
     }
 
     #[test]
-    fn the_list_fits_a_terminal_of_100_columns() {
+    fn the_list_fits_into_100_columns() {
         let mut inputs = inputs();
         inputs[1].state = State::Free(studio());
         inputs[2].state = State::InUse(None);
@@ -372,10 +372,12 @@ Other names that ALSA's configuration has (sound servers, asound.conf):
                 .to_owned(),
         );
         for inputs in [inputs, Vec::new()] {
-            let listing = Listing { inputs, pcms: pcms.clone(), permission: permission.clone() }.to_string();
+            let listing =
+                Listing { inputs, pcms: pcms.clone(), permission: permission.clone(), configuration: None }
+                    .to_string();
             for line in listing.lines() {
                 assert!(line.chars().count() <= 100, "{line}");
-                assert_eq!(line, line.trim_end(), "nothing hangs over");
+                assert_eq!(line, line.trim_end(), "no trailing space");
             }
         }
     }
@@ -391,35 +393,43 @@ Other names that ALSA's configuration has (sound servers, asound.conf):
     }
 
     #[test]
-    fn without_any_input_the_list_says_what_can_be_done() {
-        let text = Listing { inputs: vec![], pcms: vec![], permission: None }.to_string();
+    fn a_list_without_inputs_has_advice() {
+        let text =
+            Listing { inputs: vec![], pcms: vec![], permission: None, configuration: None }.to_string();
         for word in ["No capture device found.", "Plug in", "dtoverlay", "synth:tone"] {
             assert!(text.contains(word), "{text}");
         }
     }
 
     #[test]
-    fn without_permission_nobody_is_told_to_plug_something_in() {
+    fn a_list_without_permission_has_no_advice_to_plug_in_a_card() {
         let permission = Some("user \"pi\" may not open it: run  sudo usermod -aG audio pi".to_owned());
-        let text = Listing { inputs: vec![], pcms: vec![], permission }.to_string();
+        let text = Listing { inputs: vec![], pcms: vec![], permission, configuration: None }.to_string();
         assert!(text.contains("sudo usermod -aG audio pi") && !text.contains("Plug in"), "{text}");
     }
 
     #[test]
-    fn a_device_is_asked_through_alsa_what_it_offers() {
-        // "null" offers everything.
-        let offer = quietly(|| probe("null")).expect("null opens everywhere");
+    fn the_offer_of_a_device_comes_from_alsa() {
+        // The PCM "null" offers everything.
+        let offer = with_alsa_log(|| probe("null")).expect("null opens everywhere");
         assert_eq!(offer.rates, USUAL_RATES);
-        assert_eq!(offer.formats, FORMATS.map(|(_, name)| name));
-        let absent = quietly(|| probe("hw:CARD=NoSuchCard,DEV=0")).expect_err("there is no such card");
+        assert_eq!(offer.formats, SAMPLES.map(SourceSample::name));
+        let absent = with_alsa_log(|| probe("hw:CARD=NoSuchCard,DEV=0")).expect_err("there is no such card");
         assert_eq!(absent.errno(), libc::ENODEV);
     }
 
     #[test]
-    fn unusual_rates_and_formats_are_not_passed_over_in_silence() {
+    fn unusual_rates_and_formats_are_named() {
         let offer = Offer { rates: vec![], rate_range: (12_345, 12_345), channels: (1, 2), formats: vec![] };
         assert_eq!(offer.rates_text(), "12345 Hz");
         assert_eq!(range_text(offer.channels), "1 to 2");
         assert!(offer.formats_text().contains("plughw:"));
+    }
+
+    #[test]
+    fn a_mistake_in_the_configuration_of_alsa_replaces_the_advice_to_plug_in_a_card() {
+        let configuration = Some("ALSA cannot read its configuration: Unterminated string".to_owned());
+        let text = Listing { inputs: vec![], pcms: vec![], permission: None, configuration }.to_string();
+        assert!(text.contains("Unterminated string") && !text.contains("Plug in"), "{text}");
     }
 }
