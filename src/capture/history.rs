@@ -169,7 +169,7 @@ mod tests {
     /// Makes rings that claim their history and take no memory; fails above `most`.
     fn allocator(most: Duration) -> impl Fn(StreamFormat, u32, Duration) -> Option<(Writer, Ring)> {
         move |format, block_frames, history| {
-            (history <= most).then(|| ring::new(format, block_frames, Duration::ZERO))
+            (history <= most).then(|| ring::new(format, block_frames, Duration::ZERO).expect("memory"))
         }
     }
 

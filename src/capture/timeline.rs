@@ -150,7 +150,7 @@ mod tests {
     fn timeline() -> (Timeline, Arc<LiveInput>) {
         let input = Arc::new(LiveInput::new("live", "test"));
         let keep = Duration::from_secs(1);
-        let (writer, _) = ring::new(FORMAT, 10, keep);
+        let (writer, _) = ring::new(FORMAT, 10, keep).expect("memory");
         let history = History { asked: keep, kept: keep };
         let meter = Arc::new(Meter::new(FORMAT, 10));
         (Timeline::new(writer, meter, Arc::clone(&input), history, 1000 * MS), input)

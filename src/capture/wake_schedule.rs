@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn the_thread_sleeps_until_the_block_for_which_a_reader_waits() {
         let format = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
-        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1));
+        let (mut writer, ring) = ring::new(format, 480, Duration::from_secs(1)).expect("memory");
         let mut schedule = schedule();
         let mut after = |block: u64, writer: &Writer| {
             schedule
@@ -264,11 +264,11 @@ mod tests {
         }
         // A reader that was served a moment ago has not registered its next wait yet.
         assert_eq!(after(1, published(&mut writer, 1)), None);
-        ring.reader(0).announce(5);
+        ring.reader(0).register_next_wait(5);
         assert_eq!(after(2, published(&mut writer, 1)), Some(4));
         // The decision holds until that block is there.
         assert_eq!(after(3, published(&mut writer, 1)), None);
-        ring.reader(0).announce(6);
+        ring.reader(0).register_next_wait(6);
         assert_eq!(after(6, published(&mut writer, 3)), None, "a reader waits for the next block");
         // The longest sleep is shorter than a seldom served listener's wait, and is used without listeners too.
         ring.reader(0).wait(20, Duration::ZERO);

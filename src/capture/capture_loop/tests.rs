@@ -33,7 +33,7 @@ impl Room {
     fn new() -> Room {
         let input = Arc::new(LiveInput::new("live", "test"));
         let keep = Duration::from_secs(1);
-        let (writer, ring) = ring::new(FORMAT, PERIOD as u32, keep);
+        let (writer, ring) = ring::new(FORMAT, PERIOD as u32, keep).expect("memory");
         let meter = Arc::new(Meter::new(FORMAT, PERIOD as u32));
         let history = History { asked: keep, kept: keep };
         let now = 100 * SECOND;
