@@ -1,5 +1,6 @@
 //! The operating system: clock, sockets, limits, names of this machine, log. The only module with unsafe code.
 
+pub mod client_key;
 pub mod clock;
 pub mod host;
 pub mod limits;
