@@ -22,8 +22,8 @@ pub enum ByteRange {
 }
 
 impl ByteRange {
-    /// Reads a Range header (RFC 9110 §14.2). `None` for several ranges and for what is no range: the RFC lets a server
-    /// ignore these, and a 416 would make mpv and ffplay give up.
+    /// Reads a Range header (RFC 9110 §14.2). `None` for several ranges and for what is no range: the RFC
+    /// lets a server ignore these, and a 416 would make mpv and ffplay give up.
     pub fn parse(value: &str) -> Option<ByteRange> {
         let (unit, range) = value.trim().split_once('=')?;
         if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -61,7 +61,8 @@ pub struct Layout {
 pub struct Bytes {
     /// The first byte.
     pub first: u64,
-    /// The last byte, included; not less than `first`, and less than [`u64::MAX`], so that the bytes can be counted.
+    /// The last byte, included; not less than `first`, and less than [`u64::MAX`], so that the bytes can be
+    /// counted.
     pub last: Option<u64>,
 }
 
@@ -202,7 +203,8 @@ mod tests {
         header.chain(sound).chain((data % 2 == 1).then_some(0)).collect()
     }
 
-    /// The bytes that a slice stands for, put together from header, frames and pad byte as a listener is sent them.
+    /// The bytes that a slice stands for, put together from header, frames and pad byte as a listener is sent
+    /// them.
     fn assembled(layout: Layout, slice: &Slice) -> Vec<u8> {
         let file = whole(layout);
         let start = layout.header + slice.first_frame as usize * layout.frame_bytes + slice.skip_in_frame;

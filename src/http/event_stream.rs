@@ -9,24 +9,25 @@
 //! data: {"input":"live","phase":"capturing","seconds":12.3, …}
 //! ```
 //!
-//! `levels` has peak and RMS (dBFS, `null` for digital silence) of the time since the event before, and the number
-//! of samples at full scale since the stream began, for each channel. `frame` is the last frame captured, `time`
-//! its time of capture and `now` the time of sending, in ms of the server's clock: by these the page knows how far it is
-//! behind the room. `state` is the first event, and is sent again whenever something in it changes.
+//! `levels` has peak and RMS (dBFS, `null` for digital silence) of the time since the event before, and the
+//! number of samples at full scale since the stream began, for each channel. `frame` is the last frame
+//! captured, `time` its time of capture and `now` the time of sending, in ms of the server's clock: by these
+//! the page knows how far it is behind the room. `state` is the first event, and is sent again whenever
+//! something in it changes.
 //!
-//! Events come 20 times a second, or as `interval=MS` says: each event wakes a browser, so a page that draws less often
-//! asks for fewer. Subscribers of the same topic (input and interval) receive the same bytes.
+//! Events come 20 times a second, or as `interval=MS` says: each event wakes a browser, so a page that draws
+//! less often asks for fewer. Subscribers of the same topic (input and interval) receive the same bytes.
 //!
 //! # The thread
 //!
-//! One thread named "events" sends to all subscribers. It starts with the first subscription and ends after the last,
-//! and it never waits for a client: a subscriber that does not accept an event whole is disconnected, and reconnects by
-//! itself. With more than a hundred subscribers each gets fewer events.
+//! One thread named "events" sends to all subscribers. It starts with the first subscription and ends after
+//! the last, and it never waits for a client: a subscriber that does not accept an event whole is
+//! disconnected, and reconnects by itself. With more than a hundred subscribers each gets fewer events.
 //!
-//! Subscriptions reach the thread through a channel. So the thread holds no lock while it gathers and sends, and
-//! [`join`](EventSubscribers::join) waits for no client. A panic while the events of a topic are gathered ends the
-//! subscriptions of that topic; a panic anywhere else ends all of them and the thread, and the next subscription starts
-//! another thread.
+//! Subscriptions reach the thread through a channel. So the thread holds no lock while it gathers and sends,
+//! and [`join`](EventSubscribers::join) waits for no client. A panic while the events of a topic are gathered
+//! ends the subscriptions of that topic; a panic anywhere else ends all of them and the thread, and the next
+//! subscription starts another thread.
 
 use std::fmt::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -50,7 +51,8 @@ use crate::sys::host;
 const EVENTS_PER_SECOND: u32 = 2000;
 /// Send buffer of a subscriber's socket, in bytes: a second or two of events. The kernel doubles it.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Size limit of an event, in bytes. Texts in it come from the configuration and from drivers; a longer event is left out.
+/// Size limit of an event, in bytes. Texts in it come from the configuration and from drivers; a longer event
+/// is left out.
 const MAX_EVENT: usize = 16 * 1024;
 /// Stack of the thread, in bytes: it formats short texts.
 const STACK: usize = 128 * 1024;
@@ -130,12 +132,12 @@ impl EventSubscribers {
         admitted.ok().map(|_| Admission(Arc::clone(&self.count)))
     }
 
-    /// Sends events to a socket from now on, and returns at once. The thread sends `first` (head of the response and
-    /// greeting, framed already), then the state, then the events of the topic.
+    /// Sends events to a socket from now on, and returns at once. The thread sends `first` (head of the
+    /// response and greeting, framed already), then the state, then the events of the topic.
     ///
-    /// `place` is whatever has to live as long as the subscription: the [`Admission`], and the connection's slot in the
-    /// gate. It is dropped after the socket was shut down. That happens at once where no thread can be started; the client
-    /// reconnects.
+    /// `place` is whatever has to live as long as the subscription: the [`Admission`], and the connection's
+    /// slot in the gate. It is dropped after the socket was shut down. That happens at once where no thread
+    /// can be started; the client reconnects.
     pub fn join(
         self: &Arc<Self>,
         topic: Topic,
@@ -228,7 +230,8 @@ impl EventSubscribers {
         });
     }
 
-    /// Ends the thread's work unless somebody has joined meanwhile. The lock makes the two exclude each other.
+    /// Ends the thread's work unless somebody has joined meanwhile. The lock makes the two exclude each
+    /// other.
     fn stop_if_idle(&self, commands: &Receiver<Command>) -> bool {
         let mut thread = self.lock();
         let is_idle = commands.is_empty();
@@ -243,7 +246,8 @@ impl EventSubscribers {
     }
 }
 
-/// Makes the next subscription start a new thread, however this one ended, and drops those that are still in the channel.
+/// Makes the next subscription start a new thread, however this one ended, and drops those that are still in
+/// the channel.
 struct ThreadGuard<'a> {
     subscribers: &'a EventSubscribers,
     commands: &'a Receiver<Command>,
@@ -273,8 +277,8 @@ struct Subscription {
 }
 
 impl Subscription {
-    /// Sends all of it at once, or returns `false`: then this subscription is over, since framing that was cut cannot be
-    /// mended.
+    /// Sends all of it at once, or returns `false`: then this subscription is over, since framing that was
+    /// cut cannot be mended.
     fn send(&self, bytes: &[u8]) -> bool {
         send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) == Ok(bytes.len())
     }
@@ -289,7 +293,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        // It fails when the client was faster.
+        // An error is a client that was faster.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
@@ -331,7 +335,8 @@ impl Channel {
         }
     }
 
-    /// Gathers the events that are due. Returns `true` if levels are among them, `None` if there is no such input any more.
+    /// Gathers the events that are due. Returns `true` if levels are among them, `None` if there is no such
+    /// input any more.
     fn gather(
         &mut self,
         inputs: &Inputs,
@@ -362,7 +367,8 @@ impl Channel {
         }
     }
 
-    /// Sends to each subscriber the events that are new to it, and drops the subscribers that do not accept them.
+    /// Sends to each subscriber the events that are new to it, and drops the subscribers that do not accept
+    /// them.
     fn send(&mut self, has_levels: bool) {
         let Channel { subscriptions, levels, state, state_version, .. } = self;
         subscriptions.retain_mut(|subscription| {
@@ -382,7 +388,8 @@ impl Channel {
 
 /// Returns the event with the levels since the block `seen.1` of the ring `seen.0`, and moves `seen` on.
 fn levels_event(input: &LiveInput, seen: &mut (u64, u64)) -> String {
-    // Without sound there are no levels, but a connection without a byte may be thought dead. A comment keeps it alive.
+    // Without sound there are no levels, but a connection without a byte may be thought dead. A comment keeps
+    // it alive.
     const COMMENT: &str = ":\n\n";
     let Some((ring, meter)) = input.sound() else { return COMMENT.to_owned() };
     let Some((frame, captured_at)) = ring.edge() else { return COMMENT.to_owned() };
@@ -428,8 +435,9 @@ fn fill(chunk: &mut Chunk, text: &str) {
     }
 }
 
-/// Returns the first event of a subscription that came to the address `local`: the version, and the addresses under which
-/// other machines find this one. `listens_everywhere` is `true` if the daemon is not bound to `local` alone.
+/// Returns the first event of a subscription that came to the address `local`: the version, and the addresses
+/// under which other machines find this one. `listens_everywhere` is `true` if the daemon is not bound to
+/// `local` alone.
 pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
     #[derive(Serialize)]
     struct Hello<'a> {
@@ -452,7 +460,7 @@ pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
         name,
         address: address.map(|address| address.to_string()),
     };
-    // It has only strings as keys and no other way to fail.
+    // A struct with strings as keys has no way to fail.
     let json = serde_json::to_string(&hello).unwrap_or_default();
     format!("retry: 1000\nevent: hello\ndata: {json}\n\n")
 }

@@ -1,5 +1,5 @@
-//! The players: which one sends a request, and what each kind needs. One table, found with the real players, but for
-//! Apple's, which is from public reports.
+//! The players: which one sends a request, and what each kind needs. One table, found with the real players,
+//! but for Apple's, which is from public reports.
 //!
 //! | player | sizes in the header | burst | reason |
 //! |---|---|---|---|
@@ -10,12 +10,13 @@
 //! | Apple | 0x7FFFFF00 | 500 ms | wants ranges of a file with an end |
 //! | all others | unknown | 500 ms | go on beyond 4 GiB; a burst below their own need only shortens the start |
 //!
-//! An HTTP/1.1 client gets an endless stream in chunks, unless it sends `TE: identity` (see [`accepts_chunks`]). A client
-//! that plays the chunk sizes as noise and does not say so can be given an address with `?framing=identity`.
+//! An HTTP/1.1 client gets an endless stream in chunks, unless it sends `TE: identity` (see
+//! [`accepts_chunks`]). A client that plays the chunk sizes as noise and does not say so can be given an
+//! address with `?framing=identity`.
 //!
-//! A burst is sound from before the request, sent at once. A burst that is longer than what the player wants in
-//! its buffer anyway would stay as delay for as long as it plays. 500 ms are not too long for
-//! any of these. Seconds from the request to the first sound / behind live from then on, for a burst of
+//! A burst is sound from before the request, sent at once. A burst that is longer than what the player wants
+//! in its buffer anyway would stay as delay for as long as it plays. 500 ms are not too long for any of
+//! these. Seconds from the request to the first sound / behind live from then on, for a burst of
 //!
 //! | player, stream | 0 | 300 ms | 500 ms |
 //! |---|---|---|---|
@@ -28,8 +29,8 @@
 //! | but MPD, 48 kHz stereo 32 bit | 1.01 / 1.01 | 0.70 / 1.01 | 0.51 / 1.01 |
 //! | GStreamer 1.22 playbin, stereo | 6.06 / 6.06 | 5.48 / 5.79 | 5.09 / 5.59 |
 //!
-//! The figures are medians of three runs, each player with PulseAudio and a null sink for a sound card; live is what a
-//! listener with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
+//! The figures are medians of three runs, each player with PulseAudio and a null sink for a sound card; live
+//! is what a listener with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
 
 use std::time::Duration;
 
@@ -55,12 +56,13 @@ pub enum Player {
     Other,
 }
 
-/// Size of the sound that Apple's players are told, in bytes: a file with an end that is far, 6.7 h of mono at 44.1 kHz.
+/// Size of the sound that Apple's players are told, in bytes: a file with an end that is far, 6.7 h of mono
+/// at 44.1 kHz.
 pub const APPLE_DATA_BYTES: u32 = 0x7FFF_FF00;
 
 impl Player {
-    /// Returns the player that sends this User-Agent. Chromium's media element differs from its `fetch` in that it
-    /// always asks for a range (its Sec-Fetch-Dest comes on secure origins only).
+    /// Returns the player that sends this User-Agent. Chromium's media element differs from its `fetch` in
+    /// that it always asks for a range (its Sec-Fetch-Dest comes on secure origins only).
     pub fn of(user_agent: &str, asks_for_range: bool) -> Player {
         let has = |part: &str| user_agent.contains(part);
         if has("AppleCoreMedia") {
@@ -106,8 +108,8 @@ pub fn accepts_chunks(is_http_1_1: bool, te: Option<&str>) -> bool {
     is_http_1_1 && !te.is_some_and(refuses)
 }
 
-/// Returns the name of a player for the log and `/status.json`: the product that it names first, or the browser behind
-/// `Mozilla/5.0`.
+/// Returns the name of a player for the log and `/status.json`: the product that it names first, or the
+/// browser behind `Mozilla/5.0`.
 pub fn product(user_agent: &str) -> String {
     // Each browser also names those that it descends from. So the most specific names come first.
     const BROWSERS: [(&str, &str); 6] = [

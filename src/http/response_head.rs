@@ -118,7 +118,8 @@ impl Civil {
     }
 }
 
-/// Returns the number of seconds from 1970 to now less `age`, by the clock that people set: for a name, never for pacing.
+/// Returns the number of seconds from 1970 to now less `age`, by the clock that people set: for a name, never
+/// for pacing.
 pub(crate) fn unix_time_before(age: Duration) -> i64 {
     #[allow(clippy::disallowed_methods)]
     let then = SystemTime::now().checked_sub(age);

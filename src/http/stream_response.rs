@@ -9,10 +9,10 @@
 //!   byte N is where its frames expect it. `bytes=0-` is what players send at first: 200, from the header.
 //!   A range is never refused: mpv and ffplay give up after a 416.
 //! - HTTP/1.0, `TE: identity` and `framing=identity` get the bare bytes until the connection ends.
-//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end. So does Firefox: it
-//!   reconnects after a cut only when the first response was 206 and said where the end is.
-//! - With `latency=low` there is one more header, `Wavecast-Frame: STREAM/FRAME`: the index of the first frame, for a
-//!   page that has to know when the frame was captured. The caller adds it.
+//! - Apple's players probe with `bytes=0-1` and then want ranges of a file that has an end. So does Firefox:
+//!   it reconnects after a cut only when the first response was 206 and said where the end is.
+//! - With `latency=low` there is one more header, `Wavecast-Frame: STREAM/FRAME`: the index of the first
+//!   frame, for a page that has to know when the frame was captured. The caller adds it.
 //!
 //! Past sound is a file like any other: see [`clip`](super::handlers::clip).
 
@@ -125,7 +125,8 @@ pub(crate) fn playback(header: &[u8; HEADER_BYTES], slice: &Slice, begin: StartA
     }
 }
 
-/// Returns the response with a recording that ends: a file with true sizes, from `back` frames before the live edge on.
+/// Returns the response with a recording that ends: a file with true sizes, from `back` frames before the
+/// live edge on.
 fn recording(
     name: &str,
     format: StreamFormat,

@@ -12,8 +12,8 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// Reads the value of an `Authorization` header. `None` for another scheme and for what is no Base64 of UTF-8 with a
-    /// colon.
+    /// Reads the value of an `Authorization` header. `None` for another scheme and for what is no Base64 of
+    /// UTF-8 with a colon.
     pub(crate) fn parse(header: &str) -> Option<Credentials> {
         let (scheme, encoded) = header.trim().split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {

@@ -1,9 +1,9 @@
 //! Cross-origin resource sharing (Fetch Standard, § 3.3): which pages from elsewhere may read the responses.
 //!
-//! A browser lets a page of another origin read a response only if the response says so. No response does, unless the
-//! configuration names the page's origin. The access rules stay the same: address, `Host` and password count
-//! as ever. The browser adds no credentials of its own: a page that wants a protected response sends
-//! the `Authorization` header itself.
+//! A browser lets a page of another origin read a response only if the response says so. No response does,
+//! unless the configuration names the page's origin. The access rules stay the same: address, `Host` and
+//! password count as ever. The browser adds no credentials of its own: a page that wants a protected response
+//! sends the `Authorization` header itself.
 
 /// Response headers that a page could not read otherwise.
 const EXPOSED_HEADERS: &str =

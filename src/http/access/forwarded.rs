@@ -7,10 +7,10 @@
 //! | `X-Real-IP` | nginx, by many recipes |
 //! | `CF-Connecting-IP` | Cloudflare, also through its tunnel |
 //!
-//! Anybody can send these headers, so only those that a trusted proxy sends say something. A proxy usually sets one of them
-//! and passes on the others as the client wrote them, and the daemon cannot know which one is set. So every header
-//! that is present is a claim, and a client is served only if the access rules allow each claim: a forged
-//! header can take rights away but adds none.
+//! Anybody can send these headers, so only those that a trusted proxy sends say something. A proxy usually
+//! sets one of them and passes on the others as the client wrote them, and the daemon cannot know which one
+//! is set. So every header that is present is a claim, and a client is served only if the access rules allow
+//! each claim: a forged header can take rights away but adds none.
 
 use std::net::IpAddr;
 
@@ -40,7 +40,8 @@ pub(crate) struct ForwardingHeaders<'a> {
 }
 
 impl<'a> ForwardingHeaders<'a> {
-    /// Keeps a header of a request if it is one of these. Takes any header, so that a caller can pass all of them.
+    /// Keeps a header of a request if it is one of these. Takes any header, so that a caller can pass all of
+    /// them.
     pub(crate) fn add(&mut self, name: &str, value: &'a str) {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("X-Forwarded-For") {
@@ -64,8 +65,8 @@ impl<'a> ForwardingHeaders<'a> {
         }
     }
 
-    /// Returns the name of a header that speaks of a client, if there is one. `Via` is none of them: a forward proxy
-    /// in the client's own network sends it too.
+    /// Returns the name of a header that speaks of a client, if there is one. `Via` is none of them: a
+    /// forward proxy in the client's own network sends it too.
     fn names_client(&self) -> Option<&'static str> {
         let present = [
             ("X-Forwarded-For", &self.x_forwarded_for),
@@ -82,7 +83,8 @@ impl<'a> ForwardingHeaders<'a> {
 pub(super) enum Route {
     /// The client connected itself.
     Direct,
-    /// Trusted proxies passed it on and claim these client addresses; at least one. The first one identifies the client.
+    /// Trusted proxies passed it on and claim these client addresses; at least one. The first one identifies
+    /// the client.
     Proxied(Vec<IpAddr>),
     /// A trusted proxy passed it on, with no client address that can be read.
     UnknownClient,
@@ -122,9 +124,9 @@ impl Route {
     }
 }
 
-/// Returns the client of a list to which each proxy appended the address that it was connected from: the last one that
-/// is no trusted proxy. Everything before it may be the client's invention. If all are proxies, the first one asks for
-/// itself. `None` where the list cannot be read that far.
+/// Returns the client of a list to which each proxy appended the address that it was connected from: the last
+/// one that is no trusted proxy. Everything before it may be the client's invention. If all are proxies, the
+/// first one asks for itself. `None` where the list cannot be read that far.
 fn last_untrusted(
     hops: impl DoubleEndedIterator<Item = Option<IpAddr>>,
     is_proxy: impl Fn(IpAddr) -> bool,
@@ -145,7 +147,8 @@ fn address(text: &str) -> Option<IpAddr> {
     host::address(text.trim().trim_matches('"'))
 }
 
-/// Returns the value of a parameter of a `Forwarded` element: of `for` in `for="[2001:db8::1]:99";proto=https`.
+/// Returns the value of a parameter of a `Forwarded` element: of `for` in
+/// `for="[2001:db8::1]:99";proto=https`.
 pub(crate) fn parameter(element: &str, name: &str) -> Option<String> {
     split_unquoted(element, ';').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;

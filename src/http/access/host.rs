@@ -1,25 +1,25 @@
 //! The names and addresses by which this machine may be asked: the check of the `Host` header.
 //!
-//! A web page from elsewhere can have its own name point to this machine (DNS rebinding). Its scripts are then of the same
-//! origin as the daemon and could read everything, but they cannot change the name that their browser sends. So only
-//! names that belong to this machine are answered, and addresses: a page whose own name is an address cannot
-//! move to another one.
+//! A web page from elsewhere can have its own name point to this machine (DNS rebinding). Its scripts are
+//! then of the same origin as the daemon and could read everything, but they cannot change the name that
+//! their browser sends. So only names that belong to this machine are answered, and addresses: a page whose
+//! own name is an address cannot move to another one.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Domains that home routers append to a machine's name.
 ///
-/// Nobody on the internet can have a name below `home.arpa` (RFC 8375) and `internal` (reserved by ICANN in 2024). The
-/// others are not reserved. `lan`, `home`, `intranet` and `localdomain` do not exist as top-level domains, and
-/// `fritz.box` is a public domain that belongs to the maker of the router. So for those a DNS rebinding page would need
-/// the help of whoever answers them in the visitor's network, and it would have to know the machine's name: the
-/// check accepts them for this machine's own name only.
+/// Nobody on the internet can have a name below `home.arpa` (RFC 8375) and `internal` (reserved by ICANN in
+/// 2024). The others are not reserved. `lan`, `home`, `intranet` and `localdomain` do not exist as top-level
+/// domains, and `fritz.box` is a public domain that belongs to the maker of the router. So for those a DNS
+/// rebinding page would need the help of whoever answers them in the visitor's network, and it would have to
+/// know the machine's name: the check accepts them for this machine's own name only.
 const ROUTER_DOMAINS: [&str; 7] =
     ["lan", "home", "home.arpa", "internal", "localdomain", "intranet", "fritz.box"];
 
-/// Returns `true` if a `Host` header names this machine: by an address, `localhost` or a name below it, a name below
-/// `.local` (RFC 6762: only the local network answers for these), one of `configured`, or one of `own`, with or without
-/// one of the [`ROUTER_DOMAINS`]. All names are given in lower case.
+/// Returns `true` if a `Host` header names this machine: by an address, `localhost` or a name below it, a
+/// name below `.local` (RFC 6762: only the local network answers for these), one of `configured`, or one of
+/// `own`, with or without one of the [`ROUTER_DOMAINS`]. All names are given in lower case.
 pub(super) fn is_ours(host: &str, own: &[String], configured: &[String]) -> bool {
     if address(host).is_some() {
         return true;
@@ -38,8 +38,8 @@ pub(super) fn is_ours(host: &str, own: &[String], configured: &[String]) -> bool
 }
 
 /// Reads an IP address in one of the forms that headers have: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
-/// `[2001:db8::1]:80`, `[fe80::1%eth0]:80`. The port and the zone (RFC 6874; ffmpeg and mpv send it) are dropped, and an
-/// IPv4-mapped address becomes an IPv4 address.
+/// `[2001:db8::1]:80`, `[fe80::1%eth0]:80`. The port and the zone (RFC 6874; ffmpeg and mpv send it) are
+/// dropped, and an IPv4-mapped address becomes an IPv4 address.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     let host = without_port(text);
     let ip: IpAddr = match host.strip_prefix('[') {
@@ -57,7 +57,8 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Returns `true` if the part before the last colon shows that the colon belongs to an IPv6 address without brackets.
+/// Returns `true` if the part before the last colon shows that the colon belongs to an IPv6 address without
+/// brackets.
 fn is_cut_address(name: &str) -> bool {
     name.contains(':') && !name.ends_with(']')
 }

@@ -8,8 +8,8 @@
 //!
 //! [`cors`] says which pages from elsewhere may read the responses. It grants nobody access.
 //!
-//! The rules are immutable: a reload builds new ones. Then [`Access::recheck`] tells which of the connected listeners the
-//! new rules still allow.
+//! The rules are immutable: a reload builds new ones. Then [`Access::recheck`] tells which of the connected
+//! listeners the new rules still allow.
 
 pub(crate) mod basic_auth;
 pub(crate) mod cors;
@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 use self::basic_auth::Credentials;
 use self::cors::Cors;
 use self::forwarded::{ForwardingHeaders, Route};
-use self::passwords::{ClientKey, LookUp, Passwords};
+use self::passwords::{LookUp, Passwords};
 use crate::config::{self, Network};
+use crate::sys::client_key::ClientKey;
 
 /// The access rules of a configuration.
 pub struct Access {
@@ -140,7 +141,8 @@ impl Access {
         }
     }
 
-    /// Decides about a request by address and `Host` alone: for a preflight request, which never carries a password.
+    /// Decides about a request by address and `Host` alone: for a preflight request, which never carries a
+    /// password.
     ///
     /// # Errors
     ///
@@ -149,8 +151,8 @@ impl Access {
         self.client(facts).map(|client| client.address())
     }
 
-    /// Returns `true` if the address rules allow a client that listens already. `local` is the server's own address of
-    /// the connection.
+    /// Returns `true` if the address rules allow a client that listens already. `local` is the server's own
+    /// address of the connection.
     pub fn recheck(&self, client: IpAddr, local: Option<IpAddr>) -> bool {
         let client = client.to_canonical();
         match self.is_proxy(client) {
@@ -170,8 +172,8 @@ impl Access {
         self.config.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Returns the text of the response to a refused request: the reason, and the line of the configuration that would
-    /// change it.
+    /// Returns the text of the response to a refused request: the reason, and the line of the configuration
+    /// that would change it.
     pub(crate) fn explain(&self, refusal: &Refusal) -> String {
         match refusal {
             Refusal::Address(client) => format!(
@@ -233,7 +235,8 @@ impl Access {
             Route::UnknownClient => Client { claims: vec![peer], is_direct: false },
             Route::UntrustedProxy(header) => return Err(Refusal::UntrustedProxy(peer, header)),
         };
-        // A player that sends no Host (HTTP/1.0) is no browser, and only a browser can be led astray by a page.
+        // A player that sends no Host (HTTP/1.0) is no browser, and only a browser can be led astray by a
+        // page.
         match facts.host {
             Some(host) if !host::is_ours(host, &self.names, &self.config.hosts) => {
                 Err(Refusal::Host(host.to_owned()))
@@ -242,8 +245,8 @@ impl Access {
         }
     }
 
-    /// Returns `true` if a rule allows a client whose address is known. `local` is the server's own address of the
-    /// connection, if the client connected itself.
+    /// Returns `true` if a rule allows a client whose address is known. `local` is the server's own address
+    /// of the connection, if the client connected itself.
     fn allows(&self, client: IpAddr, local: Option<IpAddr>) -> bool {
         self.config.allow.iter().any(|network| match network {
             Network::Any => true,
@@ -258,8 +261,9 @@ impl Access {
         })
     }
 
-    /// Returns `true` if the rules allow whoever is behind a proxy that does not name its clients: `any`, and the address of
-    /// exactly this proxy. `local` does not, and a network that happens to contain the proxy does not.
+    /// Returns `true` if the rules allow whoever is behind a proxy that does not name its clients: `any`, and
+    /// the address of exactly this proxy. `local` does not, and a network that happens to contain the proxy
+    /// does not.
     fn allows_unknown(&self, proxy: IpAddr) -> bool {
         self.config.allow.iter().any(|network| match network {
             Network::Any => true,
@@ -284,8 +288,8 @@ impl Client {
     }
 }
 
-/// This machine's own addresses. They change with DHCP and with cables, so they are read again from time to time, and only
-/// for a client that no other rule allows.
+/// This machine's own addresses. They change with DHCP and with cables, so they are read again from time to
+/// time, and only for a client that no other rule allows.
 struct OwnAddresses {
     read: fn() -> Vec<IpAddr>,
     /// The copy, and the time at which it was read. No other lock is taken while this one is held.
@@ -321,8 +325,8 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-/// Returns `true` for an IPv6 address of the same link as the server's: at home those are global addresses, and phones
-/// prefer them. The prefix of an IPv4 network is not known here.
+/// Returns `true` for an IPv6 address of the same link as the server's: at home those are global addresses,
+/// and phones prefer them. The prefix of an IPv4 network is not known here.
 fn is_on_link(client: IpAddr, local: Option<IpAddr>) -> bool {
     match (client, local) {
         (IpAddr::V6(client), Some(IpAddr::V6(local))) => client.segments()[..4] == local.segments()[..4],

@@ -1,18 +1,19 @@
-//! Users and their passwords: the file with the lines that `wavecast password` prints, and the check of a password.
+//! Users and their passwords: the file with the lines that `wavecast password` prints, and the check of a
+//! password.
 //!
-//! A line of the file is `USER:HASH`. The hash is Argon2id's (RFC 9106) with its own salt and cost, in the format that
-//! other programs use too (`$argon2id$…`). Empty lines and lines that begin with `#` are ignored.
+//! A line of the file is `USER:HASH`. The hash is Argon2id's (RFC 9106) with its own salt and cost, in the
+//! format that other programs use too (`$argon2id$…`). Empty lines and lines that begin with `#` are ignored.
 //!
 //! Argon2 is slow and takes 12 MiB, on purpose. So the check has two halves:
 //!
-//! - [`Passwords::look_up`] takes microseconds: a keyed digest of each pair that was right is remembered for as long as the
-//!   file is in use. It also counts tries: each client has only a few per second.
-//! - [`Passwords::verify`] hashes. It takes 50 ms to a second and belongs on one thread of its own, one check at a time.
+//! - [`Passwords::look_up`] takes microseconds: a keyed digest of each pair that was right is remembered for
+//!   as long as the file is in use. It also counts tries: each client has only a few per second.
+//! - [`Passwords::verify`] hashes. It takes 50 ms to a second and belongs on one thread of its own, one check
+//!   at a time.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,9 +23,10 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use blake2::{Blake2b512, Digest};
 
 use super::basic_auth::Credentials;
+use crate::sys::client_key::ClientKey;
 
-/// Memory in KiB, passes, lanes: one of the settings that OWASP's password storage cheat sheet calls equally good,
-/// the one that suits a board with little memory.
+/// Memory in KiB, passes, lanes: one of the settings that OWASP's password storage cheat sheet calls equally
+/// good, the one that suits a board with little memory.
 const COST: (u32, u32, u32) = (12 * 1024, 3, 1);
 /// Size limit of the file, in bytes. A longer one is read up to here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -32,8 +34,9 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const TRIES_AT_ONCE: f64 = 5.0;
 /// Passwords that one client may try per second after that.
 const TRIES_PER_SECOND: f64 = 2.0;
-/// Limit of the clients whose tries are counted, and of the pairs that are remembered as right. Beyond it, new clients
-/// may not try until the count of an old one has expired (2.5 s), and new pairs are hashed each time.
+/// Limit of the clients whose tries are counted, and of the pairs that are remembered as right. Beyond it,
+/// new clients may not try until the count of an old one has expired (2.5 s), and new pairs are hashed each
+/// time.
 const MAX_REMEMBERED: usize = 1024;
 
 /// The users of a password file.
@@ -130,8 +133,8 @@ impl Passwords {
         Ok(Passwords { users, key, right: Mutex::default(), tries: Mutex::default() })
     }
 
-    /// Looks whether this pair was right before, and takes one try from every client in `clients` if it was not. Never
-    /// hashes.
+    /// Looks whether this pair was right before, and takes one try from every client in `clients` if it was
+    /// not. Never hashes.
     pub(super) fn look_up(&self, credentials: &Credentials, clients: &[ClientKey]) -> LookUp {
         if self.is_remembered(&self.digest(credentials)) {
             LookUp::Right
@@ -142,8 +145,8 @@ impl Passwords {
         }
     }
 
-    /// Returns `true` if the password is that of the user, and remembers the pair. Takes 50 ms to a second and 12 MiB,
-    /// unless the pair was right meanwhile.
+    /// Returns `true` if the password is that of the user, and remembers the pair. Takes 50 ms to a second
+    /// and 12 MiB, unless the pair was right meanwhile.
     pub(super) fn verify(&self, credentials: &Credentials) -> bool {
         let digest = self.digest(credentials);
         // A browser sends several requests at once; the hash for the first one serves all.
@@ -151,7 +154,8 @@ impl Passwords {
             return true;
         }
         let known = self.users.iter().find(|(name, _)| *name == credentials.user);
-        // A user who does not exist takes as long as one who does: the time must not tell which users there are.
+        // A user who does not exist takes as long as one who does: the time must not tell which users there
+        // are.
         let Some((_, hash)) = known.or(self.users.first()) else { return false };
         let matches = PasswordHash::new(hash).is_ok_and(|hash| {
             Argon2::default().verify_password(credentials.password.as_bytes(), &hash).is_ok()
@@ -224,30 +228,11 @@ fn random() -> Result<[u8; 16], String> {
     }
 }
 
-// Stand-in for `crate::sys::client_key::ClientKey`, with the same meaning. To be replaced by a `use`.
-/// A client that limits count: an address, or an IPv6 network of 64 bits elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ClientKey(IpAddr);
-
-impl ClientKey {
-    /// Returns the client that `peer` belongs to; `local` is the server's address of the same connection.
-    pub(super) fn of(peer: IpAddr, local: Option<IpAddr>) -> ClientKey {
-        let network = |ip: Ipv6Addr| Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX));
-        match peer.to_canonical() {
-            IpAddr::V6(ip) => {
-                let is_on_link = matches!(local, Some(IpAddr::V6(local)) if network(local) == network(ip));
-                let counts_by_itself =
-                    ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local() || is_on_link;
-                ClientKey(if counts_by_itself { ip } else { network(ip) }.into())
-            }
-            ip @ IpAddr::V4(_) => ClientKey(ip),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
 
     fn passwords(pairs: &[(&str, &str)]) -> Passwords {
@@ -359,7 +344,7 @@ mod tests {
     fn a_flood_of_addresses_takes_a_bounded_amount_of_memory() {
         let passwords = passwords(&[("anna", "secret")]);
         for n in 0..5000_u32 {
-            passwords.take_try(ClientKey(IpAddr::V4((0x0A00_0000 + n).into())));
+            passwords.take_try(ClientKey::of(Ipv4Addr::from(0x0A00_0000 + n).into(), None));
         }
         assert!(passwords.tries.lock().unwrap().len() <= MAX_REMEMBERED);
     }

@@ -1,13 +1,13 @@
 //! A clip: a file of past sound, `/NAME.wav?last=30`.
 //!
-//! It exists already when it is asked for, so it is served like any file: with its true size, in ranges, and again.
-//! That takes an address under which it stays the same. `?last=30` only leads to one, which names the frames:
-//! `?stream=ID&from=FRAME&to=FRAME`. The indices are those of one ring, and the ID says which; so an address
-//! never means other sound than it did at first. A clip that the ring no longer holds is 410, and a download that the
-//! history overtakes is cut: the client that fetches the rest learns that it is gone.
+//! A clip exists already when it is asked for, so it is served like any file: with its true size, in ranges,
+//! and again. That takes an address under which it stays the same. `?last=30` only leads to one, which names
+//! the frames: `?stream=ID&from=FRAME&to=FRAME`. The indices are those of one ring, and the ID says which; so
+//! an address never means other sound than it did at first. A clip that the ring no longer holds is 410, and
+//! a download that the history overtakes is cut: the client that fetches the rest learns that it is gone.
 //!
-//! A client that resumes a download of `?last=30` would put two moments together if it was led to the frames of now. So
-//! a range of `?last=30` gets 200 and the whole, with nothing to resume by; see [`Last`].
+//! A client that resumes a download of `?last=30` would put two moments together if it was led to the frames
+//! of now. So a range of `?last=30` gets 200 and the whole, with nothing to resume by; see [`Last`].
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -27,7 +27,8 @@ use crate::sys::clock::{self, monotonic_ns};
 pub enum Last {
     /// 307 to this relative address, with `Cache-Control: no-store`.
     Redirect(String),
-    /// The request has a range: 200 with all of these frames, by a [`ClipRequest`] that is [relative](ClipRequest::is_relative).
+    /// The request has a range: 200 with all of these frames, by a [`ClipRequest`] that is
+    /// [relative](ClipRequest::is_relative).
     Whole(FrameRange),
     /// There is no sound yet.
     Nothing,

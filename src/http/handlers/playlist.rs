@@ -1,7 +1,7 @@
 //! Playlists: `/NAME.m3u` and `/NAME.pls`, for players that rather open a file.
 //!
-//! An M3U names the stream by a relative address, which is right behind every proxy. PLS has no relative addresses, so a
-//! PLS is made from the [`Origin`] under which the client reached this daemon.
+//! An M3U names the stream by a relative address, which is right behind every proxy. PLS has no relative
+//! addresses, so a PLS is made from the [`Origin`] under which the client reached this daemon.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -20,15 +20,16 @@ pub struct Origin {
     pub scheme: &'static str,
     /// Host, with a port where it is not the usual one of the scheme.
     pub host: String,
-    /// The path below which a proxy serves this daemon: empty, or with a slash at its beginning and none at its end.
+    /// The path below which a proxy serves this daemon: empty, or with a slash at its beginning and none at
+    /// its end.
     pub prefix: String,
 }
 
 impl Origin {
     /// Returns the origin of a request that came to the address `local`.
     ///
-    /// The headers of proxies count only where `is_trusted`: the peer is a trusted proxy. Without a usable name the origin is
-    /// `local` itself, which the client has just reached.
+    /// The headers of proxies count only where `is_trusted`: the peer is a trusted proxy. Without a usable
+    /// name the origin is `local` itself, which the client has just reached.
     pub(crate) fn of(facts: &RequestFacts<'_>, local: SocketAddr, is_trusted: bool) -> Origin {
         let direct = Origin {
             scheme: "http",
@@ -95,8 +96,8 @@ pub fn pls(origin: &Origin, name: &str) -> String {
     )
 }
 
-/// Returns `true` for what can stand in an address as a host with or without a port. Nothing else that a client sends may
-/// come back in a file.
+/// Returns `true` for what can stand in an address as a host with or without a port. Nothing else that a
+/// client sends may come back in a file.
 fn is_host(host: &str) -> bool {
     // A percent sign begins the zone of an IPv6 address; in a name it would hide other characters.
     let others: &[u8] = if host.starts_with('[') { b".-_:[]%" } else { b".-_:" };

@@ -149,7 +149,7 @@ pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> Strin
             })
             .collect(),
     };
-    // It has only strings as keys and no other way to fail.
+    // A struct with strings as keys has no way to fail.
     serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
 }
 
@@ -198,7 +198,7 @@ pub fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> 
 }
 
 fn to_json(value: &impl Serialize) -> String {
-    // It has only strings as keys and no other way to fail.
+    // A struct with strings as keys has no way to fail.
     serde_json::to_string(value).unwrap_or_default()
 }
 
@@ -249,8 +249,8 @@ fn input_status(input: &LiveInput) -> InputStatus {
 }
 
 fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
-    // Computed from its position, not from the lag that it measured last: a listener that is blocked in a send
-    // measures nothing.
+    // Computed from its position, not from the lag that it measured last: a listener that is blocked in a
+    // send measures nothing.
     let lag = ring.map_or(0.0, |ring| {
         let format = ring.format();
         let queued = listener.queued_bytes() as f64 / format.bytes_per_second() as f64;
