@@ -1,4 +1,5 @@
-//! The operating system: clock, sockets, limits, names of this machine, log. The only module with unsafe code.
+//! The operating system: clocks, futexes, sockets, limits, the names and addresses of this machine, log and panics. The
+//! only module with unsafe code.
 
 pub mod clock;
 pub(crate) mod futex;
