@@ -347,7 +347,7 @@ pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
     let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     let others = local.filter(|local| listens_everywhere || !local.ip().is_loopback());
     let address = others.and_then(|local| match local.ip().is_loopback() {
-        true => host::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
+        true => host::reachable_addresses().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
         false => Some(local),
     });
     let name = others.and_then(|local| Some(format!("{}:{}", host::local_name()?, local.port())));

@@ -85,7 +85,8 @@ mod tests {
     fn trimming_the_heap_returns_freed_memory_and_keeps_the_rest() {
         let anonymous = || -> u64 {
             let status = std::fs::read_to_string("/proc/self/status").expect("the file exists on Linux");
-            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the line exists");
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the line exists");
             line.trim_end_matches("kB").trim().parse().expect("a number")
         };
         // One block in a hundred stays, the last one among them: without trimming the C library returns nothing.
