@@ -1,8 +1,7 @@
 //! The WAV header of endless streams and of files.
 //!
-//! It is the plain header of 44 bytes for every rate, width and number of channels: with WAVE_FORMAT_EXTENSIBLE some
-//! players change the level of mono, and every player that was tried takes 24 and 32 bits without it. The layout is
-//! that of Microsoft's and IBM's *Multimedia Programming Interface and Data Specifications 1.0*.
+//! Every rate, width and number of channels gets the plain header of 44 bytes: with WAVE_FORMAT_EXTENSIBLE some players
+//! change the level of mono, and every player that was tried takes 24 and 32 bits without it. The layout is that of Microsoft's and IBM's *Multimedia Programming Interface and Data Specifications 1.0*.
 
 use crate::media::format::StreamFormat;
 

@@ -2,8 +2,7 @@
 //!
 //! A panic is a bug of wavecast, or tiny_http's way to report that something failed (a connection that was reset while it
 //! was being accepted; no thread to be had). It ends one thread. For the owner of a board a backtrace in the journal is
-//! noise. So a bug is one line at level error that says what happened and where; a panic of tiny_http is one line at
-//! level debug.
+//! noise. So a bug is one line at level error with reason and place; a panic of tiny_http is one line at level debug.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
