@@ -1,14 +1,14 @@
-//! How many instructions the way of a sample takes, block by block, where time is too noisy to tell.
+//! Counts the instructions that each step of a sample's way takes per block. Time would be too noisy for a comparison.
 //!
 //! ```text
 //! cargo bench --bench instructions              counts, and compares with benches/instructions.txt
 //! cargo bench --bench instructions -- --store   counts, and writes that file
 //! ```
 //!
-//! Valgrind's callgrind counts; what is counted is the difference between a long and a short run of the same, so that
-//! the start of the program is not in it. The kernel's part is not counted either. A count depends on the compiler
-//! and the architecture, so only those of the same ones are compared: more than 5 % up is a failure, unless the same
-//! commit stores the new count and says why.
+//! Valgrind's callgrind counts the instructions of a long and of a short run; the difference leaves out the start of the
+//! program. The kernel's instructions are not counted. A count depends on the compiler and the architecture, so only
+//! counts of the same compiler and architecture are compared. A count more than 5 % above the stored one is a failure,
+//! unless the same commit stores the new count and gives the reason.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -29,17 +29,17 @@ use wavecast::media::meter::Meter;
 use wavecast::media::ring::{self, Read as Got, Ring, Writer};
 use wavecast::sys::clock;
 
-/// A CD's sound, 10 ms a block.
+/// The format of a CD, with blocks of 10 ms.
 const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
 const FRAMES: u32 = 441;
 const BYTES: usize = FRAMES as usize * FORMAT.frame_bytes();
-/// A count may be so much more than the stored one.
+/// The largest allowed ratio of a count to the stored one.
 const TOLERANCE: f64 = 1.05;
 
-/// What is counted, and for how many of it the count stands.
+/// The counted items, and the number by which the count of a block is divided.
 const ITEMS: [(&str, u64); 6] = [
     ("convert S32 to s16", 1),
-    ("levels", 1),
+    ("meter", 1),
     ("ring write", 1),
     ("ring read", 1),
     ("to 1 listener", 1),
@@ -93,15 +93,15 @@ fn main() {
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
 
-/// What a count depends on.
+/// Returns architecture and compiler version, on which a count depends.
 fn machine() -> String {
-    let output = Command::new("rustc").arg("--version").output().expect("the compiler that built this");
+    let output = Command::new("rustc").arg("--version").output().expect("rustc can be run");
     let version =
         String::from_utf8_lossy(&output.stdout).split(' ').nth(1).unwrap_or_default().trim().to_owned();
     format!("{} rustc {version}", env::consts::ARCH)
 }
 
-/// All instructions of a process that does this for so many blocks.
+/// Returns the number of instructions of a process that does `item` for `blocks` blocks.
 fn counted(item: &str, blocks: u64) -> u64 {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
@@ -109,18 +109,18 @@ fn counted(item: &str, blocks: u64) -> u64 {
     let output = command.output().expect("valgrind is installed");
     let text = String::from_utf8_lossy(&output.stderr);
     let collected = text.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
-    collected.unwrap_or_else(|| panic!("valgrind said:\n{text}"))
+    collected.unwrap_or_else(|| panic!("valgrind printed no count:\n{text}"))
 }
 
 fn work(item: &str, blocks: u64) {
     match item {
         "convert S32 to s16" => convert(blocks),
-        "levels" => levels(blocks),
+        "meter" => meter(blocks),
         "ring write" => write(blocks),
         "ring read" => read(blocks),
         "to 1 listener" => serve(blocks, 1),
         "to each of 50 listeners" => serve(blocks, 50),
-        other => panic!("there is no {other}"),
+        other => panic!("there is no item {other}"),
     }
 }
 
@@ -128,10 +128,10 @@ fn new_ring() -> (Writer, Ring) {
     ring::new(FORMAT, FRAMES, Duration::from_secs(1)).expect("a second of sound fits into memory")
 }
 
-fn levels(blocks: u64) {
-    let levels = Meter::new(FORMAT, FRAMES);
+fn meter(blocks: u64) {
+    let meter = Meter::new(FORMAT, FRAMES);
     let sound: Vec<u8> = (0..BYTES).map(|n| (n * 7) as u8).collect();
-    (0..blocks).for_each(|_| levels.note(&sound));
+    (0..blocks).for_each(|_| meter.note(&sound));
 }
 
 fn convert(blocks: u64) {

@@ -329,7 +329,7 @@ mod tests {
         let input = LiveInput::new("live", "test");
         assert_eq!(input.history(), Duration::ZERO);
         let format = StreamFormat { rate: 1000, channels: 1, sample: SampleFormat::S16 };
-        let (_writer, ring) = ring::new(format, 10, Duration::from_secs(2));
+        let (_writer, ring) = ring::new(format, 10, Duration::from_secs(2)).expect("memory");
         input.set_sound(ring, Arc::new(Meter::new(format, 10)), Duration::from_secs(1));
         assert_eq!(input.history(), Duration::from_secs(1));
     }

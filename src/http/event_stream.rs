@@ -30,7 +30,7 @@
 //! subscription starts another thread.
 
 use std::fmt::{self, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,12 +40,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, unbounded};
 use log::error;
 use rustix::net::{SendFlags, send, sockopt};
-use serde::Serialize;
 
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::chunked::{self, Chunk};
 use crate::sys::clock::monotonic_ns;
-use crate::sys::host;
 
 /// Events per second for all subscribers together. With more of them, the interval of each one grows.
 const EVENTS_PER_SECOND: u32 = 2000;
@@ -433,36 +431,6 @@ fn fill(chunk: &mut Chunk, text: &str) {
     if text.len() <= chunk.capacity() {
         chunk.push(text.as_bytes());
     }
-}
-
-/// Returns the first event of a subscription that came to the address `local`: the version, and the addresses
-/// under which other machines find this one. `listens_everywhere` is `true` if the daemon is not bound to
-/// `local` alone.
-pub fn hello(local: Option<SocketAddr>, listens_everywhere: bool) -> String {
-    #[derive(Serialize)]
-    struct Hello<'a> {
-        version: &'a str,
-        /// `NAME.local:PORT`, as mDNS has it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<String>,
-    }
-    let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
-    let reachable = local.filter(|local| listens_everywhere || !local.ip().is_loopback());
-    let address = reachable.and_then(|local| match local.ip().is_loopback() {
-        true => host::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
-        false => Some(local),
-    });
-    let name = reachable.and_then(|local| Some(format!("{}:{}", host::local_name()?, local.port())));
-    let hello = Hello {
-        version: env!("CARGO_PKG_VERSION"),
-        name,
-        address: address.map(|address| address.to_string()),
-    };
-    // A struct with strings as keys has no way to fail.
-    let json = serde_json::to_string(&hello).unwrap_or_default();
-    format!("retry: 1000\nevent: hello\ndata: {json}\n\n")
 }
 
 #[cfg(test)]

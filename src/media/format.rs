@@ -1,11 +1,11 @@
-//! Rate, channels and sample format of a stream; frames ↔ bytes ↔ time.
+//! Rate, channels and sample format of a stream; conversion between frames, bytes and time.
 //!
 //! A *frame* is one sample for every channel. Counts are in frames unless a name says bytes.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How one sample of the outgoing stream is stored: a little-endian signed integer.
+/// The format of one sample of a published stream: a little-endian signed integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SampleFormat {
     /// 16 bits in 2 bytes.
@@ -17,10 +17,10 @@ pub enum SampleFormat {
 }
 
 impl SampleFormat {
-    /// Every format there is, smallest first.
+    /// All formats, smallest first.
     pub const ALL: [SampleFormat; 3] = [SampleFormat::S16, SampleFormat::S24, SampleFormat::S32];
 
-    /// The name used in the configuration: `s16`, `s24` or `s32`.
+    /// Returns the name in the configuration: `s16`, `s24` or `s32`.
     pub const fn name(self) -> &'static str {
         match self {
             SampleFormat::S16 => "s16",
@@ -29,7 +29,7 @@ impl SampleFormat {
         }
     }
 
-    /// Bytes that one sample takes.
+    /// Returns the number of bytes of one sample.
     pub const fn bytes(self) -> usize {
         match self {
             SampleFormat::S16 => 2,
@@ -38,12 +38,12 @@ impl SampleFormat {
         }
     }
 
-    /// Bits of one sample.
+    /// Returns the number of bits of one sample.
     pub const fn bits(self) -> u16 {
         self.bytes() as u16 * 8
     }
 
-    /// The format of that name, if there is one.
+    /// Returns the format of that name; `None` if there is none.
     pub fn from_name(name: &str) -> Option<SampleFormat> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
@@ -55,35 +55,35 @@ impl fmt::Display for SampleFormat {
     }
 }
 
-/// What a listener gets: so many frames a second, each of so many samples, each stored so.
+/// The format of a published stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamFormat {
     /// Frames a second.
     pub rate: u32,
-    /// Samples in a frame; never 0.
+    /// Samples in a frame; at least 1.
     pub channels: u16,
-    /// How each sample is stored.
+    /// The format of each sample.
     pub sample: SampleFormat,
 }
 
 impl StreamFormat {
-    /// Bytes of one frame.
+    /// Returns the number of bytes of one frame.
     pub const fn frame_bytes(self) -> usize {
         self.sample.bytes() * self.channels as usize
     }
 
-    /// Bytes of one second.
+    /// Returns the number of bytes of one second.
     pub const fn bytes_per_second(self) -> u64 {
         self.rate as u64 * self.frame_bytes() as u64
     }
 
-    /// Whole frames in that time, rounded down.
+    /// Returns the number of whole frames in `time`, rounded down.
     pub const fn frames_in(self, time: Duration) -> u64 {
         // 128 bits: a year at 192 kHz in nanoseconds does not fit into 64.
         (time.as_nanos() * self.rate as u128 / 1_000_000_000) as u64
     }
 
-    /// The time that so many frames last, rounded down to a nanosecond.
+    /// Returns the duration of `frames` frames, rounded down to a nanosecond.
     pub const fn duration_of(self, frames: u64) -> Duration {
         Duration::from_nanos((frames as u128 * 1_000_000_000 / self.rate as u128) as u64)
     }
@@ -101,14 +101,14 @@ impl fmt::Display for StreamFormat {
     }
 }
 
-/// How a source stores one sample, little-endian. The names are ALSA's.
+/// The format of one sample of a source, little-endian. The names are ALSA's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceSample {
     /// 16 bits in 2 bytes.
     S16,
     /// 24 bits in 3 bytes.
     S24Packed,
-    /// 24 bits in the lower 3 of 4 bytes; the upper one says nothing.
+    /// 24 bits in the lower 3 of 4 bytes; the upper byte is undefined.
     S24,
     /// 32 bits in 4 bytes.
     S32,
@@ -117,7 +117,7 @@ pub enum SourceSample {
 }
 
 impl SourceSample {
-    /// ALSA's name of it.
+    /// Returns ALSA's name of the format.
     pub const fn name(self) -> &'static str {
         match self {
             SourceSample::S16 => "S16_LE",
@@ -128,7 +128,7 @@ impl SourceSample {
         }
     }
 
-    /// Bytes that one sample takes.
+    /// Returns the number of bytes of one sample.
     pub const fn bytes(self) -> usize {
         match self {
             SourceSample::S16 => 2,
@@ -137,8 +137,8 @@ impl SourceSample {
         }
     }
 
-    /// What to ask a card for, best first: the very format that goes out, then those that lose nothing,
-    /// then what is left.
+    /// Returns the formats to request from a card for an output format, best first: the output format itself, then
+    /// formats that lose nothing, then the rest.
     pub const fn preference(output: SampleFormat) -> [SourceSample; 5] {
         use SourceSample::{F32, S16, S24, S24Packed, S32};
         match output {
@@ -172,7 +172,7 @@ mod tests {
     const CD: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
 
     #[test]
-    fn a_cd_second_has_176400_bytes() {
+    fn a_second_of_a_cd_has_176400_bytes() {
         assert_eq!(CD.frame_bytes(), 4);
         assert_eq!(CD.bytes_per_second(), 176_400);
     }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_configuration() {
+    fn formats_are_found_by_their_names_in_the_configuration() {
         for format in SampleFormat::ALL {
             assert_eq!(SampleFormat::from_name(format.name()), Some(format));
         }

@@ -1,6 +1,7 @@
-//! Sound in memory: its format, its level, the ring that shares it, the WAV header. Does no I/O.
+//! Sound in memory: sample formats, the level meter, the WAV header, and the ring that shares sound between threads.
+//!
+//! This module does no I/O.
 
-pub(crate) mod bytes;
 pub mod format;
 pub mod meter;
 pub mod ring;

@@ -1,47 +1,46 @@
-//! The WAV header, for endless and for finite streams.
+//! The WAV header of endless streams and of files.
 //!
-//! Always the plain 44 bytes, for every rate, width and number of channels: with WAVE_FORMAT_EXTENSIBLE some
-//! players change the level of mono, and every player that was tried takes 24 and 32 bits without it. The
-//! layout is that of Microsoft's and IBM's *Multimedia Programming Interface and Data Specifications 1.0*.
+//! Every rate, width and number of channels gets the plain header of 44 bytes: with WAVE_FORMAT_EXTENSIBLE some players
+//! change the level of mono, and every player that was tried takes 24 and 32 bits without it. The layout is that of Microsoft's and IBM's *Multimedia Programming Interface and Data Specifications 1.0*.
 
 use crate::media::format::StreamFormat;
 
-/// Bytes before the first frame.
+/// Bytes of the header, before the first frame.
 pub const HEADER_BYTES: usize = 44;
 
-/// Of those, what the RIFF size counts: all but the first 8.
+/// Bytes of the header that the RIFF size counts: all but the first 8.
 const COUNTED_BY_RIFF: u32 = HEADER_BYTES as u32 - 8;
 
-/// The most bytes of sound that a finite file can say it has: an even number, so that a pad byte is never beyond it.
+/// The most bytes of sound that a header can announce. An even number: the RIFF size has room for a pad byte after less.
 pub const MAX_DATA_BYTES: u64 = ((u32::MAX - COUNTED_BY_RIFF) & !1) as u64;
 
-/// Returns 1 if `data` bytes of sound need a pad byte, or 0: a RIFF chunk of an odd size is followed by one zero
-/// byte, which the chunk's size does not count and the RIFF size does.
+/// Returns the number of pad bytes, 0 or 1, after `data` bytes of sound in a file: a RIFF chunk of an odd size is followed
+/// by one zero byte, which the RIFF size counts and the chunk's own size does not.
 pub const fn pad_bytes(data: u64) -> u64 {
     data % 2
 }
 
-/// What the two size fields say.
+/// The values of the RIFF size and the data size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
-    /// 0xFFFFFFFF in both: unknown, read on. Most players go on beyond 4 GiB.
+    /// 0xFFFFFFFF in both: the size is unknown. Most players go on beyond 4 GiB.
     Unknown,
-    /// 0 in both, for GStreamer, which stops at 2 GiB of anything else.
+    /// 0 in both: for GStreamer, which stops after 2 GiB with any other value.
     Zero,
-    /// The largest whole number of frames, for Firefox, which refuses 0 and, at the end of 0xFFFFFFFF,
-    /// would start over in the middle of a frame.
+    /// The largest whole number of frames: for Firefox, which refuses 0, and which would start again in the middle of
+    /// a frame after 0xFFFFFFFF bytes.
     LargestWhole,
-    /// This number of bytes of sound: a file.
+    /// A number of bytes of sound, for a file.
     Data(u32),
 }
 
 impl Sizes {
-    /// How many bytes of sound these say there are; `None` when they leave it open.
+    /// Returns the number of bytes of sound that the header announces; `None` if it announces none.
     pub fn data_bytes(self, format: StreamFormat) -> Option<u32> {
         match self {
             Sizes::Unknown | Sizes::Zero => None,
             Sizes::LargestWhole => {
-                // An even number: a pad byte is for files that end.
+                // An even number, because an endless stream sends no pad byte.
                 let frame_bytes = format.frame_bytes() as u32;
                 let unit = frame_bytes * (1 + frame_bytes % 2);
                 Some(MAX_DATA_BYTES as u32 / unit * unit)
@@ -51,7 +50,7 @@ impl Sizes {
     }
 }
 
-/// The header of a stream.
+/// Returns the header of a stream. A file of an odd size ends with [`pad_bytes`] zero bytes, which the RIFF size counts.
 pub fn header(format: StreamFormat, sizes: Sizes) -> [u8; HEADER_BYTES] {
     let frame_bytes = format.frame_bytes() as u32;
     let (riff, data) = match sizes.data_bytes(format) {
@@ -92,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_header_of_a_cd() {
+    fn an_endless_cd_stream_has_this_header() {
         let expected = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\x02\0\x44\xac\0\0\x10\xb1\x02\0\x04\0\x10\0data\xff\xff\xff\xff";
         assert_eq!(&header(CD, Sizes::Unknown), expected);
     }
 
     #[test]
-    fn a_file_has_true_sizes() {
+    fn a_file_has_its_true_sizes() {
         let header = header(CD, Sizes::Data(176_400));
         assert_eq!((field(&header, 4), field(&header, 40)), (176_436, 176_400));
     }
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_size_ends_with_a_frame_and_both_fields_fit() {
+    fn the_largest_size_is_whole_frames_and_both_fields_fit() {
         for channels in 1..=32 {
             for sample in SampleFormat::ALL {
                 let format = StreamFormat { rate: 48_000, channels, sample };
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn gstreamer_gets_zeros() {
+    fn gstreamer_gets_sizes_of_zero() {
         let header = header(CD, Sizes::Zero);
         assert_eq!((field(&header, 4), field(&header, 40)), (0, 0));
     }

@@ -38,7 +38,7 @@ mod system {
 
     /// Wakes one thread that sleeps in [`wait`] on `word`.
     pub(crate) fn wake_one(word: &AtomicU32) {
-        // It can only fail for a bad address.
+        // Fails only for a bad address.
         let _ = futex::wake(word, Flags::PRIVATE, 1);
     }
 
@@ -54,7 +54,7 @@ mod system {
     /// Wakes all threads that sleep in [`wait_for_bits`] on `word` with a bit that is set in `bits`.
     pub(crate) fn wake_bits(word: &AtomicU32, bits: u32) {
         let Some(bits) = NonZeroU32::new(bits) else { return };
-        // It can only fail for a bad address.
+        // Fails only for a bad address.
         let _ = futex::wake_bitset(word, Flags::PRIVATE, i32::MAX as u32, bits);
     }
 

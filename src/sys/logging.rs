@@ -1,12 +1,11 @@
-//! What the daemon says, and in which dress: plain lines for a person at a terminal, priorities
-//! for the journal.
+//! The log: plain lines for a person at a terminal, lines with priorities for the journal.
 //!
-//! Which messages are let through is a filter as `RUST_LOG` has it: `info`, or
-//! `warn,wavecast::http=debug`. The flag wins over `RUST_LOG`, `RUST_LOG` over the configuration.
+//! A filter with the syntax of `RUST_LOG` selects the messages: `info`, or `warn,wavecast::http=debug`. The flag `--log`
+//! wins over `RUST_LOG`, and `RUST_LOG` over the configuration.
 //!
-//! Under systemd, stderr is a socket of the journal. The journal keeps time and unit by itself and
-//! takes the priority from a `<N>` in front of each line (sd-daemon(3)), so that `journalctl -p
-//! warning` and its colours work; a timestamp or a level word there would only be said twice.
+//! Under systemd, stderr is a socket of the journal. The journal stores time and unit itself and reads the priority from
+//! a `<N>` in front of each line (sd-daemon(3)), so that `journalctl -p warning` and its colours work. A timestamp or a
+//! level in the text would repeat them.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -16,21 +15,21 @@ use std::str::FromStr;
 
 use log::{Level, LevelFilter};
 
-/// The filter where nobody asked for another one.
+/// The filter if neither flag, environment nor configuration has one.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// The crates that log here. A bare word in a filter has to be one of them or a level: env_logger
-/// would take `ifno` for the name of a module and then say nothing at all.
+/// The crates that log here. A word without `=` in a filter must be one of them or a level: env_logger would take `ifno`
+/// for the name of a module, and then log nothing at all.
 const CRATES: [&str; 2] = ["wavecast", "tiny_http"];
 
-/// Which messages are let through; made from the text of a filter with [`str::parse`].
+/// A filter of log messages, parsed from its text by [`str::parse`].
 ///
-/// `LEVEL`, `MODULE` and `MODULE=LEVEL` separated by commas, as env_logger documents for
-/// `RUST_LOG`, and at most one `/TEXT` at the end that a message has to contain. The levels are
-/// `off`, `error`, `warn`, `info`, `debug` and `trace`.
+/// The text is a list of `LEVEL`, `MODULE` and `MODULE=LEVEL`, separated by commas, as env_logger documents for
+/// `RUST_LOG`, and at most one `/TEXT` at the end, which a message has to contain. The levels are `off`, `error`,
+/// `warn`, `info`, `debug` and `trace`.
 ///
-/// tiny_http's own messages are off unless the filter mentions `tiny_http`: what they tell about
-/// connections, the daemon says itself, and better.
+/// tiny_http's own messages are off unless the filter mentions `tiny_http`: the daemon logs the same events itself, in
+/// its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     directives: Vec<(Option<String>, LevelFilter)>,
@@ -55,7 +54,7 @@ impl FromStr for Filter {
             directives.push(match part.split_once('=') {
                 None => match part.parse() {
                     Ok(level) => (None, level),
-                    Err(_) if is_ours(part) => (Some(part.to_owned()), LevelFilter::Trace),
+                    Err(_) if logs_here(part) => (Some(part.to_owned()), LevelFilter::Trace),
                     Err(_) => {
                         return wrong(part, "is not off, error, warn, info, debug, trace or MODULE=LEVEL");
                     }
@@ -82,16 +81,16 @@ impl FromStr for Filter {
     }
 }
 
-/// Whether that module is the crate itself or inside it.
+/// Returns whether `module` is the crate `name` or a module in it.
 fn in_crate(module: &str, name: &str) -> bool {
     module.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-fn is_ours(module: &str) -> bool {
+fn logs_here(module: &str) -> bool {
     CRATES.into_iter().any(|name| in_crate(module, name))
 }
 
-/// A filter that cannot be understood.
+/// The error for a filter with wrong syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterError {
     part: String,
@@ -106,23 +105,23 @@ impl fmt::Display for FilterError {
 
 impl std::error::Error for FilterError {}
 
-/// Where a filter may come from. The first that is there counts.
+/// The sources of a filter. The first one that has a filter is used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filters<'a> {
     /// From `--log`.
     pub flag: Option<&'a str>,
-    /// From the environment variable `RUST_LOG`. An empty one counts as absent.
+    /// From the environment variable `RUST_LOG`. An empty value counts as none.
     pub rust_log: Option<&'a str>,
     /// From the configuration's `log.filter`.
     pub config: Option<&'a str>,
 }
 
 impl Filters<'_> {
-    /// The filter that counts.
+    /// Parses the filter of the first source that has one.
     ///
     /// # Errors
-    /// When it cannot be understood; the error names where it came from. Those that do not count
-    /// are not looked at.
+    ///
+    /// When that filter has wrong syntax; the error names its source. The other filters are not parsed.
     pub fn choose(&self) -> Result<Filter, InitError> {
         let (origin, text) = if let Some(text) = self.flag {
             ("--log", text)
@@ -137,20 +136,20 @@ impl Filters<'_> {
     }
 }
 
-/// Why logging could not be started.
+/// The error for a log that cannot be started.
 #[derive(Debug)]
 pub enum InitError {
-    /// The filter that counts cannot be understood.
+    /// The filter has wrong syntax.
     Filter {
-        /// Where it came from: `--log`, `RUST_LOG` or `log.filter`.
+        /// The source of the filter: `--log`, `RUST_LOG` or `log.filter`.
         origin: &'static str,
-        /// What is wrong with it.
+        /// The error in it.
         error: FilterError,
     },
     /// `RUST_LOG` is not UTF-8 text.
     RustLogNotText,
-    /// There is a logger already.
-    Again(log::SetLoggerError),
+    /// The log was started before.
+    StartedTwice(log::SetLoggerError),
 }
 
 impl fmt::Display for InitError {
@@ -158,23 +157,24 @@ impl fmt::Display for InitError {
         match self {
             InitError::Filter { origin, error } => write!(f, "{origin}: {error}"),
             InitError::RustLogNotText => f.write_str("RUST_LOG: is not UTF-8 text"),
-            InitError::Again(error) => write!(f, "logging was started twice: {error}"),
+            InitError::StartedTwice(error) => write!(f, "logging was started twice: {error}"),
         }
     }
 }
 
 impl std::error::Error for InitError {}
 
-/// Starts logging to stderr, for the rest of the process: `flag` is that of `--log`, `config` the
-/// configuration's filter, and `RUST_LOG` is read in between.
+/// Starts logging to stderr for the rest of the process. `flag` is the filter of `--log`, `config` that of the
+/// configuration; `RUST_LOG` is read from the environment.
 ///
 /// # Errors
-/// When the filter that counts cannot be understood, or logging was started before.
+///
+/// When the filter has wrong syntax, or the log was started before.
 pub fn init(flag: Option<&str>, config: Option<&str>) -> Result<(), InitError> {
     let rust_log = match std::env::var("RUST_LOG") {
         Ok(text) => Some(text),
         Err(std::env::VarError::NotPresent) => None,
-        // It does not count beside a flag, so it may say what it likes.
+        // A flag wins over it, so its value does not matter.
         Err(std::env::VarError::NotUnicode(_)) if flag.is_some() => None,
         Err(std::env::VarError::NotUnicode(_)) => return Err(InitError::RustLogNotText),
     };
@@ -203,11 +203,11 @@ pub fn init(flag: Option<&str>, config: Option<&str>) -> Result<(), InitError> {
             write_for_person(out, &head, record.level(), record.target(), &record.args().to_string())
         });
     }
-    builder.try_init().map_err(InitError::Again)
+    builder.try_init().map_err(InitError::StartedTwice)
 }
 
-/// Whether that stream is the journal itself. `JOURNAL_STREAM` alone does not tell: it is inherited
-/// by a shell in a unit, whose stderr may be a file or a pipe by then (systemd.exec(5)).
+/// Returns whether `stream` is the journal. The variable `JOURNAL_STREAM` alone does not prove it: a shell in a unit
+/// inherits it, and its stderr may be a file or a pipe (systemd.exec(5)). So device and inode must match.
 fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
     let Some((device, inode)) = journal_stream.and_then(|pair| pair.split_once(':')) else {
         return false;
@@ -215,14 +215,14 @@ fn is_journal(stream: impl AsFd, journal_stream: Option<&str>) -> bool {
     let (Ok(device), Ok(inode)) = (device.parse::<u64>(), inode.parse::<u64>()) else {
         return false;
     };
-    // A duplicate, because a File closes what it owns.
+    // A duplicate, because a File closes the descriptor that it owns.
     let Ok(duplicate) = stream.as_fd().try_clone_to_owned() else {
         return false;
     };
     std::fs::File::from(duplicate).metadata().is_ok_and(|found| found.dev() == device && found.ino() == inode)
 }
 
-/// The syslog priority of a level: syslog(3) has no word for `trace`.
+/// Returns the syslog priority of a level. syslog(3) has none for `trace`.
 const fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -232,13 +232,13 @@ const fn priority(level: Level) -> u8 {
     }
 }
 
-/// Where a message comes from, for those who read at `debug`; the others want the message.
+/// Returns the module of a message as a prefix; empty for messages above `debug`, which users read.
 fn origin(level: Level, target: &str) -> String {
     if level >= Level::Debug { format!("{target}: ") } else { String::new() }
 }
 
-/// Every line by itself: the journal reads line by line, and a second line without a priority would
-/// be filed under another one.
+/// Writes a message with a priority in front of every line: the journal reads line by line, and would store a second line
+/// without a priority under the default one.
 fn write_for_journal(out: &mut impl Write, level: Level, target: &str, message: &str) -> io::Result<()> {
     let priority = priority(level);
     let origin = origin(level, target);
@@ -248,6 +248,7 @@ fn write_for_journal(out: &mut impl Write, level: Level, target: &str, message: 
     Ok(())
 }
 
+/// Writes a message with `head` in front and its further lines indented.
 fn write_for_person(
     out: &mut impl Write,
     head: &str,
@@ -259,8 +260,8 @@ fn write_for_person(
     writeln!(out, "{head}{}{message}", origin(level, target))
 }
 
-/// The message without a line end at its end, and with control characters escaped: a message may
-/// quote what a stranger sent, and that must not move the cursor of the one who reads it.
+/// Returns the message without a line end at its end and with control characters escaped: a message may quote bytes that
+/// a client sent, and these must not control the reader's terminal.
 fn printable(message: &str) -> String {
     let mut shown = String::with_capacity(message.len());
     for char in message.trim_end_matches(['\n', '\r']).chars() {
@@ -290,7 +291,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fn refusal(filter: &str) -> String {
+    fn error(filter: &str) -> String {
         filter.parse::<Filter>().unwrap_err().to_string()
     }
 
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn from_debug_on_a_message_says_where_it_comes_from() {
+    fn debug_and_trace_messages_name_their_module() {
         assert_eq!(journal(Level::Debug, "lapped"), "<7>wavecast::media::ring: lapped\n");
         assert_eq!(journal(Level::Trace, "woken"), "<7>wavecast::media::ring: woken\n");
         assert_eq!(person(Level::Debug, "lapped"), "12:00 wavecast::media::ring: lapped\n");
@@ -325,13 +326,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_sent_moves_no_cursor_and_forges_no_priority() {
+    fn quoted_bytes_of_a_client_move_no_cursor_and_forge_no_priority() {
         assert_eq!(person(Level::Info, "from \x1b[2Jx\r"), "12:00 from \\u{1b}[2Jx\n");
         assert_eq!(journal(Level::Info, "from x\n<0>fire"), "<6>from x\n<6><0>fire\n");
     }
 
     #[test]
-    fn the_flag_wins_over_rust_log_and_that_over_the_configuration() {
+    fn the_flag_wins_over_rust_log_and_rust_log_over_the_configuration() {
         let all = Filters { flag: Some("error"), rust_log: Some("warn"), config: Some("debug") };
         let chosen = |filters: Filters| filters.choose().unwrap().directives[0].1;
         assert_eq!(chosen(all), LevelFilter::Error);
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_is_named_by_where_it_came_from() {
+    fn an_error_names_the_source_of_the_filter() {
         let filters = Filters { flag: None, rust_log: Some("loud"), config: Some("info") };
         assert_eq!(
             filters.choose().unwrap_err().to_string(),
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_read_as_rust_log_is() {
+    fn a_filter_has_the_syntax_of_rust_log() {
         assert_eq!(
             levels(" warn, wavecast::http = debug,wavecast::media::ring"),
             [
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn tiny_http_is_quiet_unless_it_is_asked() {
+    fn tiny_http_is_off_unless_the_filter_mentions_it() {
         assert!(levels("trace").contains(&(Some("tiny_http".to_owned()), LevelFilter::Off)));
         assert_eq!(levels("info,tiny_http=debug").len(), 2);
         assert_eq!(levels("info,tiny_http::client=debug").len(), 2);
@@ -373,19 +374,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused_instead_of_ignored() {
-        assert!(refusal("ifno").starts_with("\"ifno\" is not off, error"));
-        assert!(refusal("wavecast=loud").starts_with("\"wavecast=loud\" does not end in one of =off"));
-        assert!(refusal("wavecast=").contains("does not end in"));
-        assert!(refusal("a=b=info").contains("does not end in"));
-        assert!(refusal("=info").contains("has no module"));
-        assert!(refusal("info/a/b").contains("more than one `/`"));
-        assert!(refusal("").contains("names no level"));
-        assert!(refusal(" , ").contains("names no level"));
+    fn a_filter_with_wrong_syntax_is_an_error() {
+        assert!(error("ifno").starts_with("\"ifno\" is not off, error"));
+        assert!(error("wavecast=loud").starts_with("\"wavecast=loud\" does not end in one of =off"));
+        assert!(error("wavecast=").contains("does not end in"));
+        assert!(error("a=b=info").contains("does not end in"));
+        assert!(error("=info").contains("has no module"));
+        assert!(error("info/a/b").contains("more than one `/`"));
+        assert!(error("").contains("names no level"));
+        assert!(error(" , ").contains("names no level"));
     }
 
     #[test]
-    fn a_stream_is_the_journal_only_if_device_and_inode_are_those_announced() {
+    fn a_stream_is_the_journal_only_if_device_and_inode_match() {
         let (stream, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
         let duplicate = std::os::fd::OwnedFd::from(stream.try_clone().unwrap());
         let found = std::fs::File::from(duplicate).metadata().unwrap();

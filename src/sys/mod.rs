@@ -1,4 +1,5 @@
-//! The operating system: clock, sockets, limits, names of this machine, log. The only module with unsafe code.
+//! The operating system: clocks, futexes, sockets, limits, the names and addresses of this machine, log and panics. The
+//! only module with unsafe code.
 
 pub mod burst;
 pub mod client_key;
@@ -9,5 +10,3 @@ pub mod limits;
 pub mod logging;
 pub mod panics;
 pub mod socket;
-pub(crate) mod sort;
-pub(crate) mod threads;

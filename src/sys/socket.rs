@@ -81,7 +81,7 @@ pub fn waiting_connections(listener: impl AsFd) -> u32 {
     tcp_info(listener.as_fd()).filter(|info| info.tcpi_state == LISTEN).map_or(0, |info| info.tcpi_unacked)
 }
 
-/// Returns a TCP socket's TCP_INFO (tcp(7)); `None` for what is no TCP socket. A field that the kernel is too old to
+/// Returns a TCP socket's TCP_INFO (tcp(7)); `None` for another kind of socket. A field that the kernel is too old to
 /// know is 0.
 pub(crate) fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
     // SAFETY: `tcp_info` is a struct of integers, for which all zeros is a valid value.
@@ -106,7 +106,7 @@ pub(crate) fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
 ///
 /// # Errors
 ///
-/// Those of setsockopt(2), for a socket that is not TCP.
+/// An error of setsockopt(2) for a socket that is not TCP.
 pub fn accept_when_it_speaks(listener: impl AsFd, seconds: i32) -> io::Result<()> {
     let value: libc::c_int = seconds;
     // SAFETY: pointer and length are those of one int, which the kernel only reads.

@@ -314,7 +314,7 @@ impl OwnAddresses {
 
 // Becomes `sys::host::own_addresses`, which knows IPv6 too.
 fn read_own() -> Vec<IpAddr> {
-    crate::sys::host::own()
+    crate::sys::host::own_addresses()
 }
 
 /// Returns `true` for private (RFC 1918, RFC 4193), link-local and loopback addresses.

@@ -67,15 +67,6 @@ fn wait_for(what: &str, done: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_daemon_on_the_loopback_alone_has_no_address_for_others() {
-    let local = Some("127.0.0.1:4410".parse().expect("an address"));
-    let greeting = hello(local, false);
-    assert!(!greeting.contains("address") && !greeting.contains("name"), "{greeting}");
-    let lan = Some("[::ffff:192.168.1.20]:4410".parse().expect("an address"));
-    assert!(hello(lan, true).contains("\"address\":\"192.168.1.20:4410\""));
-}
-
-#[test]
 fn no_more_subscribers_than_allowed_are_admitted() {
     let subscribers = subscribers(&inputs(&[]), named());
     let first = subscribers.admit(2).expect("there is room");

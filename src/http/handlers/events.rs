@@ -69,7 +69,7 @@ fn hello(local: Option<SocketAddr>, reachable: bool) -> String {
     let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     let local = local.filter(|local| reachable || !local.ip().is_loopback());
     let address = local.and_then(|local| match local.ip().is_loopback() {
-        true => host::own().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
+        true => host::reachable_addresses().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
         false => Some(local),
     });
     let name = local.and_then(|local| Some(format!("{}:{}", host::local_name()?, local.port())));

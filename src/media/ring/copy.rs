@@ -8,8 +8,8 @@ use super::sync::{AtomicUsize, Ordering};
 /// Bytes of one word.
 pub(super) const WORD: usize = size_of::<usize>();
 
-/// Stores `bytes` in `words`, from the first word on. `words` must have room for all of `bytes`; what the last word
-/// holds beyond them becomes 0.
+/// Stores `bytes` in `words`, from the first word on. `words` must have room for all of `bytes`; the rest of the
+/// last word becomes 0.
 pub(super) fn copy_in(words: &[AtomicUsize], bytes: &[u8]) {
     debug_assert!(bytes.len() <= words.len() * WORD);
     let whole = bytes.chunks_exact(WORD);

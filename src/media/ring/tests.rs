@@ -139,11 +139,10 @@ fn closing_wakes_waiting_readers_which_get_the_frames_that_are_left() {
 fn a_history_larger_than_memory_is_an_error() {
     let format = StreamFormat { rate: 48_000, channels: 18, sample: SampleFormat::S32 };
     for years in [1, 300, 1 << 32] {
-        let error =
-            new(format, 480, Duration::from_secs(years * 365 * 86_400)).err().expect("it is too large");
+        let error = new(format, 480, Duration::from_secs(years * 365 * 86_400)).expect_err("it is too large");
         assert!(error.bytes > 100_000_000_000_000, "{error}");
     }
-    let error = new(format, 1, Duration::MAX).err().expect("it is too large");
+    let error = new(format, 1, Duration::MAX).expect_err("it is too large");
     assert_eq!(
         error.to_string(),
         format!("there is no memory for a history of {} MB", error.bytes / 1_000_000 + 1)
