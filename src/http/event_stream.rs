@@ -157,7 +157,10 @@ impl EventSubscribers {
             let builder = thread::Builder::new().name("events".to_owned()).stack_size(STACK);
             match builder.spawn(move || subscribers.run(&commands)) {
                 Ok(_) => thread.commands = Some(sender),
-                Err(error) => return error!("No thread for the pages' levels: {error}"),
+                Err(error) => {
+                    drop(thread);
+                    return error!("no thread can be started for the pages' levels: {error}");
+                }
             }
         }
         if let Some(commands) = &thread.commands {
