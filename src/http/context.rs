@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::event_stream::EventSubscribers;
-use super::handlers::status;
 use super::listener_log::ListenerLog;
+use super::page_state::page_state;
 use super::password_queue::PasswordQueue;
 use super::refusal_log::RefusalLog;
 use crate::config;
@@ -49,7 +49,7 @@ impl Context {
         let listeners = Arc::new(Listeners::new(Arc::clone(&settings)));
         let state = {
             let (inputs, listeners) = (Arc::clone(&inputs), Arc::clone(&listeners));
-            move |input: &LiveInput| Some(status::page_state(&inputs, &listeners, input))
+            move |input: &LiveInput| Some(page_state(&inputs, &listeners, input))
         };
         Context {
             started: Instant::now(),

@@ -14,6 +14,7 @@ mod exchange;
 pub mod gate;
 pub mod handlers;
 mod listener_log;
+mod page_state;
 mod password_queue;
 pub mod players;
 mod refusal_log;

@@ -2,8 +2,6 @@
 
 use tiny_http::{HTTPVersion, Header, StatusCode};
 
-use super::handlers::page::Asset;
-
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A response that is sent whole.
@@ -25,7 +23,8 @@ pub(crate) struct Rendering<'a> {
 }
 
 impl Response {
-    fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
+    /// A response of that content type.
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
         let headers = vec![
             ("Server", super::SERVER.to_owned()),
             ("Content-Type", content_type.to_owned()),
@@ -78,23 +77,6 @@ impl Response {
     /// A playlist of that content type.
     pub(crate) fn playlist(content_type: &str, list: String) -> Response {
         Response::new(200, content_type, list)
-    }
-
-    /// A file of the page, or 304 for a browser whose `If-None-Match` names it.
-    pub(crate) fn asset(asset: &Asset, if_none_match: Option<&str>) -> Response {
-        // Every source is this server, and no other site may put the page into a frame.
-        const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                              media-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-                              frame-ancestors 'none'";
-        let tag = asset.tag();
-        let known = if_none_match.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
-        let (status, body) = if known { (304, String::new()) } else { (200, asset.text()) };
-        Response::new(status, asset.kind, body)
-            .with("Cache-Control", "no-cache")
-            .with("ETag", &tag)
-            .with("Content-Security-Policy", POLICY)
-            .with("Referrer-Policy", "no-referrer")
-            .with("Cross-Origin-Resource-Policy", "same-origin")
     }
 
     /// Adds a header.

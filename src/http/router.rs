@@ -10,8 +10,8 @@ use super::access::cors::Cors;
 use super::access::{Access, Refusal, Verdict};
 use super::context::Context;
 use super::exchange::Exchange;
+use super::handlers::not_found::not_found;
 use super::handlers::{events, health, page, playlist, status, stream};
-use super::password_queue::Job;
 use super::response::Response;
 use super::target::{BadRequest, Target};
 
@@ -36,15 +36,21 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
             dispatch(context, exchange, client);
         }
         Ok(Verdict::NeedsHash(password)) => {
-            let job = Job { context: Arc::clone(context), exchange, access, password, cors };
-            context.passwords.submit(job);
+            let context_of_check = Arc::clone(context);
+            context.passwords.submit(exchange, move |mut exchange| match access.verify_slow(&password) {
+                Ok(client) => {
+                    exchange.set_cors(cors);
+                    dispatch(&context_of_check, exchange, client);
+                }
+                Err(refusal) => refuse(&access, exchange, &refusal, cors),
+            });
         }
         Err(refusal) => refuse(&access, exchange, &refusal, cors),
     }
 }
 
 /// Hands a request to the handler of its target. `client` may listen.
-pub(crate) fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
+fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
     match Target::parse(exchange.url()) {
         Err(BadRequest(why)) => exchange.respond(Response::text(400, &why)),
         Ok(Target::Page) => page::serve(exchange, &page::INDEX),
@@ -95,7 +101,7 @@ fn is_there(context: &Context, url: &str) -> bool {
 }
 
 /// Answers a request that the access rules refuse. `cors` is for a page that can ask its user for a password.
-pub(crate) fn refuse(access: &Access, mut exchange: Exchange, refusal: &Refusal, cors: Cors) {
+fn refuse(access: &Access, mut exchange: Exchange, refusal: &Refusal, cors: Cors) {
     debug!("{}: {refusal:?}", exchange.peer());
     let why = access.explain(refusal);
     let response = match refusal {
@@ -105,12 +111,4 @@ pub(crate) fn refuse(access: &Access, mut exchange: Exchange, refusal: &Refusal,
     };
     exchange.set_cors(cors);
     exchange.respond(response);
-}
-
-/// Answers 404 with the addresses of the streams.
-pub(crate) fn not_found(context: &Context, exchange: Exchange) {
-    let streams: Vec<String> =
-        context.inputs.all().iter().map(|input| format!("/{}.wav", input.name)).collect();
-    exchange
-        .respond(Response::text(404, &format!("There is nothing here. To listen: {}", streams.join("  "))));
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::not_found::not_found;
 use crate::http::context::Context;
 use crate::http::event_stream::Topic;
 use crate::http::exchange::Exchange;
 use crate::http::response::Response;
 use crate::http::response_head::ResponseHead;
-use crate::http::router;
 use crate::listeners::chunked::Chunk;
 use crate::sys::host;
 
@@ -22,7 +22,7 @@ pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&st
         Some(name) => context.input(name),
         None => context.inputs.all().into_iter().next(),
     };
-    let Some(input) = input else { return router::not_found(context, exchange) };
+    let Some(input) = input else { return not_found(context, exchange) };
     let chunked = exchange.takes_chunks();
     let mut head = ResponseHead::new(200)
         .with("Content-Type", "text/event-stream")

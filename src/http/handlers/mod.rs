@@ -3,6 +3,7 @@
 pub mod clip;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod not_found;
 pub mod page;
 pub mod playlist;
 pub mod status;

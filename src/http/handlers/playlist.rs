@@ -6,12 +6,12 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::not_found::not_found;
 use crate::http::access::RequestFacts;
 use crate::http::access::forwarded::{parameter, split_unquoted};
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::response::Response;
-use crate::http::router;
 
 /// The address under which a client reaches this daemon: what precedes `/live.wav`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +71,13 @@ impl fmt::Display for Origin {
 pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
     match context.input(name) {
         Some(input) => exchange.respond(Response::playlist("audio/x-mpegurl", m3u(&input.name))),
-        None => router::not_found(context, exchange),
+        None => not_found(context, exchange),
     }
 }
 
 /// Answers `/NAME.pls`.
 pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str) {
-    let Some(input) = context.input(name) else { return router::not_found(context, exchange) };
+    let Some(input) = context.input(name) else { return not_found(context, exchange) };
     let facts = exchange.facts();
     let local = exchange.local_addr().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 80)));
     let origin = Origin::of(&facts, local, context.access().is_proxy(facts.peer));

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::http::context::Context;
-use crate::http::event_stream::StateEvent;
 use crate::http::exchange::Exchange;
+use crate::http::page_state::{FormatStatus, format_status, tenths};
 use crate::http::response::Response;
 use crate::inputs::{Inputs, LiveInput, Phase};
 use crate::listeners::{Listener, Listeners};
-use crate::media::format::StreamFormat;
 use crate::media::meter::Reading;
 use crate::media::ring::Ring;
 
@@ -63,30 +62,6 @@ struct LevelStatus {
     clipped: u64,
 }
 
-/// The state of an input as the page receives it, whenever it changes.
-#[derive(Serialize)]
-struct PageState {
-    input: String,
-    /// All inputs, the default one first.
-    inputs: Vec<String>,
-    phase: &'static str,
-    /// Age of the phase.
-    seconds: f64,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    problem: String,
-    /// As configured.
-    device: String,
-    /// The card's own name, or the device where it has none.
-    card: Option<String>,
-    format: Option<FormatStatus>,
-    /// The ring's ID. Frames of another ring are counted from 0 again.
-    stream: u64,
-    history_seconds: f64,
-    overruns: u64,
-    losses: u64,
-    listeners: usize,
-}
-
 #[derive(Serialize)]
 struct SourceStatus {
     device: String,
@@ -97,14 +72,6 @@ struct SourceStatus {
     channels: u16,
     period_frames: u32,
     buffer_frames: u32,
-}
-
-#[derive(Clone, Serialize)]
-struct FormatStatus {
-    rate: u32,
-    channels: u16,
-    sample: &'static str,
-    bytes_per_second: u64,
 }
 
 #[derive(Serialize)]
@@ -172,45 +139,6 @@ pub fn health(inputs: &Inputs, name: Option<&str>) -> Option<(u16, String)> {
     })
 }
 
-/// Returns the state of an input for the page.
-pub fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> StateEvent {
-    let state = input.state();
-    let ring = input.ring();
-    let mut page_state = PageState {
-        input: input.name.clone(),
-        inputs: inputs.all().iter().map(|input| input.name.clone()).collect(),
-        phase: state.phase.name(),
-        seconds: tenths(state.since.elapsed().as_secs_f64()),
-        problem: state.problem,
-        device: state.device,
-        card: state.source.map(|source| source.card.unwrap_or(source.device)),
-        format: ring.as_ref().map(|ring| format_status(ring.format())),
-        stream: ring.map_or(0, |ring| ring.id()),
-        history_seconds: input.history().as_secs_f64(),
-        overruns: input.counters.overruns.load(Ordering::Relaxed),
-        losses: input.counters.losses.load(Ordering::Relaxed),
-        listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
-    };
-    let json = to_json(&page_state);
-    // The page counts the seconds by itself; everything else in it is worth an event.
-    page_state.seconds = 0.0;
-    StateEvent { fingerprint: to_json(&page_state), json }
-}
-
-fn to_json(value: &impl Serialize) -> String {
-    // A struct with strings as keys has no way to fail.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn format_status(format: StreamFormat) -> FormatStatus {
-    FormatStatus {
-        rate: format.rate,
-        channels: format.channels,
-        sample: format.sample.name(),
-        bytes_per_second: format.bytes_per_second(),
-    }
-}
-
 fn input_status(input: &LiveInput) -> InputStatus {
     let state = input.state();
     let sound = input.sound();
@@ -276,11 +204,6 @@ fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
     }
 }
 
-/// Rounds to one decimal.
-fn tenths(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -315,19 +238,6 @@ mod tests {
         ] {
             assert_eq!(health(&inputs, name), expected, "{name:?}");
         }
-    }
-
-    #[test]
-    fn the_passing_of_time_is_no_change_of_the_page_state() {
-        let (inputs, listeners) = (inputs(), listeners());
-        let live = inputs.find("live").expect("an input");
-        let before = page_state(&inputs, &listeners, &live);
-        live.change(|state| state.since = state.since.checked_sub(Duration::from_secs(9)).expect("uptime"));
-        let later = page_state(&inputs, &listeners, &live);
-        assert_eq!(before.fingerprint, later.fingerprint);
-        assert_ne!(before.json, later.json);
-        live.change(|state| state.phase = Phase::Lost);
-        assert_ne!(page_state(&inputs, &listeners, &live).fingerprint, before.fingerprint);
     }
 
     #[test]

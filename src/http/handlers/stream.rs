@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use tiny_http::HTTPVersion;
 
 use super::clip::{self, ClipRequest, Last, Refusal};
+use super::not_found::not_found;
 use crate::http::byte_range::ByteRange;
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::players::{self, Player};
 use crate::http::response::{Rendering, Response};
-use crate::http::router;
 use crate::http::stream_response::{self, StreamRequest, StreamResponse};
 use crate::http::target::{BadRequest, StreamQuery};
 use crate::inputs::LiveInput;
@@ -38,7 +38,7 @@ pub(crate) fn serve(
     name: &str,
     query: StreamQuery,
 ) {
-    let Some(input) = context.input(name) else { return router::not_found(context, exchange) };
+    let Some(input) = context.input(name) else { return not_found(context, exchange) };
     match input.ring() {
         Some(ring) => respond(context, exchange, client, &input, &ring, query),
         None if !input.state().problem.is_empty() => no_sound(exchange, &input),

@@ -1,0 +1,118 @@
+//! The state of an input as the page receives it, by the events of `/NAME/levels`.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::event_stream::StateEvent;
+use crate::inputs::{Inputs, LiveInput};
+use crate::listeners::Listeners;
+use crate::media::format::StreamFormat;
+
+/// The state of an input as the page receives it, whenever it changes.
+#[derive(Serialize)]
+struct PageState {
+    input: String,
+    /// All inputs, the default one first.
+    inputs: Vec<String>,
+    phase: &'static str,
+    /// Age of the phase.
+    seconds: f64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    problem: String,
+    /// As configured.
+    device: String,
+    /// The card's own name, or the device where it has none.
+    card: Option<String>,
+    format: Option<FormatStatus>,
+    /// The ring's ID. Frames of another ring are counted from 0 again.
+    stream: u64,
+    history_seconds: f64,
+    overruns: u64,
+    losses: u64,
+    listeners: usize,
+}
+
+/// The format of a stream.
+#[derive(Clone, Serialize)]
+pub(crate) struct FormatStatus {
+    rate: u32,
+    channels: u16,
+    sample: &'static str,
+    bytes_per_second: u64,
+}
+
+/// Returns the state of an input for the page.
+pub(crate) fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> StateEvent {
+    let state = input.state();
+    let ring = input.ring();
+    let mut page_state = PageState {
+        input: input.name.clone(),
+        inputs: inputs.all().iter().map(|input| input.name.clone()).collect(),
+        phase: state.phase.name(),
+        seconds: tenths(state.since.elapsed().as_secs_f64()),
+        problem: state.problem,
+        device: state.device,
+        card: state.source.map(|source| source.card.unwrap_or(source.device)),
+        format: ring.as_ref().map(|ring| format_status(ring.format())),
+        stream: ring.map_or(0, |ring| ring.id()),
+        history_seconds: input.history().as_secs_f64(),
+        overruns: input.counters.overruns.load(Ordering::Relaxed),
+        losses: input.counters.losses.load(Ordering::Relaxed),
+        listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
+    };
+    let json = to_json(&page_state);
+    // The page counts the seconds by itself; everything else in it is worth an event.
+    page_state.seconds = 0.0;
+    StateEvent { fingerprint: to_json(&page_state), json }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    // A struct with strings as keys has no way to fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Returns a format as JSON has it.
+pub(crate) fn format_status(format: StreamFormat) -> FormatStatus {
+    FormatStatus {
+        rate: format.rate,
+        channels: format.channels,
+        sample: format.sample.name(),
+        bytes_per_second: format.bytes_per_second(),
+    }
+}
+
+/// Rounds to one decimal.
+pub(crate) fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config;
+    use crate::inputs::Phase;
+    use crate::settings::Settings;
+
+    fn listeners() -> Listeners {
+        let settings = Settings::new(config::Listeners::default(), config::Limits::default());
+        Listeners::new(Arc::new(settings))
+    }
+
+    #[test]
+    fn the_passing_of_time_is_no_change_of_the_page_state() {
+        let (inputs, listeners) = (Inputs::default(), listeners());
+        inputs.set(vec![Arc::new(LiveInput::new("live", "hw:0"))]);
+        let live = inputs.find("live").expect("an input");
+        let before = page_state(&inputs, &listeners, &live);
+        live.change(|state| state.since = state.since.checked_sub(Duration::from_secs(9)).expect("uptime"));
+        let later = page_state(&inputs, &listeners, &live);
+        assert_eq!(before.fingerprint, later.fingerprint);
+        assert_ne!(before.json, later.json);
+        live.change(|state| state.phase = Phase::Lost);
+        assert_ne!(page_state(&inputs, &listeners, &live).fingerprint, before.fingerprint);
+    }
+}
