@@ -1,37 +1,105 @@
 //! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
 //!
-//! This is the library behind the program `wavecast`; it is one so that tests and benchmarks reach its parts.
+//! This is the library behind the program `wavecast`. Tests and benchmarks reach the parts of the program through it.
 //!
-//! # The map
+//! # The way of a sample
 //!
 //! ```text
-//! card ── capture thread ──▶ ring ──▶ listener threads ──▶ sockets    (one capture thread and one ring per
-//!               │                            ▲                         input; one listener thread for all who
-//!               └─▶ state, counters ─────────┴──▶ page, status         keep up, and one for each who does not)
+//!  card ─ALSA─▶ capture thread ──▶ ring ─┬─▶ fan-out thread ──▶ sockets of all listeners that keep up
+//!               (one per input)          ├─▶ listener thread ─▶ socket   (one for each listener that does not)
+//!                    │                   └─▶ meter ──▶ events thread ──▶ open pages
+//!                    └─▶ events ──▶ main thread: state, log
 //! ```
 //!
-//! | | |
+//! [`capture::alsa`] reads a period from the card, [`capture::convert`] turns it into the format of the stream, and
+//! the capture thread publishes it into the [ring](media::ring) with its time of capture. [`listeners`] copy it out
+//! of the ring and hand it to the kernel.
+//!
+//! # The way of a request
+//!
+//! ```text
+//!  client ──▶ gate thread ──▶ tiny_http ──▶ worker: router ──▶ handler ─┬─▶ short response ──▶ gate ──▶ client
+//!             accept, limits,  parses        access rules               └─▶ the socket leaves the gate: listener,
+//!             reads the head                                                subscriber of events
+//! ```
+//!
+//! "Thread per connection" means here: a request that is being answered has a worker, a listener that does not keep up
+//! has a thread, and the connections of tiny_http have its threads. Connections that ask for nothing have none, and
+//! the listeners that keep up share one.
+//!
+//! # The rooms
+//!
+//! ```text
+//!  main ─▶ cli, daemon ─┬─▶ http ─────▶ listeners ─┐
+//!                       └─▶ capture ───────────────┴─▶ inputs ─▶ media ─▶ sys
+//!                                                      (config, settings: used by all above media)
+//! ```
+//!
+//! | room | content |
 //! |---|---|
-//! | [`audio`] | sound comes in; knows nothing of HTTP |
-//! | [`ring`] | the lock-free broadcast ring between the two: one writer, many readers, nobody waits |
-//! | [`wav`] | the header, for endless and for finite streams |
-//! | [`http`] | sound goes out; knows nothing of ALSA |
-//! | `src/page` | the page, as a browser gets it; [`http::page`] serves it, [`http::levels`] feeds its meters |
-//! | [`hub`] | what all threads share: inputs, listeners, settings |
-//! | [`daemon`] | the main thread: signals, what capture threads report, the end |
-//! | [`service`] | systemd: ready, how it is, that it lives, and the sockets that it holds for us |
-//! | [`password`] | the file of users, and how one is checked |
-//! | [`addresses`] | by which addresses others reach this machine |
-//! | [`config`], [`cli`], [`logging`] | what a person says to it, and what it says to a person |
-//! | [`panics`] | what is said of a bug, instead of a backtrace |
-//! | [`os`] | the clock, limits, priorities; the only unsafe code |
+//! | [`daemon`] | the main thread: start, signals, reload, state of the inputs, service manager, end |
+//! | [`http`] | requests: [gate](http::gate), access rules, endpoints, the responses of each player |
+//! | [`listeners`] | clients that listen: fan-out, catching up, slow listeners, pacing |
+//! | [`capture`] | cards: opening, reading, converting, silence in place of lost sound, diagnosis |
+//! | [`inputs`] | an input that runs: its ring, meter, state and counters |
+//! | [`media`] | formats, ring, meter, WAV header; no I/O |
+//! | [`settings`] | the settings that a reload replaces |
+//! | [`config`], [`cli`] | configuration file and command line |
+//! | [`sys`] | clock, futex, sockets, limits, addresses, log; the only unsafe code |
+//! | `src/page` | the page as a browser gets it |
 //!
-//! # A sample's way
+//! Imports run downwards only, and there is no circle between files: `tests/it/structure.rs` reads the `use` lines.
+//! Room is left for `encode` (below `listeners`), `push` and `record` (beside `http`).
 //!
-//! [`audio::alsa`] reads a period from the card, [`audio::convert`] makes it what listeners get,
-//! [`audio::capture`] publishes it into the [`ring`] with the time at which it was captured, and
-//! [`http::stream`] and [`http::fanout`] copy it out and hand it to the kernel. Nothing on this way allocates per
-//! block or waits for anybody further down; up to the ring nothing locks.
+//! # The threads
+//!
+//! | thread | started by | owns | may block on | may log |
+//! |---|---|---|---|---|
+//! | main | the program | inputs that run, listening sockets, state | channels, joining a capture thread with a deadline | yes |
+//! | `signals` | main | signal handlers | signals | no |
+//! | `capture NAME` | main, one per input | the source while it is open, the ring's writer | its source, a futex until a block is wanted | no |
+//! | `open NAME` | `capture NAME` | the source while it is closed or opened, the allocation of the ring | the driver | no, it reports events |
+//! | `gate` | main | listening sockets, connections without a running request | `epoll_wait` | no, it has a log thread |
+//! | `refusal log` | the first refusal | the queue of log lines about clients | the log | yes |
+//! | four of tiny_http | the gate | its connections to the gate | these | debug |
+//! | `http 1` to `http 4` | the gate | one request each | nothing slow: a card that opens and a password hash go elsewhere | yes |
+//! | `password` | the first hash | requests whose password is hashed | the hash | yes |
+//! | `waits for card` | a worker, for at most 3 s | a request for an input that is being opened | a timer | yes |
+//! | `fanout NAME` | the first listener of a ring and kind | listeners that keep up | a futex until a block is due | yes |
+//! | `listener` | a worker, the fan-out | one listener that catches up | the listener's socket, a futex | yes |
+//! | `events` | the first open page | the sockets of the open pages | a channel with a deadline | yes |
+//!
+//! # Locks
+//!
+//! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
+//! already: the list of inputs, an input's state, an input's ring handle, the settings, the access rules, the list of
+//! listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing is sent, logged or opened
+//! meanwhile. The field's comment says who writes and who reads.
+//!
+//! # Invariants
+//!
+//! - The capture thread opens, closes and allocates nothing per block, logs nothing, takes no lock that a listener
+//!   holds, and makes no system call per block but its source's and at most one wake-up.
+//! - From the card to the kernel nothing allocates per block, whatever the number of listeners (`tests/allocations.rs`).
+//! - A listener gets every frame in order; frames that are left out are whole, and counted.
+//! - Consumers know no card, and `capture` knows no consumer. Only `http` knows HTTP. Only `daemon` wires rooms together.
+//! - The bytes of a client reach tiny_http only as a checked head without a body.
+//! - A panic ends one request, one listener or one round, and gives back what it held.
+//!
+//! # Where a new … goes
+//!
+//! | task | file to open first |
+//! |---|---|
+//! | an input with another rate or device | `config/wavecast.toml`; another kind of source: `src/capture/open.rs` |
+//! | the policy for slow listeners | `src/listeners/slow.rs` |
+//! | a peculiarity of a player | `src/http/players.rs` |
+//! | an encoder | `src/encode/` (a room to come) |
+//! | a metric | `src/metrics.rs` (to come); today `src/http/handlers/status.rs` |
+//! | an endpoint | `src/http/handlers/`, then an arm in `src/http/target.rs` and `src/http/router.rs` |
+//! | a trigger of recordings | `src/record/` (a room to come) |
+//! | a limit for clients | `src/http/gate/limits.rs`; its key: `src/config/parse.rs` |
+//! | an access rule | `src/http/access/mod.rs` |
+//! | advice for a card that does not open | `src/capture/devices/diagnose.rs` |
 
 #![deny(unsafe_code)]
 
