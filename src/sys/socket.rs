@@ -143,6 +143,28 @@ mod tests {
     }
 
     #[test]
+    fn a_passed_descriptor_can_be_taken_once() {
+        const TEST: &str = "sys::socket::tests::a_passed_descriptor_can_be_taken_once";
+        if env::var_os("LISTEN_PID").is_none() {
+            // Runs this test again in a process to which /dev/null was passed. `exec` keeps the process number.
+            let script = "LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" --exact \"$1\" 3</dev/null 4<&-";
+            let this = env::current_exe().expect("this program has a path");
+            let child = std::process::Command::new("sh").args(["-c", script]).arg(this).arg(TEST).output();
+            let child = child.expect("sh can be run");
+            let text = String::from_utf8_lossy(&child.stdout);
+            assert!(child.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
+        let taken = inherited(FIRST_PASSED).expect("it was passed");
+        assert_eq!(taken.as_raw_fd(), FIRST_PASSED);
+        let again = inherited(FIRST_PASSED).expect_err("it has an owner");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        drop(taken);
+        // Closed now, and perhaps opened by somebody else under the same number.
+        assert!(inherited(FIRST_PASSED).is_err());
+    }
+
+    #[test]
     fn passed_descriptors_are_those_that_the_environment_announces_for_this_process() {
         let passed = |pid: &str, count: &str| passed(Some(pid.into()), 7, Some(count.into()));
         assert_eq!(passed("7", "2"), 3..5);

@@ -34,12 +34,11 @@ pub(super) fn copy_out(words: &[AtomicUsize], from: usize, mut out: &mut [u8]) {
         head.copy_from_slice(&bytes_of(&words[0])[skipped..][..head.len()]);
         words = &words[1..];
     }
-    let mut whole = out.chunks_exact_mut(WORD);
-    let (body, rest) = words.split_at(whole.len());
-    for (bytes, word) in whole.by_ref().zip(body) {
+    let (whole, tail) = out.split_at_mut(out.len() / WORD * WORD);
+    let (body, rest) = words.split_at(whole.len() / WORD);
+    for (bytes, word) in whole.chunks_exact_mut(WORD).zip(body) {
         bytes.copy_from_slice(&bytes_of(word));
     }
-    let tail = whole.into_remainder();
     if !tail.is_empty() {
         tail.copy_from_slice(&bytes_of(&rest[0])[..tail.len()]);
     }
