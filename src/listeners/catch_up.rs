@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::active_stream::{ActiveStream, End};
+// The old paths of these names, until `http` uses the new ones.
 pub use super::active_stream::{Playback, StartAt, shown};
 use super::chunked::{self, Chunk};
 use super::fanout::Fanouts;
@@ -92,7 +93,7 @@ impl ActiveStream {
                     self.send(&mut chunk, std::mem::take(&mut frames))?;
                     // Only sound from after the start: a burst is old on purpose.
                     if let Some(at) = captured_at.take().filter(|at| *at > started) {
-                        self.listener.latency.record(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
+                        self.listener.latency.record(monotonic_ns().saturating_sub(at));
                     }
                 }
                 Read::Nothing if self.playback.length == Some(0) => return self.finish(),
@@ -115,7 +116,7 @@ impl ActiveStream {
         }
     }
 
-    /// Whether the body is a part of the past, which was complete before it was asked for.
+    /// Returns whether the body is a part of the past, which was complete before the request.
     fn is_clip(&self) -> bool {
         matches!(self.playback.begin, StartAt::Frame(_))
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::config;
 
 #[test]
-fn nobody_is_admitted_beyond_the_limits() {
+fn no_listener_is_admitted_beyond_the_limits() {
     let all = listeners(config::Listeners::default());
     let limits = |max, max_per_client| Admission { max, max_per_client };
     let (_first, _) = admit(&all);
@@ -25,7 +25,7 @@ fn nobody_is_admitted_beyond_the_limits() {
     assert_eq!(refusal("127.0.0.1", limits(3, 2)), Some(Full::Client(2)));
     assert_eq!(refusal("::ffff:127.0.0.1", limits(3, 2)), Some(Full::Client(2)));
     assert_eq!(refusal("192.0.2.1", limits(3, 1)), None);
-    assert_eq!(all.count(), 2, "the third one has left");
+    assert_eq!(all.count(), 2, "the third listener has left");
     let third = try_as("192.0.2.1", limits(3, 1)).unwrap_or_else(|_| panic!("there is room"));
     assert_eq!(all.all().iter().map(|one| one.id).collect::<Vec<_>>(), [1, 2, 4]);
     drop(third);
