@@ -46,7 +46,8 @@ impl Settings {
         }
     }
 
-    /// Replaces the table `[listeners]`. Listeners that are connected follow.
+    /// Replaces the table `[listeners]`. Connected listeners follow in their interval, their allowed lag and the policy for
+    /// slow listeners; their send buffer and stall timeout stay those of their start.
     pub fn set_listeners(&self, listeners: config::Listeners) {
         let interval_us = match listeners.interval {
             Interval::Auto => 0,

@@ -15,7 +15,7 @@ use crate::inputs::LiveInput;
 use crate::media::format::StreamFormat;
 use crate::media::ring::{Reader, Ring};
 
-/// Stack of a thread that catches up. It holds no buffer; formatting a log line goes deepest.
+/// The stack of a thread that catches up, in bytes. Buffers are on the heap; formatting a log line goes deepest.
 const STACK: usize = 128 * 1024;
 /// The least send buffer in bytes, for formats of which 250 ms are next to nothing.
 const LEAST_SEND_BUFFER: usize = 4096;
@@ -23,7 +23,7 @@ const LEAST_SEND_BUFFER: usize = 4096;
 /// The body of a response: what one listener receives after the head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Playback {
-    /// Whether the body is sent in chunks (RFC 9112 §7.1).
+    /// True to send the body in chunks (RFC 9112 §7.1).
     pub chunked: bool,
     /// Bytes before the sound: the WAV header, or the requested part of it.
     pub prefix: Vec<u8>,
@@ -93,8 +93,9 @@ pub struct ActiveStream {
     pub(super) failure: Option<End>,
     /// Distance from the live edge at the start, in frames.
     pub(super) initial_lag: u64,
-    /// Whether the log has a line about skipped frames.
+    /// True once the log has a line about skipped frames.
     warned: bool,
+    /// True if the log gets a line for the start and one for the end.
     logged: bool,
 }
 

@@ -15,8 +15,7 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::active_stream::StartAt;
-use super::active_stream::{ActiveStream, End};
+use super::active_stream::{ActiveStream, End, StartAt};
 use super::chunked::{self, Chunk};
 use super::fanout::Fanouts;
 use super::pacing;
@@ -92,7 +91,7 @@ impl ActiveStream {
                     self.send(&mut chunk, std::mem::take(&mut frames))?;
                     // Only sound from after the start: a burst is old on purpose.
                     if let Some(at) = captured_at.take().filter(|at| *at > started) {
-                        self.listener.latency.record(Duration::from_nanos(monotonic_ns().saturating_sub(at)));
+                        self.listener.latency.record(monotonic_ns().saturating_sub(at));
                     }
                 }
                 Read::Nothing if self.playback.length == Some(0) => return self.finish(),
@@ -115,7 +114,7 @@ impl ActiveStream {
         }
     }
 
-    /// Whether the body is a part of the past, which was complete before it was asked for.
+    /// Returns whether the body is a part of the past, which was complete before the request.
     fn is_clip(&self) -> bool {
         matches!(self.playback.begin, StartAt::Frame(_))
     }

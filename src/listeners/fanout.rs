@@ -31,12 +31,12 @@ use crate::sys::clock::monotonic_ns;
 
 /// The buffer of a thread in bytes: more than the longest interval brings in nearly every format.
 const BATCH_BYTES: usize = 64 * 1024;
-/// The stack of a thread. It holds no buffer.
+/// The stack of a thread in bytes. Buffers are on the heap.
 const STACK: usize = 128 * 1024;
 /// The longest sleep of a thread whose ring gets no blocks.
 const POLL: Duration = Duration::from_secs(1);
-/// A thread without listeners waits this long for one before it ends: a single listener that is slow now and then leaves
-/// and joins all the time.
+/// A thread without listeners waits this long for one before it ends. Otherwise a single listener on a bad network, which
+/// leaves and joins all the time, would start a thread each time.
 const LINGER: Duration = Duration::from_secs(1);
 /// If there is no thread for a listener that leaves, the next attempt is made after this time.
 const RETRY: Duration = Duration::from_millis(20);
@@ -68,7 +68,7 @@ impl Fanouts {
         listeners.fanouts.join_with(&listeners, stream, FanoutThread::run)
     }
 
-    /// The same, with the given body of a new thread.
+    /// Like [`join`](Self::join), with the given body for a new thread.
     fn join_with(
         &self,
         listeners: &Arc<Listeners>,
@@ -152,7 +152,7 @@ impl FanoutThread {
             leaving: Vec::new(),
             batch: Batch::new(&stream.ring),
             rota: Rota::new(1, 0),
-            // Until it runs: where there is no thread it is dropped while the lock is held.
+            // Until the thread runs: if it cannot be started, this is dropped while the lock is held.
             is_retired: true,
         }
     }
@@ -160,8 +160,8 @@ impl FanoutThread {
     /// Sends to all listeners that are due, until there are none left.
     fn run(&mut self) {
         let clock = self.ring.reader(0);
-        // The first block that was in no round, and the first block at which a listener is due. Everybody is in the first
-        // round.
+        // The first block that was in no round, and the first block at which a listener is due. All listeners
+        // are in the first round.
         let (mut next, mut due) = (0, 0);
         loop {
             if self.streams.is_empty() && self.leaving.is_empty() {
@@ -173,8 +173,8 @@ impl FanoutThread {
                 }
                 (next, due) = (0, 0);
             }
-            // When everybody who is due now has been sent to, the capture thread wants to know for which block it has to
-            // be back.
+            // Tells the capture thread before the round for which block the next round waits: it plans its sleep in the
+            // meantime.
             clock.register_next_wait(self.rota.next_due(due + 1));
             clock.wait(due, POLL);
             let (published, is_closed) = (clock.next_block(), self.ring.is_closed());
@@ -215,9 +215,9 @@ impl FanoutThread {
         self.rota = Rota::new(every, self.streams.len());
         // The batch of the last round ends at another live edge.
         self.batch.from = None;
-        let end = blocks.end;
+        let (end, interval_us) = (blocks.end, interval.as_micros() as u32);
         for group in self.rota.due_in(blocks) {
-            self.send_group(group, |stream, batch| stream.send_new(batch, interval));
+            self.send_group(group, |stream, batch| stream.send_new(batch, interval_us));
         }
         self.rota.next_due(end)
     }
@@ -238,20 +238,21 @@ impl FanoutThread {
                 }
             }));
             if sent.is_err() && self.current < self.streams.len() {
-                // It is not known how much was sent to the listener, and the batch may be half filled.
+                // Some bytes may have been sent to the listener, and the batch may be half filled.
                 drop(self.streams.swap_remove(self.current));
                 self.batch.from = None;
             }
         }
     }
 
-    /// Tries again to give threads to those that had none.
+    /// Tries again to give threads to streams that leave.
     fn release_leaving(&mut self) {
         for stream in std::mem::take(&mut self.leaving) {
             self.release(stream);
         }
     }
 
+    /// Gives a stream that leaves a thread of its own.
     fn release(&mut self, stream: Box<ActiveStream>) {
         if let Err(stream) = stream.resume() {
             self.leaving.push(stream);
@@ -279,7 +280,7 @@ struct Batch {
     frames: u64,
     /// CLOCK_MONOTONIC in ns when the last block was captured.
     captured_at: u64,
-    /// Whether the batch reaches to the live edge.
+    /// True if the batch reaches to the live edge.
     reaches_edge: bool,
 }
 
@@ -325,9 +326,9 @@ impl Batch {
 impl ActiveStream {
     /// Sends all frames up to the live edge without waiting. Returns `false` if the listener has to leave the fan-out:
     /// the kernel does not accept all of it, the connection failed, the reader was lapped, or the ring was closed.
-    fn send_new(&mut self, batch: &mut Batch, interval: Duration) -> bool {
+    fn send_new(&mut self, batch: &mut Batch, interval_us: u32) -> bool {
         let listener = &*self.listener;
-        listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
+        listener.interval_us.store(interval_us, Ordering::Relaxed);
         loop {
             if batch.from != Some(self.reader.frame()) && !batch.fill(&self.reader) {
                 return false;
@@ -351,8 +352,7 @@ impl ActiveStream {
             }
             listener.sent.fetch_add(batch.frames, Ordering::Relaxed);
             listener.position.store(batch.to.frame, Ordering::Relaxed);
-            let latency = monotonic_ns().saturating_sub(batch.captured_at);
-            listener.latency.record(Duration::from_nanos(latency));
+            listener.latency.record(monotonic_ns().saturating_sub(batch.captured_at));
             if batch.reaches_edge {
                 return true;
             }

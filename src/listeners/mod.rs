@@ -84,7 +84,7 @@ pub struct Admission {
 pub enum Full {
     /// This many clients listen already.
     All(usize),
-    /// The same client has this many listeners already.
+    /// The client that asks has this many listeners already.
     Client(usize),
 }
 

@@ -109,7 +109,7 @@ mod tests {
         let rota = Rota::new(10, 130);
         assert_eq!(due_in(rota, 13..23), [1, 2, 0]);
         assert_eq!(due_in(rota, 15..25), [2, 0, 1]);
-        // A longer stall changes nothing: nobody is sent twice.
+        // A longer stall changes nothing: no group is sent to twice.
         assert_eq!(due_in(rota, 13..1000), [1, 2, 0]);
         assert!(due_in(rota, 14..16).is_empty());
         assert!(due_in(rota, 17..17).is_empty());

@@ -9,7 +9,7 @@ use super::*;
 use crate::config;
 
 #[test]
-fn nobody_is_admitted_beyond_the_limits() {
+fn no_listener_is_admitted_beyond_the_limits() {
     let all = listeners(config::Listeners::default());
     let limits = |max, max_per_client| Admission { max, max_per_client };
     let (_first, _) = admit(&all);

@@ -74,7 +74,7 @@ fn frames_count_as_sent_when_the_kernel_has_them() {
     let all = listeners(settings);
     let mut ramp = Ramp::new("live", Duration::from_secs(100));
     ramp.publish(10_000);
-    // It gets 1.6 MB and reads nothing until it is disconnected.
+    // The client asks for 1.6 MB and reads nothing until it is disconnected.
     let (stream, mut client) = stream(&all, &ramp, Playback { begin: StartAt::Back(u64::MAX), ..LIVE });
     let listener = all.all().remove(0);
     start(stream, b"");

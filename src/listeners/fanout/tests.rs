@@ -78,7 +78,7 @@ fn a_panic_while_one_listener_is_sent_to_ends_that_listener_only() {
     thread.streams = [first, second, third].map(Box::new).into();
     let failing = thread.streams[1].listener.id;
     thread.send_group(0, |stream, batch| {
-        let keeps_up = stream.send_new(batch, Duration::ZERO);
+        let keeps_up = stream.send_new(batch, 0);
         if stream.listener.id == failing {
             fail();
         }
