@@ -439,7 +439,7 @@ fn a_burst_of_overruns_is_reported_while_another_input_overruns_all_the_time() {
     // Faster than once a second for longer than a burst's pause.
     while began.elapsed() < Duration::from_secs(14) && count(&daemon, "one: 3 overruns within") == 0 {
         overrun("two");
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(count(&daemon, "one: 3 overruns within"), 1, "{:?}", daemon.log());
     assert_eq!(count(&daemon, "two: overrun"), 1, "{:?}", daemon.log());
