@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use log::{error, info};
 
 use self::adapter::{ListenerId, Server};
-use super::StartError;
 use super::preflight::PORT_ADVICE;
-use super::systemd::{InheritedSockets, Service, stored_name};
+use super::start_error::StartError;
+use super::systemd::{GIVEN, InheritedSockets, Service, stored_name};
 use crate::config::ListenAddr;
 use crate::http::context::Context;
 use crate::http::server;
+use crate::http::tiny::guard::Guard;
 use crate::sys::host;
 
 /// The time between two attempts to bind an address that cannot be had: short enough for a network that comes up, long
@@ -363,11 +364,11 @@ mod adapter {
 
     /// The name of a socket that the server accepts from.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub(in crate::daemon) struct ListenerId(usize);
+    pub(super) struct ListenerId(usize);
 
-    pub(in crate::daemon) struct Server {
+    pub(super) struct Server {
         context: Arc<Context>,
-        pub(in crate::daemon) guard: Arc<Guard>,
+        pub(super) guard: Arc<Guard>,
         /// One for each socket ever opened; `None` once it was closed.
         servers: Vec<Option<server::Server>>,
         heartbeats: u64,
@@ -418,7 +419,7 @@ mod adapter {
         }
 
         /// For the re-execution.
-        pub(in crate::daemon) fn get(&self, id: ListenerId) -> Option<&server::Server> {
+        pub(super) fn get(&self, id: ListenerId) -> Option<&server::Server> {
             self.servers[id.0].as_ref()
         }
     }
@@ -427,8 +428,8 @@ mod adapter {
 // Re-execution. Goes with reexec.rs, as do `get` and `guard` of the adapter.
 
 impl Listening {
-    pub(super) fn server(&self) -> &Server {
-        &self.server
+    pub(super) fn guard(&self) -> &Guard {
+        &self.server.guard
     }
 
     /// Returns the listening sockets by the names under which the next program finds them.
@@ -436,7 +437,7 @@ impl Listening {
         let passed = self.sockets.iter().filter_map(|socket| {
             let name = match socket.origin {
                 Origin::Configured(address) => stored_name(address),
-                Origin::Given => super::systemd::GIVEN.to_owned(),
+                Origin::Given => GIVEN.to_owned(),
             };
             // A socket that cannot be duplicated is bound again.
             Some((name, self.server.get(socket.id)?.listener().try_clone().ok()?))
