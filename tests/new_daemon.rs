@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use support::card::{Card, CardOptions, Order};
+use support::card::{Card, CardOptions, Cards, Order};
 use support::daemon::Daemon;
 use support::http::{self, Response};
 use support::{PATIENCE, wait_for};
@@ -414,4 +414,33 @@ fn an_input_is_reached_by_its_aliases_and_the_first_one_as_live() {
     assert_eq!(daemon.get("/attic.wav").status, 404);
     listener.bytes(44_100 * 4);
     assert!(count(&daemon, "capturing from") == 2, "after {:?}: {:?}", began.elapsed(), daemon.log());
+}
+
+// The log.
+
+#[test]
+fn a_burst_of_overruns_is_reported_while_another_input_overruns_all_the_time() {
+    let options = || CardOptions { rates: vec![44_100], ..CardOptions::default() };
+    let cards = Cards::with([("one", options()), ("two", options())]);
+    let device = |name: &str| cards.card(name).device().to_owned();
+    let config =
+        format!("[input.one]\ndevice = \"{}\"\n[input.two]\ndevice = \"{}\"\n", device("one"), device("two"));
+    let daemon = Daemon::start(Some(&cards), &config);
+    daemon.wait_for_state("one", "capturing");
+    daemon.wait_for_state("two", "capturing");
+    let overrun = |name: &str| {
+        let before = daemon.input(name)["overruns"].as_u64();
+        cards.card(name).command(Order::Overrun);
+        wait_for("the overrun", || (daemon.input(name)["overruns"].as_u64() > before).then_some(()));
+        cards.card(name).command(Order::Run);
+    };
+    (0..3).for_each(|_| overrun("one"));
+    let began = Instant::now();
+    // Faster than once a second for longer than a burst's pause.
+    while began.elapsed() < Duration::from_secs(14) && count(&daemon, "one: 3 overruns within") == 0 {
+        overrun("two");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(count(&daemon, "one: 3 overruns within"), 1, "{:?}", daemon.log());
+    assert_eq!(count(&daemon, "two: overrun"), 1, "{:?}", daemon.log());
 }

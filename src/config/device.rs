@@ -271,6 +271,19 @@ impl Device {
     }
 }
 
+/// Returns an error text if an input on `device` cannot run beside `owner`'s input on `other`. Any number of inputs may be
+/// synthetic.
+pub(super) fn device_conflict(device: &Device, other: &Device, owner: &str) -> Option<String> {
+    if matches!(device, Device::Synth(_)) {
+        return None;
+    }
+    if device == other {
+        return Some(format!("\"{device}\" is already the device of {owner}"));
+    }
+    let same = device.hardware().zip(other.hardware()).is_some_and(|(one, other)| one.excludes(&other));
+    same.then(|| format!("\"{device}\" is the same card as \"{other}\", the device of {owner}"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

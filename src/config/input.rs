@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::MAX_HISTORY_BYTES;
 use super::device::Device;
 use super::messages::{choose, parse_whole};
 use crate::media::format::{SampleFormat, StreamFormat};
 
+/// The most memory that the history of one input may take, in bytes: enough for an hour of CD quality, too little to lock
+/// up a board by a mistyped digit.
+pub const MAX_HISTORY_BYTES: u64 = 1 << 30;
 /// Frames per second.
 pub(super) const RATES: RangeInclusive<u32> = 4_000..=384_000;
 /// Samples in a frame.

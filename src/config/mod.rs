@@ -15,10 +15,7 @@
 //! error comes alone.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::sys::logging;
@@ -31,23 +28,17 @@ mod messages;
 mod names;
 mod overrides;
 mod parse;
+mod problems;
 mod section;
 
 pub use access::{Access, Network};
 pub use device::{Device, Hardware, Synth, SynthKind, UsbId};
-pub use input::Input;
+pub use input::{Input, MAX_HISTORY_BYTES};
 pub(crate) use input::{parse_channels, parse_format, parse_rate};
 pub use listen::ListenAddr;
 pub(crate) use messages::near;
 pub use names::Names;
 pub use overrides::Overrides;
-
-/// The most memory that the history of one input may take, in bytes: enough for an hour of CD quality, too little to lock
-/// up a board by a mistyped digit.
-pub const MAX_HISTORY_BYTES: u64 = 1 << 30;
-/// The largest configuration file, in bytes. Real ones have a few kilobytes; without a limit `--config /dev/zero` would
-/// never end.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -235,51 +226,6 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-impl Config {
-    /// Reads the file at `path`. An absent file means the defaults, unless `explicit` says that the user named this file.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not UTF-8 text, or has mistakes as in [`Config::parse`].
-    pub fn load(path: &Path, explicit: bool) -> Result<Config, ConfigError> {
-        let name = path.display().to_string();
-        match read(path) {
-            Ok(bytes) => parse::parse_bytes(&bytes, &name),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !explicit => Ok(Config::default()),
-            Err(error) => Err(ConfigError::one(format!("{name}: cannot be read: {error}"))),
-        }
-    }
-
-    /// Reads a configuration from its text. `file` is the name of the file in messages.
-    ///
-    /// # Errors
-    /// All mistakes of the text: syntax, unknown keys, values of the wrong type or out of range, two inputs on one device.
-    pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-        parse::parse(text, file)
-    }
-}
-
-/// Returns an error text if an input on `device` cannot run beside `owner`'s input on `other`. Any number of inputs may be
-/// synthetic.
-fn device_conflict(device: &Device, other: &Device, owner: &str) -> Option<String> {
-    if matches!(device, Device::Synth(_)) {
-        return None;
-    }
-    if device == other {
-        return Some(format!("\"{device}\" is already the device of {owner}"));
-    }
-    let same = device.hardware().zip(other.hardware()).is_some_and(|(one, other)| one.excludes(&other));
-    same.then(|| format!("\"{device}\" is the same card as \"{other}\", the device of {owner}"))
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other("the file is larger than 1 MiB, which no configuration is"));
-    }
-    Ok(bytes)
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 //! The values of command-line options, which replace those of the file.
 
-use super::device::Device;
+use super::device::{Device, device_conflict};
 use super::input::{CHANNELS, RATES};
 use super::listen::{ListenAddr, listen_problem};
 use super::messages::in_range;
-use super::{Config, ConfigError, device_conflict};
+use super::{Config, ConfigError};
 use crate::media::format::SampleFormat;
 use crate::sys::logging;
 

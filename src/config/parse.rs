@@ -1,16 +1,19 @@
 //! The parser: from the text of a file to a [`Config`], or to the line and key of every mistake.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::access::{parse_host, parse_net, parse_origin, parse_path};
+use super::device::device_conflict;
 use super::input::{CHANNELS, RATES};
-use super::messages::{join, listed, near, one_line, shown, shown_string};
+use super::messages::{join, one_line, shown, shown_string};
+use super::problems::{Problems, Unknown, place};
 use super::section::{Section, find, kind};
-use super::{
-    Access, Config, ConfigError, Http, Input, Limits, Listeners, Station, WhenBehind, device_conflict,
-};
+use super::{Access, Config, ConfigError, Http, Input, Limits, Listeners, Station, WhenBehind};
 use crate::media::format::SampleFormat;
 use crate::sys::logging;
 
@@ -23,8 +26,35 @@ const MAX_DESCRIPTION: usize = 300;
 /// First words of paths that the daemon serves itself, or that every browser and crawler requests.
 pub(super) const RESERVED_NAMES: [&str; 6] = ["status", "metrics", "healthz", "index", "favicon", "robots"];
 
+/// The largest configuration file, in bytes. Real ones have a few kilobytes; without a limit `--config /dev/zero` would
+/// never end.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+impl Config {
+    /// Reads the file at `path`. An absent file means the defaults, unless `explicit` says that the user named this file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not UTF-8 text, or has mistakes as in [`Config::parse`].
+    pub fn load(path: &Path, explicit: bool) -> Result<Config, ConfigError> {
+        let name = path.display().to_string();
+        match read(path) {
+            Ok(bytes) => parse_bytes(&bytes, &name),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !explicit => Ok(Config::default()),
+            Err(error) => Err(ConfigError::one(format!("{name}: cannot be read: {error}"))),
+        }
+    }
+
+    /// Reads a configuration from its text. `file` is the name of the file in messages.
+    ///
+    /// # Errors
+    /// All mistakes of the text: syntax, unknown keys, values of the wrong type or out of range, two inputs on one device.
+    pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+        parse(text, file)
+    }
+}
+
 /// Reads a configuration from its text: [`Config::parse`].
-pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
+fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     let root = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(text.len(), |span| span.start);
         let (line, column) = place(text.as_bytes(), at);
@@ -33,7 +63,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     })?;
     let mut reader = Reader::default();
     let config = reader.config(root.get_ref(), text);
-    match reader.finish(text, file) {
+    match reader.problems.finish(text, file) {
         None => Ok(config),
         Some(error) => Err(error),
     }
@@ -50,16 +80,6 @@ pub(super) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigErro
         ))
     })?;
     parse(text, file)
-}
-
-/// Returns line and column of a byte, both from 1. A column is one character.
-fn place(text: &[u8], at: usize) -> (usize, usize) {
-    let before = &text[..at.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    // Bytes 10xxxxxx continue a character.
-    let column = before[start..].iter().filter(|byte| **byte & 0xC0 != 0x80).count() + 1;
-    (line, column)
 }
 
 /// Returns the message for a line whose only mistake is a text without quotes, as in `device = hw:CARD=Device`. `None` for
@@ -83,30 +103,10 @@ fn missing_quotes(text: &str, line: usize) -> Option<String> {
     is_the_mistake.then(|| format!("a text needs quotes: {}", shown(&corrected)))
 }
 
-/// A mistake at a byte of the file.
-struct Problem {
-    at: usize,
-    key: String,
-    message: String,
-}
-
-/// A key that the program does not know, and the known keys of its table.
-pub(super) struct Unknown {
-    pub(super) at: usize,
-    pub(super) path: String,
-    pub(super) key: String,
-    /// The value as its author wrote it.
-    pub(super) value: String,
-    pub(super) known_keys: Vec<&'static str>,
-}
-
-/// Collects mistakes while the tables are read, and the keys that were read: the reading code is the only list of keys.
+/// Reads the tables of a file.
 #[derive(Default)]
 pub(super) struct Reader {
-    problems: Vec<Problem>,
-    pub(super) unknown: Vec<Unknown>,
-    /// Every known key with the head of its table.
-    pub(super) known: Vec<(&'static str, &'static str)>,
+    pub(super) problems: Problems,
 }
 
 impl Reader {
@@ -186,7 +186,7 @@ impl Reader {
 
         let known_keys = ["station", "http", "access", "listeners", "limits", "log", "input"];
         for (key, value) in root.iter().filter(|(key, _)| !known_keys.contains(&key.get_ref().as_ref())) {
-            self.unknown.push(Unknown {
+            self.problems.unknown.push(Unknown {
                 at: key.span().start,
                 path: String::new(),
                 key: key.get_ref().to_string(),
@@ -203,7 +203,7 @@ impl Reader {
             Some((DeValue::Table(tables), _)) if !tables.is_empty() => Some(tables),
             None | Some((DeValue::Table(_), _)) => None,
             Some((_, span)) => {
-                self.complain(span.start, "input", "needs a name: [input.NAME]".to_owned());
+                self.problems.complain(span.start, "input", "needs a name: [input.NAME]".to_owned());
                 None
             }
         };
@@ -220,11 +220,11 @@ impl Reader {
             let DeValue::Table(table) = value.get_ref() else {
                 let message =
                     "an input is a table: [input.NAME], with its keys in the lines below".to_owned();
-                self.complain(at, &join("input", name), message);
+                self.problems.complain(at, &join("input", name), message);
                 continue;
             };
             if let Some(problem) = name_problem(name) {
-                self.complain(at, &join("input", name), problem);
+                self.problems.complain(at, &join("input", name), problem);
             }
             let input = self.input(name, Some(table), at, text);
             let conflict = read.iter().find_map(|other| {
@@ -233,7 +233,7 @@ impl Reader {
                 device_conflict(&input.input.device, &other.input.device, &owner)
             });
             if let Some(message) = conflict {
-                self.complain(input.device_at, &join(&join("input", name), "device"), message);
+                self.problems.complain(input.device_at, &join(&join("input", name), "device"), message);
             }
             read.push(input);
         }
@@ -245,7 +245,7 @@ impl Reader {
         let default = Input::default();
         let formats = SampleFormat::ALL.map(|format| (format.name(), format));
         let mut table = Section {
-            reader: self,
+            problems: &mut self.problems,
             text,
             path: join("input", name),
             head: "[input.NAME]",
@@ -293,7 +293,11 @@ impl Reader {
             for alias in &input.aliases {
                 if !names.insert(alias) {
                     let key = join(&join("input", &input.name), "aliases");
-                    self.complain(*aliases_at, &key, format!("\"{alias}\" is already a name of an input"));
+                    self.problems.complain(
+                        *aliases_at,
+                        &key,
+                        format!("\"{alias}\" is already a name of an input"),
+                    );
                 }
             }
         }
@@ -313,60 +317,20 @@ impl Reader {
             Some(DeValue::Table(table)) => Some(table),
             Some(other) => {
                 let message = format!("is a table: write {head}, not {}", kind(other));
-                self.complain(at, key, message);
+                self.problems.complain(at, key, message);
                 None
             }
             None => None,
         };
-        Section { reader: self, text, path: key.to_owned(), head, at, table, read: Vec::new() }
-    }
-
-    /// Reports a mistake at a byte of the file.
-    pub(super) fn complain(&mut self, at: usize, key: &str, message: String) {
-        self.problems.push(Problem { at, key: key.to_owned(), message });
-    }
-
-    /// Returns all mistakes in the order of the file. `None` if there is none.
-    fn finish(mut self, text: &str, file: &str) -> Option<ConfigError> {
-        for unknown in std::mem::take(&mut self.unknown) {
-            let message = self.explain(&unknown);
-            self.complain(unknown.at, &join(&unknown.path, &unknown.key), message);
+        Section {
+            problems: &mut self.problems,
+            text,
+            path: key.to_owned(),
+            head,
+            at,
+            table,
+            read: Vec::new(),
         }
-        if self.problems.is_empty() {
-            return None;
-        }
-        self.problems.sort_by_key(|problem| problem.at);
-        // Lines are counted from the mistake before, since a large file may have a mistake in every line.
-        let (mut line, mut counted) = (1, 0);
-        let lines = self.problems.iter().map(|Problem { at, key, message }| {
-            line += text.as_bytes()[counted..*at].iter().filter(|byte| **byte == b'\n').count();
-            counted = *at;
-            format!("{file}:{line}: {key}: {message}")
-        });
-        Some(ConfigError { lines: lines.collect() })
-    }
-
-    /// Returns the message for an unknown key, with the key that its author probably meant.
-    fn explain(&self, unknown: &Unknown) -> String {
-        let Unknown { key, path, value, known_keys, .. } = unknown;
-        if matches!(key.as_str(), "port" | "address" | "bind" | "host")
-            && matches!(path.as_str(), "" | "http")
-        {
-            let address = shown(value.trim_matches(['"', '\'']));
-            let below = if path.is_empty() { ", below [http]" } else { "" };
-            return format!(
-                "no such key; the key for addresses and ports is `listen`: listen = \"{address}\"{below}"
-            );
-        }
-        let mut message = "no such key".to_owned();
-        // The usual cause is a key whose comment sign was removed, but not that of its table's head.
-        if let Some((head, _)) = self.known.iter().find(|(_, known)| known == key) {
-            message.push_str(&format!(" here; it belongs below {head}"));
-        } else if let Some(near) = near(key, known_keys) {
-            message.push_str(&format!("; did you mean `{near}`?"));
-        }
-        message.push_str(&format!(" (the keys are {})", listed(known_keys, "and")));
-        message
     }
 }
 
@@ -375,6 +339,15 @@ struct ReadInput {
     input: Input,
     device_at: usize,
     aliases_at: usize,
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("the file is larger than 1 MiB, which no configuration is"));
+    }
+    Ok(bytes)
 }
 
 /// Returns an error text if `name` cannot be the name of a stream.

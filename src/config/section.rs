@@ -9,12 +9,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::listen::{ListenAddr, listen_problem};
 use super::messages::{choose, join, shown, shown_string, whole};
-use super::parse::{Reader, Unknown};
+use super::problems::{Problems, Unknown};
 use super::{Interval, PerAddress};
 
 /// A table that is being read. A key with a mistake is reported and reads as its default.
 pub(super) struct Section<'a, 't> {
-    pub(super) reader: &'a mut Reader,
+    pub(super) problems: &'a mut Problems,
     pub(super) text: &'a str,
     /// The table's name in messages: `input.live`.
     pub(super) path: String,
@@ -218,7 +218,7 @@ impl<'a, 't> Section<'a, 't> {
 
     /// Reports a mistake in the value of `key`. `at` is the byte of the file.
     pub(super) fn complain(&mut self, at: usize, key: &str, message: String) {
-        self.reader.complain(at, &join(&self.path, key), message);
+        self.problems.complain(at, &join(&self.path, key), message);
     }
 
     /// Returns the byte at which the value of the first present key of `keys` begins, or else the table.
@@ -231,7 +231,7 @@ impl<'a, 't> Section<'a, 't> {
     pub(super) fn finish(self) {
         for (key, value) in self.table.into_iter().flatten() {
             if !self.read.contains(&key.get_ref().as_ref()) {
-                self.reader.unknown.push(Unknown {
+                self.problems.unknown.push(Unknown {
                     at: key.span().start,
                     path: self.path.clone(),
                     key: key.get_ref().to_string(),
@@ -244,8 +244,8 @@ impl<'a, 't> Section<'a, 't> {
 
     fn find(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'t>>> {
         self.read.push(key);
-        if !self.reader.known.contains(&(self.head, key)) {
-            self.reader.known.push((self.head, key));
+        if !self.problems.known.contains(&(self.head, key)) {
+            self.problems.known.push((self.head, key));
         }
         self.table.and_then(|table| find(table, key))
     }

@@ -1,6 +1,8 @@
 //! The tests of the configuration parser.
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+
 use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
@@ -57,10 +59,10 @@ fn the_installed_file_documents_the_true_defaults() {
 fn the_installed_file_documents_every_key() {
     let mut reader = Reader::default();
     reader.config(&DeTable::new(), "");
-    assert!(!reader.known.is_empty());
+    assert!(!reader.problems.known.is_empty());
     let text = uncommented();
     let root = DeTable::parse(&text).unwrap();
-    for (head, key) in reader.known {
+    for (head, key) in reader.problems.known {
         let mut table = root.get_ref();
         for part in head.trim_matches(['[', ']']).replace("NAME", "live").split('.') {
             let DeValue::Table(found) = find(table, part).unwrap().get_ref() else { unreachable!() };

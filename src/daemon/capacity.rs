@@ -1,4 +1,4 @@
-//! The limits of the configuration, lowered to the number of connections that the operating system allows.
+//! The limits of the configuration, lowered to what the operating system allows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::config::{Limits, Listeners};
 
-/// File descriptors per connection: two in tiny_http, and one of the listener.
-const DESCRIPTORS: u64 = 3;
-/// Threads per connection: one in tiny_http, and the handler.
-const THREADS: u64 = 2;
+/// File descriptors per connection: its socket, which a listener takes over.
+const DESCRIPTORS: u64 = 1;
+/// Threads per listener: the one in which it catches up. A connection that does not listen needs none.
+const THREADS: u64 = 1;
 /// File descriptors and threads of everything else, including connections that are about to be refused.
 const REST: u64 = 64;
 /// The mount point of the control groups.
@@ -36,33 +36,27 @@ impl Capacity {
         Capacity { descriptors, threads: of_user.min(lowest_limit(&folders, "pids.max").unwrap_or(u64::MAX)) }
     }
 
-    /// Returns the number of connections that are possible at once.
-    pub(super) fn connections(self) -> u32 {
-        let (descriptors, threads) = self.connections_by_resource();
-        u32::try_from(descriptors.min(threads)).unwrap_or(u32::MAX)
-    }
-
-    /// Returns the number of connections that the file descriptors allow, and the number that the threads allow.
-    fn connections_by_resource(self) -> (u64, u64) {
-        let of = |all: u64, each: u64| (all.saturating_sub(REST) / each).max(1);
-        (of(self.descriptors, DESCRIPTORS), of(self.threads, THREADS))
-    }
-
     /// Returns the configured limits, lowered where the operating system allows less. Logs each lowered limit.
     pub(super) fn clamp(self, limits: &Limits, listeners: &Listeners) -> (Limits, Listeners) {
         let (mut limits, mut listeners) = (limits.clone(), listeners.clone());
-        let most = self.connections();
-        if limits.connections > most {
-            let (descriptors, threads) = self.connections_by_resource();
-            let resource = match descriptors < threads {
-                true => format!("{} descriptors (LimitNOFILE=)", self.descriptors),
-                false => format!("{} threads (TasksMax=)", self.threads),
-            };
+        let possible =
+            |all: u64, each: u64| u32::try_from((all.saturating_sub(REST) / each).max(1)).unwrap_or(u32::MAX);
+        let connections = possible(self.descriptors, DESCRIPTORS);
+        if limits.connections > connections {
             warn!(
-                "the operating system allows {resource}: there can be {most} connections, not {}",
-                limits.connections
+                "the operating system allows {} descriptors (LimitNOFILE=): there can be {connections} connections, \
+                 not {}",
+                self.descriptors, limits.connections
             );
-            limits.connections = most;
+            limits.connections = connections;
+        }
+        let threads = possible(self.threads, THREADS);
+        if listeners.max > threads {
+            warn!(
+                "the operating system allows {} threads (TasksMax=): there can be {threads} listeners, not {}",
+                self.threads, listeners.max
+            );
+            listeners.max = threads;
         }
         if listeners.max > limits.connections {
             warn!(
@@ -116,16 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_and_threads_limit_connections_and_connections_limit_listeners() {
+    fn descriptors_limit_connections_and_threads_and_connections_limit_listeners() {
         let clamp = |descriptors, threads| {
             let (limits, listeners) =
                 Capacity { descriptors, threads }.clamp(&Limits::default(), &Listeners::default());
             (limits.connections, listeners.max)
         };
-        assert_eq!(clamp(1024, u64::MAX), (320, 320));
-        assert_eq!(clamp(1 << 19, 512), (224, 224));
+        assert_eq!(clamp(1024, u64::MAX), (960, 960));
+        assert_eq!(clamp(1 << 19, 512), (1200, 448));
         assert_eq!(clamp(0, 0), (1, 1));
-        assert_eq!(clamp(3500, 1 << 15), (1145, 1000));
+        assert_eq!(clamp(1164, 1 << 15), (1100, 1000));
     }
 
     #[test]

@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 
 use log::{error, info};
 
-use super::StartError;
 use super::preflight::PORT_ADVICE;
+use super::start_error::StartError;
 use super::systemd::{InheritedSockets, Service};
 use crate::config::ListenAddr;
 use crate::http::context::Context;
-use crate::http::gate::ListenerId;
-use crate::http::gate::listen;
+use crate::http::gate::{ListenerId, listen};
 use crate::http::server::Server;
 use crate::sys::host;
 

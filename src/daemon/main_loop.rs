@@ -3,6 +3,7 @@
 //! The main thread is the only one that changes what runs.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, at, bounded, never, select, tick};
@@ -11,10 +12,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::describe::SourceSummary;
-use super::{Daemon, Reload};
+use super::state::Daemon;
 use crate::capture::event::CaptureEvent;
 use crate::config::Config;
+use crate::http::access::Access;
 use crate::inputs::Phase;
+
+/// The function that reads the configuration again.
+pub type Reload<'a> = dyn Fn() -> Result<(Config, Access), String> + 'a;
 
 /// Starts the thread that forwards SIGTERM, SIGINT and SIGHUP. It ends with the receiver.
 ///
@@ -105,13 +110,13 @@ impl Daemon {
 
     /// Returns the time of the next timer: the report of a burst, or an attempt to bind a missing address.
     fn next_timer(&self) -> Option<Instant> {
-        let bursts = self.inputs.iter().filter_map(|input| input.log.next_tick());
+        let bursts = self.inputs.all.iter().filter_map(|input| input.log.next_tick());
         bursts.chain(self.listening.next_retry()).chain(self.recheck_at).min()
     }
 
     fn handle_timers(&mut self, config: &Config) {
         let now = Instant::now();
-        for input in &mut self.inputs {
+        for input in &mut self.inputs.all {
             for line in input.log.tick(now) {
                 log!(line.level, "{}: {}", input.config.name, line.text);
             }
@@ -132,8 +137,8 @@ impl Daemon {
         if event.is_stale() {
             return;
         }
-        let same = |input: &&mut super::reload::RunningInput| std::ptr::eq(&*input.live, &*event.input);
-        let Some(input) = self.inputs.iter_mut().find(same) else { return };
+        let mut inputs = self.inputs.all.iter_mut();
+        let Some(input) = inputs.find(|input| Arc::ptr_eq(&input.live, &event.input)) else { return };
         let (lines, change) = input.log.event(event.kind, Instant::now(), &input.config);
         for line in lines {
             log!(line.level, "{}: {}", input.config.name, line.text);
@@ -146,7 +151,7 @@ impl Daemon {
     /// Returns `true` if every capture thread and the server have made progress since the last call.
     fn is_alive(&mut self) -> bool {
         let mut all = true;
-        for input in &mut self.inputs {
+        for input in &mut self.inputs.all {
             if !input.has_moved() {
                 warn!("{}: its capture thread does not move", input.config.name);
                 all = false;
@@ -163,7 +168,7 @@ impl Daemon {
             1 => "1 listener".to_owned(),
             n => format!("{n} listeners"),
         };
-        let inputs = self.inputs.iter().map(|input| {
+        let inputs = self.inputs.all.iter().map(|input| {
             let state = input.live.state();
             let name = &input.config.name;
             match (state.phase, &state.source) {

@@ -4,7 +4,10 @@
 //! |---|---|
 //! | `mod.rs` | start: who starts in which order; the end: every stream with its last byte |
 //! | `main_loop.rs` | signals, events, timers, watchdog |
-//! | `reload.rs` | from one configuration to the next |
+//! | `reload.rs` | from one configuration to the next: the order, and the listeners that may stay |
+//! | `running.rs` | the inputs that run: which start, restart and end |
+//! | `state.rs` | the state of the main thread |
+//! | `credentials.rs` | the password file as a reload compares it (pure) |
 //! | `listening.rs` | the public sockets |
 //! | `input_log.rs` | events of a capture thread to state and log lines (pure) |
 //! | `capacity.rs`, `memory.rs` | limits of the operating system |
@@ -13,6 +16,7 @@
 //! | `systemd.rs` | the service manager |
 
 mod capacity;
+mod credentials;
 mod describe;
 mod input_log;
 mod listening;
@@ -20,26 +24,31 @@ mod main_loop;
 mod memory;
 pub mod preflight;
 mod reload;
+mod running;
+mod start_error;
+mod state;
 pub mod systemd;
 #[cfg(test)]
 mod testing;
 
-use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use log::info;
 
 use self::capacity::Capacity;
+use self::credentials::Credentials;
 pub use self::describe::InputSummary;
 use self::listening::Listening;
+pub use self::main_loop::Reload;
 use self::memory::Memory;
-use self::reload::{Credentials, InputPlan, RunningInput};
+use self::running::{InputPlan, RunningInputs};
+pub use self::start_error::StartError;
+use self::state::Daemon;
 use self::systemd::Service;
 use crate::capture::devices::SystemPaths;
-use crate::capture::event::CaptureEvent;
 use crate::config::Config;
 use crate::http::access::Access;
 use crate::http::context::Context;
@@ -49,21 +58,6 @@ use crate::sys::{limits, panics};
 const DRAIN_TIME: Duration = Duration::from_millis(1200);
 /// The time after which the daemon ends in any case, once the remaining listeners were cut.
 const CUT_TIME: Duration = Duration::from_millis(300);
-
-/// The function that reads the configuration again.
-pub type Reload<'a> = dyn Fn() -> Result<(Config, Access), String> + 'a;
-
-/// The reason why the daemon could not start, in a sentence.
-#[derive(Debug)]
-pub struct StartError(String);
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// Runs until a signal ends the daemon. `reload` reads the configuration again.
 ///
@@ -85,19 +79,19 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
     // that reconnects after a restart gets sound, and no "not found".
     let bound = listening.bind_first(&config.http.listen, &service)?;
     let credentials = Credentials::read(&config);
+    let inputs = RunningInputs::new(Arc::clone(&context.inputs), sender);
     let mut daemon = Daemon {
         context,
         capacity,
-        events: sender,
         listening,
-        inputs: Vec::new(),
+        inputs,
         service,
         credentials,
         recheck_at: None,
         ready: false,
         heartbeats: 0,
     };
-    daemon.start_inputs(InputPlan::new(&config, memory), Vec::new(), &config);
+    daemon.inputs.start(InputPlan::new(&config, memory), Vec::new(), &config);
     for socket in bound {
         daemon.listening.serve(socket, &daemon.service)?;
     }
@@ -110,29 +104,10 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
     Ok(())
 }
 
-/// The state of the main thread.
-struct Daemon {
-    context: Arc<Context>,
-    capacity: Capacity,
-    /// For capture threads.
-    events: Sender<CaptureEvent>,
-    listening: Listening,
-    inputs: Vec<RunningInput>,
-    service: Service,
-    /// The password file of the configuration.
-    credentials: Credentials,
-    /// The time at which the listeners are checked again after a reload.
-    recheck_at: Option<Instant>,
-    /// `true` once the service manager was told that the daemon is ready: at least one socket is served.
-    ready: bool,
-    /// The server's heartbeats at the last check.
-    heartbeats: u64,
-}
-
 impl Daemon {
     /// Ends every stream with its last byte, as far as its listener takes that in time.
     fn end(self) {
-        for input in &self.inputs {
+        for input in &self.inputs.all {
             if let Some(ring) = input.live.ring() {
                 ring.close();
             }

@@ -10,9 +10,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// The first descriptor that a service manager passes (sd_listen_fds(3)).
 const FIRST_PASSED: RawFd = 3;
-/// The environment variable in which the program, before it executed itself again, left its listening sockets:
-/// `NUMBER=NAME`, separated by commas. Goes with src/daemon/reexec.rs.
-const PASSED_TO_ITSELF: &str = "WAVECAST_SOCKETS";
 
 /// The passed descriptors that have an owner in this process.
 static OWNED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
@@ -28,10 +25,7 @@ static OWNED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     let variable = |name| env::var(name).ok();
     let by_manager = passed(variable("LISTEN_PID"), std::process::id(), variable("LISTEN_FDS"));
-    let by_itself = variable(PASSED_TO_ITSELF).is_some_and(|list| {
-        list.split(',').any(|entry| entry.split_once('=').is_some_and(|(n, _)| n.parse() == Ok(number)))
-    });
-    if !by_manager.contains(&number) && !by_itself {
+    if !by_manager.contains(&number) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("descriptor {number} was not passed"),

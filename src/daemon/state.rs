@@ -1,0 +1,28 @@
+//! The state of the main thread, the only one that changes what runs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::capacity::Capacity;
+use super::credentials::Credentials;
+use super::listening::Listening;
+use super::running::RunningInputs;
+use super::systemd::Service;
+use crate::http::context::Context;
+
+/// The state of the main thread.
+pub(super) struct Daemon {
+    pub(super) context: Arc<Context>,
+    pub(super) capacity: Capacity,
+    pub(super) listening: Listening,
+    pub(super) inputs: RunningInputs,
+    pub(super) service: Service,
+    /// The password file of the configuration.
+    pub(super) credentials: Credentials,
+    /// The time at which the listeners are checked again after a reload.
+    pub(super) recheck_at: Option<Instant>,
+    /// `true` once the service manager was told that the daemon is ready: at least one socket is served.
+    pub(super) ready: bool,
+    /// The server's heartbeats at the last check.
+    pub(super) heartbeats: u64,
+}
