@@ -96,7 +96,7 @@ pub struct ActiveStream {
     /// True once the log has a line about skipped frames.
     warned: bool,
     /// True if the log gets a line for the start and one for the end.
-    logged: bool,
+    pub(super) logged: bool,
 }
 
 impl ActiveStream {
@@ -145,21 +145,6 @@ impl ActiveStream {
         self.reader.frame()
     }
 
-    /// Sends `head` and then the body, in other threads.
-    ///
-    /// # Errors
-    ///
-    /// The stream itself, if the operating system gives no thread. Then nothing was sent.
-    pub fn start(mut self, head: Vec<u8>) -> Result<(), Box<ActiveStream>> {
-        self.head = head;
-        Box::new(self).spawn(|stream| {
-            if stream.logged {
-                log_start(&stream.listener);
-            }
-            stream.run();
-        })
-    }
-
     /// Sends another response in place of a stream that could not start, without waiting, and ends the connection.
     pub fn refuse(self, response: &[u8]) {
         // Nothing was sent yet, so that the kernel has room for a short response.
@@ -171,7 +156,8 @@ impl ActiveStream {
         self.spawn(|stream| stream.run())
     }
 
-    fn spawn(self: Box<Self>, run: fn(Box<ActiveStream>)) -> Result<(), Box<ActiveStream>> {
+    /// Runs a function with the stream in a thread named "listener".
+    pub(super) fn spawn(self: Box<Self>, run: fn(Box<ActiveStream>)) -> Result<(), Box<ActiveStream>> {
         // The stream goes to the thread after its start: what a closure holds is lost where there is no thread.
         let (sender, receiver) = bounded(1);
         let body = move || {
@@ -230,7 +216,7 @@ fn bound_kernel_queue(socket: &TcpStream, format: StreamFormat, sound: Duration,
 }
 
 /// Logs the start of a stream.
-fn log_start(listener: &Listener) {
+pub(super) fn log_start(listener: &Listener) {
     info!("{}: {} ({}) listens", listener.input, listener.ip(), listener.player);
 }
 

@@ -15,7 +15,9 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::active_stream::{ActiveStream, End, StartAt};
+use rustix::net::{SendFlags, send};
+
+use super::active_stream::{ActiveStream, End, Playback, StartAt, log_start};
 use super::chunked::{self, Chunk};
 use super::fanout::Fanouts;
 use super::pacing;
@@ -37,6 +39,54 @@ enum Step {
 }
 
 impl ActiveStream {
+    /// Sends `head` and then the body, in other threads. Where the operating system gives no thread to catch up in, an endless
+    /// stream begins at the live edge, in the fan-out thread that runs already.
+    ///
+    /// # Errors
+    ///
+    /// The stream itself, if no thread can send it. Then nothing was sent.
+    pub fn start(mut self, head: Vec<u8>) -> Result<(), Box<ActiveStream>> {
+        self.head = head;
+        let spawned = Box::new(self).spawn(|stream| {
+            if stream.logged {
+                log_start(&stream.listener);
+            }
+            stream.run();
+        });
+        spawned.or_else(ActiveStream::start_at_live_edge)
+    }
+
+    /// Sends the head without waiting, and joins the fan-out without a burst.
+    fn start_at_live_edge(mut self: Box<Self>) -> Result<(), Box<ActiveStream>> {
+        let Playback { chunked, prefix, skip, length, begin, .. } = &self.playback;
+        let is_endless = length.is_none() && *skip == 0 && matches!(begin, StartAt::Back(_));
+        if !is_endless || !Fanouts::runs_for(&self) {
+            return Err(self);
+        }
+        let mut chunk = Chunk::new(prefix.len());
+        chunk.push(prefix);
+        let first = [self.head.as_slice(), chunk.bytes(*chunked)].concat();
+        if self.logged {
+            log_start(&self.listener);
+        }
+        // The kernel has room for a head on a connection that waits for one. A client without it is gone.
+        if send(self.listener.socket(), &first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) != Ok(first.len())
+        {
+            self.end(End::Left);
+            return Ok(());
+        }
+        (self.head, self.playback.prefix) = (Vec::new(), Vec::new());
+        if !self.low_latency {
+            self.reader.seek(0);
+            self.initial_lag = 0;
+            self.playback.lag_target = self.playback.lag_target.map(|_| 0);
+        }
+        if let Err(stream) = Fanouts::join(self) {
+            stream.end(End::Left);
+        }
+        Ok(())
+    }
+
     /// Body of the thread "listener": sends until the stream is at the live edge or has ended.
     pub(super) fn run(self: Box<Self>) {
         let mut stream = self;

@@ -68,6 +68,12 @@ impl Fanouts {
         listeners.fanouts.join_with(&listeners, stream, FanoutThread::run)
     }
 
+    /// Returns `true` if the fan-out thread of the stream's ring runs.
+    pub(super) fn runs_for(stream: &ActiveStream) -> bool {
+        let running = stream.listeners.fanouts.lock();
+        running.iter().any(|one| one.is_for(&stream.ring, stream.low_latency))
+    }
+
     /// Like [`join`](Self::join), with the given body for a new thread.
     fn join_with(
         &self,

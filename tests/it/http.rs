@@ -507,11 +507,11 @@ fn a_query_that_makes_no_sense_is_refused_with_a_hint() {
         ("back=-1", "back is a number of seconds, as in back=10 or back=2.5.\n"),
         ("back=", "back is a number of seconds, as in back=10 or back=2.5.\n"),
         ("back=inf", "back is a number of seconds, as in back=10 or back=2.5.\n"),
-        ("back=10.5", "back=10.5 is too far: the last 10 s are kept.\n"),
         ("for=abc", "for is a number of seconds, as in for=10 or for=2.5.\n"),
-        ("for=0", "for=0 would be a recording of nothing.\n"),
+        ("for=0", "for=0 would be an empty recording.\n"),
         ("for=25000", "for=25000 is too long: a WAV file ends at 4 GiB, which is 24347 s of this stream.\n"),
-        ("latency=high", "latency is low, or is not said.\n"),
+        ("latency=high", "latency can only be low: latency=low.\n"),
+        ("fro=60", "There is no key fro. Did you mean for=60 or from=60?\n"),
     ] {
         let response = daemon.get(&format!("/live.wav?{query}"));
         assert_eq!(response.status, 400, "{query}");
