@@ -35,7 +35,9 @@ impl Rota {
 
     /// Returns the group of the listener with that id.
     pub(super) fn group_of(self, id: u64) -> u64 {
-        id % self.groups
+        // Called for every listener in every round. The low 32 bits divide listeners as well, and a small board divides
+        // 64 bits in software.
+        u64::from(id as u32 % self.groups as u32)
     }
 
     /// Returns the first block from `from` on at which the group has its turn.
