@@ -1,6 +1,6 @@
 //! The turns of the listeners of one fan-out thread.
 //!
-//! Every listener gets its turn at one block in `every`. Up to [`GROUP`] listeners get it at the same block, because a
+//! Every listener gets its turn at one block in `every`. Up to 64 listeners get it at the same block, because a
 //! wake-up of the thread costs as much as some sends. More listeners are divided into groups, whose turns are spread
 //! over the blocks: otherwise the last one of a thousand listeners would get a block too late.
 //!
