@@ -24,11 +24,11 @@
 pub mod active_stream;
 pub mod catch_up;
 pub mod chunked;
-mod fanout;
+pub mod fanout;
 pub mod latency;
 pub mod pacing;
-mod rota;
-mod slow;
+pub mod rota;
+pub mod slow;
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
