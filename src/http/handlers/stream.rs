@@ -178,6 +178,9 @@ fn start(
     let player = players::product(exchange.header("User-Agent").unwrap_or_default());
     let client = SocketAddr::new(client, exchange.peer().port());
     let logged = context.listener_log.is_allowed(client.ip());
+    if !logged {
+        context.refusals.warn(client.ip(), "starts to listen again and again; the log does not name each time");
+    }
     let (socket, place) = exchange.into_stream();
     let listener = seat.occupy(&input.name, client, player, socket, Box::new(place));
     let stream =
