@@ -58,9 +58,10 @@ impl ActiveStream {
 
     /// Sends the head without waiting, and joins the fan-out without a burst.
     fn start_at_live_edge(mut self: Box<Self>) -> Result<(), Box<ActiveStream>> {
-        let Playback { chunked, prefix, skip, length, begin, .. } = &self.playback;
+        let Playback { chunked, prefix, skip, length, begin, lag_target, .. } = &self.playback;
         let is_endless = length.is_none() && *skip == 0 && matches!(begin, StartAt::Back(_));
-        if !is_endless || !Fanouts::runs_for(&self) {
+        // A client that asks for past sound must not get other sound.
+        if !is_endless || *lag_target != Some(0) || !Fanouts::runs_for(&self) {
             return Err(self);
         }
         let mut chunk = Chunk::new(prefix.len());
@@ -79,7 +80,6 @@ impl ActiveStream {
         if !self.low_latency {
             self.reader.seek(0);
             self.initial_lag = 0;
-            self.playback.lag_target = self.playback.lag_target.map(|_| 0);
         }
         if let Err(stream) = Fanouts::join(self) {
             stream.end(End::Left);

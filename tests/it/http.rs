@@ -107,7 +107,8 @@ fn firefoxs_sizes_end_with_a_frame_in_every_format() {
         let header = daemon.get_with("/live.wav", &[("User-Agent", FIREFOX)]).bytes(HEADER_BYTES);
         let (riff, data) = (field(&header, 4), field(&header, 40));
         assert_eq!((data % bytes, riff - data), (0, 36));
-        assert!(u32::MAX - riff < bytes);
+        // Chunks are padded to an even size (RIFF), so that another frame may be missing for a size that is odd.
+        assert!(u32::MAX - riff <= bytes);
     }
 }
 
@@ -830,7 +831,7 @@ fn each_input_is_its_own_stream_in_its_own_format() {
     assert!(loud.is_some_and(|peak| (4000..=8192).contains(&peak)), "noise, but not too loud: {loud:?}");
     let names: Vec<_> = daemon.listeners().iter().map(|listener| listener["input"].clone()).collect();
     assert_eq!(names, ["live", "wide_one", "hiss-2"]);
-    assert!(daemon.get("/wide_one.m3u").text().contains("/wide_one.wav\n"));
+    assert!(daemon.get("/wide_one.m3u").text().contains("\nwide_one.wav\n"));
 }
 
 // Framing in time.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::net::{Shutdown, shutdown};
 
 use super::client::{Client, Phase, Table};
 use super::connection::{Connection, Released};
@@ -220,8 +221,9 @@ impl EventLoop {
     fn close(&mut self, id: ListenerId, now: Instant) {
         if let Some(index) = self.listeners.iter().position(|listener| listener.id == id) {
             let listener = self.listeners.swap_remove(index);
-            // A duplicate elsewhere would keep the socket in the set.
+            // A duplicate elsewhere would keep the socket in the set, and clients would wait in the duplicate for ever.
             let _ = epoll::delete(&self.mailbox.epoll, &listener.socket);
+            let _ = shutdown(&listener.socket, Shutdown::Both);
         }
         for id in self.table.find(|client| client.listener == id && client.is_between_requests()) {
             self.end_by_id(id, now);
