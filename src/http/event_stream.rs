@@ -149,7 +149,6 @@ impl EventSubscribers {
     ) -> Result<(), TcpStream> {
         // An error is a client that is gone, which the first send finds out.
         let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
-        let subscription = Subscription { topic, socket, chunked, first, seen_version: 0, _place: place };
         let mut thread = self.lock();
         if thread.has_ended {
             return Ok(());
@@ -163,11 +162,12 @@ impl EventSubscribers {
                 Err(error) => {
                     drop(thread);
                     error!("no thread can be started for the pages' levels: {error}");
-                    return Err(subscription.socket);
+                    return Err(socket);
                 }
             }
         }
         if let Some(commands) = &thread.commands {
+            let subscription = Subscription { topic, socket, chunked, first, seen_version: 0, _place: place };
             // Received, or dropped with the channel by a thread that panicked.
             let _ = commands.send(Command::Join(subscription));
         }
