@@ -45,9 +45,9 @@ use super::{event_stream, response};
 use crate::config::ListenAddr;
 use crate::http::context::Context;
 use crate::inputs::LiveInput;
-use crate::listeners::active_stream::{ActiveStream, shown};
+use crate::listeners::catch_up::shown;
 use crate::listeners::chunked::Chunk;
-use crate::listeners::{Admission, Full};
+use crate::listeners::{ActiveStream, Admission, Full};
 use crate::media::ring::Ring;
 use crate::sys::{panics, reserve_threads, socket};
 

@@ -15,13 +15,12 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::active_stream::{ActiveStream, End};
-// The old paths of these names, until `http` uses the new ones.
-pub use super::active_stream::{Playback, StartAt, shown};
 use super::chunked::{self, Chunk};
-use super::fanout::Fanouts;
 use super::pacing;
 use super::slow::{Action, decide};
+// The old paths of these names, until `http` uses the new ones.
+use super::stream::{End, Stream};
+pub use super::stream::{Playback, StartAt, shown};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
 
@@ -30,40 +29,33 @@ const MOST_BYTES: usize = 64 * 1024;
 /// The longest sleep: so soon a sleeping thread notices that its listener was cut.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The next step of a stream.
-enum Step {
-    /// Join the fan-out: nothing is left to send.
+/// The next step of a stream that has nothing left to send.
+pub(super) enum Step {
+    /// Join the fan-out.
     Join,
     /// End.
     End(End),
 }
 
-impl ActiveStream {
-    /// Body of the thread "listener": sends until the stream is at the live edge or has ended.
-    pub(super) fn run(self: Box<Self>) {
-        let mut stream = self;
-        loop {
-            match stream.catch_up() {
-                Ok(Step::Join) => match Fanouts::join(stream) {
-                    Ok(()) => return,
-                    // The operating system has no thread for the fan-out. This one goes on and tries again.
-                    Err(back) => stream = back,
-                },
-                Ok(Step::End(end)) => return stream.end(end),
-                Err(error) => {
-                    let end = stream.end_of(&error);
-                    return stream.end(end);
-                }
-            }
-            stream.sleep();
-        }
+impl Stream {
+    /// Sends until the stream is at the live edge or has ended.
+    pub(super) fn catch_up(&mut self) -> Step {
+        self.send_all().unwrap_or_else(|error| Step::End(self.end_of(&error)))
     }
 
-    fn catch_up(&mut self) -> io::Result<Step> {
+    /// Sleeps until there is as much new sound as an interval brings.
+    pub(super) fn sleep(&self) {
+        let interval = pacing::current(&self.settings, self.listener.count(), self.low_latency);
+        self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
+        let blocks = pacing::blocks_in(interval, self.ring.format(), self.ring.block_frames());
+        self.reader.wait(self.reader.place().block + blocks - 1, POLL);
+    }
+
+    fn send_all(&mut self) -> io::Result<Step> {
         if let Some(end) = self.failure.take() {
             return Ok(Step::End(end));
         }
-        if matches!(self.playback.begin, StartAt::Frame(frame) if frame != self.frame()) {
+        if matches!(self.playback.begin, StartAt::Frame(frame) if frame != self.reader.frame()) {
             return Ok(Step::End(End::TooSlow));
         }
         if let Some(end) = self.send_unsent()? {
@@ -199,31 +191,20 @@ impl ActiveStream {
 
     /// Notes the place of the listener and applies the policy for slow listeners.
     fn apply_slow_policy(&mut self) -> Option<End> {
-        self.listener.position.store(self.frame(), Ordering::Relaxed);
+        self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
         let resume_at = self.playback.lag_target?;
-        let settings = self.listeners.settings.listeners();
+        let settings = self.settings.listeners();
         let limit = self.initial_lag + self.ring.format().frames_in(settings.max_lag);
         match decide(self.reader.lag(), limit, settings.when_behind, resume_at) {
             Action::Continue => None,
             Action::Disconnect => Some(End::TooSlow),
             Action::SkipTo(back) => {
                 let skipped = self.reader.seek(back);
-                self.listener.position.store(self.frame(), Ordering::Relaxed);
+                self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
                 self.record_skip(skipped);
                 None
             }
         }
-    }
-
-    /// Sleeps until there is as much new sound as an interval brings.
-    fn sleep(&self) {
-        let interval = match self.low_latency {
-            true => Duration::ZERO,
-            false => pacing::interval(self.listeners.settings.interval(), self.listeners.count()),
-        };
-        self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
-        let blocks = pacing::blocks_in(interval, self.ring.format(), self.ring.block_frames());
-        self.reader.wait(self.reader.place().block + blocks - 1, POLL);
     }
 
     /// Continues with the next ring of the input, if there is one with the same format: after a reload of the
@@ -235,7 +216,7 @@ impl ActiveStream {
         // The next frame of the stream is the first one of the new ring, however long ago it was published.
         self.reader = ring.reader_at(0);
         self.ring = ring;
-        let overwritten = self.frame();
+        let overwritten = self.reader.frame();
         if overwritten > 0 {
             self.record_skip(overwritten);
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{self, WhenBehind};
-use crate::listeners::Listener;
 use crate::listeners::testing::{
     BLOCK, LIVE, Ramp, every_block, listeners, read, read_to_end, samples, stream, wait_for,
 };
+use crate::listeners::{ActiveStream, Listener};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::testing::{UNLIMITED, admit, connection, listeners, read_to_end};
 use super::*;
 use crate::config;
+use crate::listeners::testing::{UNLIMITED, admit, connection, listeners, read_to_end, wait_for};
 
 #[test]
 fn no_listener_is_admitted_beyond_the_limits() {
@@ -93,7 +93,7 @@ fn a_socket_can_be_taken_out_for_another_response() {
     let (admitted, mut client) = admit(&all);
     let copy = all.all();
     let thread = std::thread::spawn(move || admitted.into_socket());
-    super::testing::wait_for("it to be off the list", || all.count() == 0);
+    wait_for("it to be off the list", || all.count() == 0);
     drop(copy);
     let mut socket = thread.join().expect("it gets the socket");
     socket.write_all(b"503").expect("it is still open");
