@@ -16,7 +16,7 @@ use crate::http::response::Response;
 use crate::http::stream_response::{self, StreamRequest, StreamResponse};
 use crate::http::target::{BadRequest, StreamQuery};
 use crate::inputs::LiveInput;
-use crate::listeners::active_stream::ActiveStream;
+use crate::listeners::ActiveStream;
 use crate::listeners::{Admission, Full};
 use crate::media::ring::Ring;
 

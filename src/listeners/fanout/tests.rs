@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::panic::resume_unwind;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::listeners::testing::{
@@ -57,7 +58,7 @@ fn one_thread_sends_to_all_listeners_and_ends_after_the_last() {
 fn a_closed_ring_ends_its_streams_and_its_thread_at_once() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("closed", HISTORY));
     let (stream, mut client) = stream(&all, &ramp, LIVE);
-    Fanouts::join(Box::new(stream)).unwrap_or_else(|_| panic!("no thread"));
+    all.fanouts.join(stream.stream).unwrap_or_else(|_| panic!("no thread"));
     ramp.publish(2);
     assert_eq!(read(&mut client, 320), samples(0..2 * BLOCK));
     ramp.ring.close();
@@ -74,8 +75,8 @@ fn a_panic_while_one_listener_is_sent_to_ends_that_listener_only() {
     let (third, mut third_client) = stream(&all, &ramp, LIVE);
     ramp.publish(1);
     let (_sender, joining) = unbounded();
-    let mut thread = FanoutThread::new(&all, &first, joining);
-    thread.streams = [first, second, third].map(Box::new).into();
+    let mut thread = FanoutThread::new(&all.fanouts, &first.stream, joining);
+    thread.streams = [first, second, third].map(|one| one.stream).into();
     let failing = thread.streams[1].listener.id;
     thread.send_group(0, |stream, batch| {
         let keeps_up = stream.send_new(batch, 0);
@@ -98,10 +99,10 @@ fn a_panic_while_one_listener_is_sent_to_ends_that_listener_only() {
 fn after_a_panic_of_the_thread_the_next_listeners_get_another_one() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("again", HISTORY));
     let (lost, mut lost_client) = stream(&all, &ramp, LIVE);
-    all.fanouts.join_with(&all, Box::new(lost), |_| fail()).unwrap_or_else(|_| panic!("no thread"));
+    all.fanouts.join_with(lost.stream, |_| fail()).unwrap_or_else(|_| panic!("no thread"));
     assert_eq!(read_to_end(&mut lost_client), b"", "it is disconnected, so that its player connects again");
     let (next, mut client) = stream(&all, &ramp, LIVE);
-    Fanouts::join(Box::new(next)).unwrap_or_else(|_| panic!("no thread"));
+    all.fanouts.join(next.stream).unwrap_or_else(|_| panic!("no thread"));
     ramp.publish(2);
     assert_eq!(read(&mut client, 320), samples(0..2 * BLOCK));
     assert_eq!(all.count(), 1);
@@ -114,8 +115,8 @@ fn a_listener_that_accepts_no_more_leaves_and_the_others_are_sent_to() {
     let (slow, mut slow_client) = stream(&all, &ramp, LIVE);
     let (other, mut client) = stream(&all, &ramp, LIVE);
     let (_sender, joining) = unbounded();
-    let mut thread = FanoutThread::new(&all, &slow, joining);
-    thread.streams = [slow, other].map(Box::new).into();
+    let mut thread = FanoutThread::new(&all.fanouts, &slow.stream, joining);
+    thread.streams = [slow, other].map(|one| one.stream).into();
     let mut blocks = 0;
     while thread.streams.len() == 2 {
         ramp.publish(8);
