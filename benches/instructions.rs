@@ -192,7 +192,7 @@ fn serve(blocks: u64, listeners: usize) {
             };
             let input = Arc::clone(&input);
             let stream = ActiveStream::new(&context.listeners, input, &ring, admitted, body, false, false);
-            stream.start(Vec::new()).unwrap_or_else(|_| panic!("no thread"));
+            stream.start(&context.fanouts, Vec::new()).unwrap_or_else(|_| panic!("no thread"));
             player
         })
         .collect();

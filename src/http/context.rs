@@ -13,6 +13,7 @@ use super::refusal_log::RefusalLog;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
+use crate::listeners::fanout::Fanouts;
 use crate::settings::Settings;
 
 /// Shared by the main thread, which changes it, and every thread that handles a request, which reads it. No capture
@@ -26,6 +27,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// The clients that listen.
     pub listeners: Arc<Listeners>,
+    /// The threads that send to listeners at the live edge.
+    pub fanouts: Arc<Fanouts>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
     /// Whether a listening socket is for other machines: one that was on an address other than the loopback.
@@ -56,6 +59,7 @@ impl Context {
             subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
             inputs,
             listeners,
+            fanouts: Arc::default(),
             settings,
             reachable: AtomicBool::new(false),
             listener_log: ListenerLog::default(),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use log::{info, warn};
 use rustix::net::{SendFlags, send, sockopt};
 
@@ -15,8 +14,6 @@ use crate::inputs::LiveInput;
 use crate::media::format::StreamFormat;
 use crate::media::ring::{Reader, Ring};
 
-/// The stack of a thread that catches up, in bytes. Buffers are on the heap; formatting a log line goes deepest.
-const STACK: usize = 128 * 1024;
 /// The least send buffer in bytes, for formats of which 250 ms are next to nothing.
 const LEAST_SEND_BUFFER: usize = 4096;
 
@@ -96,7 +93,7 @@ pub struct ActiveStream {
     /// True once the log has a line about skipped frames.
     warned: bool,
     /// True if the log gets a line for the start and one for the end.
-    logged: bool,
+    pub(super) logged: bool,
 }
 
 impl ActiveStream {
@@ -145,44 +142,10 @@ impl ActiveStream {
         self.reader.frame()
     }
 
-    /// Sends `head` and then the body, in other threads.
-    ///
-    /// # Errors
-    ///
-    /// The stream itself, if the operating system gives no thread. Then nothing was sent.
-    pub fn start(mut self, head: Vec<u8>) -> Result<(), Box<ActiveStream>> {
-        self.head = head;
-        Box::new(self).spawn(|stream| {
-            if stream.logged {
-                log_start(&stream.listener);
-            }
-            stream.run();
-        })
-    }
-
     /// Sends another response in place of a stream that could not start, without waiting, and ends the connection.
     pub fn refuse(self, response: &[u8]) {
         // Nothing was sent yet, so that the kernel has room for a short response.
         let _ = send(self.listener.socket(), response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-    }
-
-    /// Catches up in a thread of its own, after it has left the fan-out.
-    pub(super) fn resume(self: Box<Self>) -> Result<(), Box<ActiveStream>> {
-        self.spawn(|stream| stream.run())
-    }
-
-    fn spawn(self: Box<Self>, run: fn(Box<ActiveStream>)) -> Result<(), Box<ActiveStream>> {
-        // The stream goes to the thread after its start: what a closure holds is lost where there is no thread.
-        let (sender, receiver) = bounded(1);
-        let body = move || {
-            if let Ok(stream) = receiver.recv() {
-                run(stream);
-            }
-        };
-        match std::thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(body) {
-            Ok(_) => sender.send(self).map_err(|unsent| unsent.0),
-            Err(_) => Err(self),
-        }
     }
 
     /// Logs the end and ends the connection after the bytes that the kernel has accepted.
@@ -227,11 +190,6 @@ fn bound_kernel_queue(socket: &TcpStream, format: StreamFormat, sound: Duration,
     let _ = socket.set_write_timeout(Some(stall));
     let _ = sockopt::set_tcp_user_timeout(socket, stall.as_millis() as u32);
     let _ = socket.set_nodelay(true);
-}
-
-/// Logs the start of a stream.
-fn log_start(listener: &Listener) {
-    info!("{}: {} ({}) listens", listener.input, listener.ip(), listener.player);
 }
 
 /// Logs the end of a stream and its reason.

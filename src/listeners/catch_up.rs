@@ -12,17 +12,23 @@
 //! byte for `stall_seconds` is disconnected.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use log::info;
 
 use super::active_stream::{ActiveStream, End, StartAt};
 use super::chunked::{self, Chunk};
 use super::fanout::Fanouts;
-use super::pacing;
 use super::slow::{Action, decide};
+use super::{Listener, pacing};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
 
+/// The stack of a thread that catches up, in bytes. Buffers are on the heap; formatting a log line goes deepest.
+const STACK: usize = 128 * 1024;
 /// The most bytes of sound in one system call.
 const MOST_BYTES: usize = 64 * 1024;
 /// The longest sleep: so soon a sleeping thread notices that its listener was cut.
@@ -37,12 +43,51 @@ enum Step {
 }
 
 impl ActiveStream {
+    /// Sends `head` and then the body, in other threads. At the live edge the stream joins one of `fanouts`.
+    ///
+    /// # Errors
+    ///
+    /// The stream itself, if the operating system gives no thread. Then nothing was sent.
+    pub fn start(mut self, fanouts: &Arc<Fanouts>, head: Vec<u8>) -> Result<(), Box<ActiveStream>> {
+        self.head = head;
+        Box::new(self).spawn(fanouts, |stream, fanouts| {
+            if stream.logged {
+                log_start(&stream.listener);
+            }
+            stream.run(&fanouts);
+        })
+    }
+
+    /// Catches up in a thread of its own, after it has left the fan-out.
+    pub(super) fn resume(self: Box<Self>, fanouts: &Arc<Fanouts>) -> Result<(), Box<ActiveStream>> {
+        self.spawn(fanouts, |stream, fanouts| stream.run(&fanouts))
+    }
+
+    fn spawn(
+        self: Box<Self>,
+        fanouts: &Arc<Fanouts>,
+        run: fn(Box<ActiveStream>, Arc<Fanouts>),
+    ) -> Result<(), Box<ActiveStream>> {
+        // The stream goes to the thread after its start: what a closure holds is lost where there is no thread.
+        let (sender, receiver) = bounded(1);
+        let fanouts = Arc::clone(fanouts);
+        let body = move || {
+            if let Ok(stream) = receiver.recv() {
+                run(stream, fanouts);
+            }
+        };
+        match std::thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(body) {
+            Ok(_) => sender.send(self).map_err(|unsent| unsent.0),
+            Err(_) => Err(self),
+        }
+    }
+
     /// Body of the thread "listener": sends until the stream is at the live edge or has ended.
-    pub(super) fn run(self: Box<Self>) {
+    fn run(self: Box<Self>, fanouts: &Arc<Fanouts>) {
         let mut stream = self;
         loop {
             match stream.catch_up() {
-                Ok(Step::Join) => match Fanouts::join(stream) {
+                Ok(Step::Join) => match fanouts.join(stream) {
                     Ok(()) => return,
                     // The operating system has no thread for the fan-out. This one goes on and tries again.
                     Err(back) => stream = back,
@@ -239,6 +284,11 @@ impl ActiveStream {
         }
         true
     }
+}
+
+/// Logs the start of a stream.
+fn log_start(listener: &Listener) {
+    info!("{}: {} ({}) listens", listener.input, listener.ip(), listener.player);
 }
 
 #[cfg(test)]

@@ -41,9 +41,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// If there is no thread for a listener that leaves, the next attempt is made after this time.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The fan-out threads that run.
+/// The fan-out threads of all rings.
 #[derive(Default)]
-pub(super) struct Fanouts {
+pub struct Fanouts {
     /// Locked to join, and by a thread that ends: a stream that was sent under this lock has a thread that receives it.
     /// No other lock is taken while it is held.
     running: Mutex<Vec<Running>>,
@@ -63,15 +63,13 @@ impl Fanouts {
     /// # Errors
     ///
     /// The stream itself, if the operating system gives no thread.
-    pub(super) fn join(stream: Box<ActiveStream>) -> Result<(), Box<ActiveStream>> {
-        let listeners = Arc::clone(&stream.listeners);
-        listeners.fanouts.join_with(&listeners, stream, FanoutThread::run)
+    pub(super) fn join(self: &Arc<Self>, stream: Box<ActiveStream>) -> Result<(), Box<ActiveStream>> {
+        self.join_with(stream, FanoutThread::run)
     }
 
     /// Like [`join`](Self::join), with the given body for a new thread.
     fn join_with(
-        &self,
-        listeners: &Arc<Listeners>,
+        self: &Arc<Self>,
         stream: Box<ActiveStream>,
         body: fn(&mut FanoutThread),
     ) -> Result<(), Box<ActiveStream>> {
@@ -80,7 +78,7 @@ impl Fanouts {
         let index = match found {
             Some(index) => index,
             None => {
-                let Ok(joining) = FanoutThread::start(listeners, &stream, body) else { return Err(stream) };
+                let Ok(joining) = FanoutThread::start(self, &stream, body) else { return Err(stream) };
                 let (ring, low_latency) = (stream.ring.clone(), stream.low_latency);
                 running.push(Running { ring, low_latency, joining });
                 running.len() - 1
@@ -103,6 +101,7 @@ impl Running {
 /// The state of one fan-out thread.
 #[expect(clippy::vec_box, reason = "a stream goes from one thread to the other as one pointer")]
 struct FanoutThread {
+    fanouts: Arc<Fanouts>,
     listeners: Arc<Listeners>,
     ring: Ring,
     low_latency: bool,
@@ -123,12 +122,12 @@ struct FanoutThread {
 impl FanoutThread {
     /// Starts a thread for listeners like that one. The caller holds the lock and adds the thread to those that run.
     fn start(
-        listeners: &Arc<Listeners>,
+        fanouts: &Arc<Fanouts>,
         stream: &ActiveStream,
         body: fn(&mut FanoutThread),
     ) -> io::Result<Sender<Box<ActiveStream>>> {
         let (sender, joining) = unbounded();
-        let mut this = FanoutThread::new(listeners, stream, joining);
+        let mut this = FanoutThread::new(fanouts, stream, joining);
         let name = format!("fanout {}", stream.input.name);
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
             this.is_retired = false;
@@ -138,12 +137,13 @@ impl FanoutThread {
     }
 
     fn new(
-        listeners: &Arc<Listeners>,
+        fanouts: &Arc<Fanouts>,
         stream: &ActiveStream,
         joining: Receiver<Box<ActiveStream>>,
     ) -> FanoutThread {
         FanoutThread {
-            listeners: Arc::clone(listeners),
+            fanouts: Arc::clone(fanouts),
+            listeners: Arc::clone(&stream.listeners),
             ring: stream.ring.clone(),
             low_latency: stream.low_latency,
             joining,
@@ -196,7 +196,7 @@ impl FanoutThread {
 
     /// Removes this thread from those that run, unless a stream has joined meanwhile.
     fn retire(&mut self) -> bool {
-        let mut running = self.listeners.fanouts.lock();
+        let mut running = self.fanouts.lock();
         self.is_retired = self.joining.is_empty();
         if self.is_retired {
             running.retain(|one| !one.is_for(&self.ring, self.low_latency));
@@ -254,7 +254,7 @@ impl FanoutThread {
 
     /// Gives a stream that leaves a thread of its own.
     fn release(&mut self, stream: Box<ActiveStream>) {
-        if let Err(stream) = stream.resume() {
+        if let Err(stream) = stream.resume(&self.fanouts) {
             self.leaving.push(stream);
         }
     }
@@ -265,7 +265,7 @@ impl Drop for FanoutThread {
     /// join get another thread.
     fn drop(&mut self) {
         if !self.is_retired {
-            self.listeners.fanouts.lock().retain(|one| !one.is_for(&self.ring, self.low_latency));
+            self.fanouts.lock().retain(|one| !one.is_for(&self.ring, self.low_latency));
         }
     }
 }

@@ -24,7 +24,7 @@
 pub mod active_stream;
 pub mod catch_up;
 pub mod chunked;
-mod fanout;
+pub mod fanout;
 pub mod latency;
 pub mod pacing;
 mod rota;
@@ -37,7 +37,6 @@ use std::time::Instant;
 
 use rustix::net::{RecvFlags, recv};
 
-use self::fanout::Fanouts;
 use self::latency::Histogram;
 use crate::settings::Settings;
 use crate::sys::client_key::ClientKey;
@@ -50,8 +49,6 @@ pub type Place = Box<dyn Send + Sync>;
 pub struct Listeners {
     /// Settings that a reload replaces. Written by the main thread.
     pub settings: Arc<Settings>,
-    /// The threads that send to listeners at the live edge.
-    fanouts: Fanouts,
     /// The id of the newest listener.
     last_id: AtomicU64,
     /// The number of listeners, for readers that need no more.
@@ -93,7 +90,6 @@ impl Listeners {
     pub fn new(settings: Arc<Settings>) -> Listeners {
         Listeners {
             settings,
-            fanouts: Fanouts::default(),
             last_id: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             registry: Mutex::default(),

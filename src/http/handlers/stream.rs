@@ -186,7 +186,7 @@ fn start(
         // By this the page knows the time of capture of what it plays.
         head.push("Wavecast-Frame", format!("{}/{}", ring.id(), stream.frame()));
     }
-    if let Err(stream) = stream.start(head.render()) {
+    if let Err(stream) = stream.start(&context.fanouts, head.render()) {
         stream.refuse(&no_thread());
     }
 }

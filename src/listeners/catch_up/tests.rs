@@ -14,7 +14,7 @@ use crate::listeners::testing::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn start(stream: ActiveStream, head: &[u8]) {
-    stream.start(head.to_vec()).unwrap_or_else(|_| panic!("no thread"));
+    stream.start(&Arc::default(), head.to_vec()).unwrap_or_else(|_| panic!("no thread"));
 }
 
 #[test]
