@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, acceptfrom_with, recv, send, sockopt};
 
 use super::ListenerId;
-use super::client::{Client, Phase};
 use super::connection::Place;
 use super::event_loop::EventLoop;
 use super::limits::Admission;
 use super::refusal::Refusal;
+use super::table::{Client, Phase};
 use crate::sys::client_key::ClientKey;
 
 /// Connections that one listening socket gives in one turn. The others have their turn in between.

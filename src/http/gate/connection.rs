@@ -9,8 +9,8 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use super::client::Client;
 use super::mailbox::{Mailbox, Message};
+use super::table::Client;
 use crate::sys::client_key::ClientKey;
 
 /// A client's connection that waits for the answer to its request.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 
-use super::client::{Client, Phase, Table};
 use super::connection::{Connection, Released};
 use super::inner_server::{InnerServer, OnRequest};
 use super::limits::{Places, Rate, Shares};
 use super::mailbox::{Mailbox, Message};
+use super::table::{Client, Phase, Table};
 use super::{ListenerId, Policy, admission};
 use crate::config::Limits;
 use crate::http::refusal_log::RefusalLog;

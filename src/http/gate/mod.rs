@@ -47,16 +47,16 @@
 //! gives a number.
 
 mod admission;
-mod client;
 mod connection;
 mod event_loop;
-mod exchange;
 pub mod head;
 mod inner_server;
 mod limits;
 pub mod listen;
 mod mailbox;
 mod refusal;
+mod requests;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,8 @@
 //! The gate as clients see it, on the loopback interface, with handlers of a few lines.
 
-mod exchange;
 mod lifecycle;
 mod limits;
+mod requests;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -6,11 +6,11 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::client::{Client, Phase};
 use super::event_loop::EventLoop;
 use super::head::{self, EndSearch};
 use super::limits::REQUEST_COST;
 use super::refusal::Refusal;
+use super::table::{Client, Phase};
 
 /// An answer that makes no progress for so long is given up.
 const SEND_TIME: Duration = Duration::from_secs(10);
