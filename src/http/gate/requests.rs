@@ -6,11 +6,11 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::event_loop::EventLoop;
+use super::connection::{Client, Phase};
 use super::head::{self, EndSearch};
 use super::limits::REQUEST_COST;
 use super::refusal::Refusal;
-use super::table::{Client, Phase};
+use super::state::State;
 
 /// An answer that makes no progress for so long is given up.
 const SEND_TIME: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ enum Step {
     End,
 }
 
-impl EventLoop {
+impl State {
     /// Goes on with a connection after an event. Does nothing for one that is elsewhere.
     pub(super) fn on_event(&mut self, id: u64, flags: EventFlags, now: Instant) {
         let Some(client) = self.table.remove(id, &mut self.shares) else { return };
@@ -60,9 +60,8 @@ impl EventLoop {
         self.advance(id, client, now);
     }
 
-    /// Ends what takes too long, and the pause of accept4(2).
-    pub(super) fn expire(&mut self, now: Instant) {
-        self.resume_accept(now);
+    /// Ends the connections that take too long.
+    pub(super) fn end_overdue(&mut self, now: Instant) {
         while let Some(id) = self.table.expired(now) {
             let Some(mut client) = self.table.remove(id, &mut self.shares) else { return };
             if matches!(client.phase, Phase::Reading) && !client.is_between_requests() {
