@@ -1,10 +1,10 @@
-# Sourced by the other scripts: installs what they need from the distribution, and only what is missing.
+# Functions for the other scripts, which source this file: they install missing packages of the distribution.
 # shellcheck shell=bash
 
-# The oldest Rust that builds this, as in Cargo.toml.
+# The oldest Rust that builds wavecast, from Cargo.toml.
 rust_needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
-# Where the scripts look for what they build, wherever else this user has things built.
+# The scripts look for their builds here, whatever target folder this user has configured.
 export CARGO_TARGET_DIR=target
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
@@ -14,13 +14,13 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Ends with what to do where as_root could do nothing.
+# Ends the script with advice where as_root could do nothing.
 need_root() { # need_root WHAT-FOR
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
         { say "This needs root $1: run it as root, or install sudo and let $(id -un) use it" && exit 1; }
 }
 
-# Installs those Debian packages that are not there yet.
+# Installs the named Debian packages that are missing.
 need_packages() {
     local missing=() package
     for package in "$@"; do
@@ -29,7 +29,7 @@ need_packages() {
     [ ${#missing[@]} = 0 ] && return
     need_root "to install ${missing[*]}"
     say "Installing ${missing[*]}"
-    # One at a time: scripts may do this side by side. And whatever was here before stays.
+    # The lock serialises scripts that run at the same time. --no-remove keeps every installed package.
     as_root flock /var/cache/apt apt-get update -qq
     as_root flock /var/cache/apt env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/dev/null
@@ -39,8 +39,8 @@ at_least() { # at_least VERSION WANTED
     [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
 }
 
-# A Rust toolchain: the one there is, if it is new enough, or else the distribution's. Debian 12 has a newer
-# one beside its own 1.63, under other names. With "tools" also clippy and rustfmt.
+# Installs a Rust toolchain from the distribution, unless a new enough one is there. Debian 12 has a newer one (rustc-web) beside
+# its rustc 1.63. With the argument "tools", installs clippy and rustfmt too.
 need_rust() {
     local version
     version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || version=
@@ -64,13 +64,13 @@ need_rust() {
     fi
 }
 
-# What a build needs beside Rust.
+# Installs all that a build needs.
 need_build() {
     need_packages ca-certificates gcc libc6-dev libasound2-dev pkgconf
     need_rust "$@"
 }
 
-# The mirror of Debian that this machine's apt uses. Nothing where it uses none (Ubuntu): mmdebstrap knows one then.
+# Prints the Debian mirror of this machine's apt, or nothing where apt has none (Ubuntu): then mmdebstrap uses its own default.
 debian_mirror() {
     # shellcheck disable=SC2016
     apt-get indextargets --format '$(REPO_URI)' \

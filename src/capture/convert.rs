@@ -6,7 +6,7 @@ use crate::media::format::{SampleFormat, SourceSample};
 ///
 /// Every sample is widened to 32 bits, left-justified, then multiplied, then cut to its most significant bits. ALSA's
 /// `plug` layer does the same, so that a 16-bit sample in the upper half of a 32-bit card's sample arrives unchanged.
-/// Where the gain takes a sample beyond full scale, it stays at full scale.
+/// A sample that the gain takes beyond full scale stays at full scale.
 #[derive(Clone, Copy, Debug)]
 pub struct Converter {
     from: SourceSample,

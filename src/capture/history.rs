@@ -41,7 +41,7 @@ pub(super) enum RingChoice {
         writer: Writer,
         /// Its handle for readers.
         ring: Ring,
-        /// What it holds.
+        /// Its history.
         history: History,
     },
 }

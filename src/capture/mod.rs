@@ -224,7 +224,7 @@ impl CaptureThread {
                         if let Some(timeline) = self.take_timeline(timeline) {
                             return Some((source, timeline));
                         }
-                        // Not reached: the opener keeps a ring only where it was told of one.
+                        // Not reached: the opener keeps a ring only where the task named one.
                         let _ = self.opener.tasks.send(Task::Close(source));
                     }
                     Err(_) => {

@@ -144,7 +144,7 @@ impl OpenerThread {
     fn open_until_done(&self, mut pause: Duration, current: Option<&CurrentRing>) {
         let mut last_advice = String::new();
         loop {
-            // There is no pause at the start.
+            // The first attempt of a capture has no pause.
             if !pause.is_zero() {
                 select! {
                     recv(self.stopped) -> _ => return,
@@ -218,7 +218,7 @@ impl OpenerThread {
         match choice {
             RingChoice::New { writer, ring, .. } => {
                 let meter = Arc::new(Meter::new(format, ring.block_frames()));
-                // The ring of an earlier capture that hangs: nobody else would close it.
+                // The ring of an earlier capture that hangs: no other thread would close it.
                 let orphan = input.ring().filter(|_| current.is_none());
                 // Readers that see the old ring end find the new one in place.
                 input.set_sound(ring, Arc::clone(&meter), kept);
@@ -237,7 +237,7 @@ impl OpenerThread {
     }
 
     /// Fails when the capture was stopped while the driver took its time: another capture may have put its ring in place
-    /// by now. The error is reported to nobody.
+    /// by now. The error is not reported.
     fn check_not_stopped(&self) -> Result<(), OpenError> {
         match self.reporter.is_stopped() {
             true => Err(OpenError { advice: "the capture was stopped".to_owned(), absent: false }),

@@ -14,7 +14,7 @@ pub const NOISE_BLOCK: u32 = 4096;
 
 /// Peak of the tone: -18 dBFS, the alignment level of broadcasters.
 const TONE_PEAK: f64 = 0.125;
-/// Peak of the noise: -12 dBFS, so that it startles nobody.
+/// Peak of the noise: -12 dBFS, so that it startles no listener.
 const NOISE_PEAK: f64 = 0.25;
 
 /// A source that generates its sound, paced by the clock.

@@ -1,7 +1,7 @@
 //! When the capture thread reads its source next.
 //!
 //! On a small board a block costs mostly the wake-up for it. Listeners that are served every 40 ms need the sound then
-//! and not before: with periods of 10 ms, three wake-ups of four serve nobody. The thread therefore sleeps until the
+//! and not before: with periods of 10 ms, three wake-ups of four serve no listener. The thread therefore sleeps until the
 //! block for which a reader waits is complete, and then reads everything that the source has gathered.
 //!
 //! Three cases decide how long it sleeps ([`Waiters`]):
@@ -39,9 +39,10 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// A ring for whose blocks no reader has waited for this long has no listeners. The longest interval at which a
 /// listener can be served is half of this.
 const NO_LISTENER_AFTER: Duration = Duration::from_secs(2);
-/// How much too early the thread wakes to see a block end. Doubles each time that the thread was late all the same.
+/// Time by which the thread wakes early to see a block end. Doubles each time that the thread was late all the same.
 const FIRST_EARLY: Duration = Duration::from_millis(1);
-/// How long block ends are extrapolated from the rate alone. A card whose clock is off by 200 ppm is 0.2 ms off then.
+/// Time for which block ends are extrapolated from the rate alone. A card whose clock is off by 200 ppm is 0.2 ms off
+/// then.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// A read that takes longer than this has waited for the end of its block; a copy alone takes less.
 const WAITED: Duration = Duration::from_micros(150);
@@ -169,7 +170,7 @@ struct PeriodClock {
     block_frames: u32,
     /// A position and the time at which it was complete, from which block ends are extrapolated.
     reference: Option<(Frames, MonoNs)>,
-    /// How much too early the thread wakes the next time that it has to see a block end.
+    /// Time by which the thread wakes early the next time that it has to see a block end.
     early: Duration,
 }
 

@@ -134,8 +134,11 @@ impl EventSubscribers {
     /// response and greeting, framed already), then the state, then the events of the topic.
     ///
     /// `place` is whatever has to live as long as the subscription: the [`Admission`], and the connection's
-    /// slot in the gate. It is dropped after the socket was shut down. That happens at once where no thread
-    /// can be started; the client reconnects.
+    /// slot in the gate. It is dropped after the socket was shut down.
+    ///
+    /// # Errors
+    ///
+    /// The socket, for another response, if the operating system gives no thread.
     pub fn join(
         self: &Arc<Self>,
         topic: Topic,
@@ -143,13 +146,12 @@ impl EventSubscribers {
         place: Box<dyn Send + Sync>,
         chunked: bool,
         first: Vec<u8>,
-    ) {
+    ) -> Result<(), TcpStream> {
         // An error is a client that is gone, which the first send finds out.
         let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
-        let subscription = Subscription { topic, socket, chunked, first, seen_version: 0, _place: place };
         let mut thread = self.lock();
         if thread.has_ended {
-            return;
+            return Ok(());
         }
         if thread.commands.is_none() {
             let (sender, commands) = unbounded();
@@ -159,14 +161,17 @@ impl EventSubscribers {
                 Ok(_) => thread.commands = Some(sender),
                 Err(error) => {
                     drop(thread);
-                    return error!("no thread can be started for the pages' levels: {error}");
+                    error!("no thread can be started for the pages' levels: {error}");
+                    return Err(socket);
                 }
             }
         }
         if let Some(commands) = &thread.commands {
+            let subscription = Subscription { topic, socket, chunked, first, seen_version: 0, _place: place };
             // Received, or dropped with the channel by a thread that panicked.
             let _ = commands.send(Command::Join(subscription));
         }
+        Ok(())
     }
 
     /// Ends all subscriptions, each with its last chunk, and takes no more.

@@ -91,6 +91,12 @@ impl Response {
         self
     }
 
+    /// Returns the bytes of the response to a GET over HTTP/1.1, for a connection that was taken out of the gate and ends
+    /// after the response.
+    pub(crate) fn render_alone(self) -> Vec<u8> {
+        self.render(&Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only: false })
+    }
+
     /// Returns the bytes of the response. The gate adds the header `Connection`.
     pub(crate) fn render(mut self, to: &Rendering<'_>) -> Vec<u8> {
         if self.status != 204 && self.headers.iter().all(|(name, _)| *name != "Cache-Control") {

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use log::info;
+use rustix::net::{SendFlags, send};
 
-use super::active_stream::{ActiveStream, End, StartAt};
+use super::active_stream::{ActiveStream, End, Playback, StartAt};
 use super::chunked::{self, Chunk};
 use super::fanout::Fanouts;
 use super::slow::{Action, decide};
@@ -43,19 +44,52 @@ enum Step {
 }
 
 impl ActiveStream {
-    /// Sends `head` and then the body, in other threads. At the live edge the stream joins one of `fanouts`.
+    /// Sends `head` and then the body, in other threads. Where the operating system gives no thread to catch up in, an endless
+    /// stream begins at the live edge, in the fan-out thread that runs already.
     ///
     /// # Errors
     ///
-    /// The stream itself, if the operating system gives no thread. Then nothing was sent.
+    /// The stream itself, if no thread can send it. Then nothing was sent.
     pub fn start(mut self, fanouts: &Arc<Fanouts>, head: Vec<u8>) -> Result<(), Box<ActiveStream>> {
         self.head = head;
-        Box::new(self).spawn(fanouts, |stream, fanouts| {
+        let spawned = Box::new(self).spawn(fanouts, |stream, fanouts| {
             if stream.logged {
                 log_start(&stream.listener);
             }
             stream.run(&fanouts);
-        })
+        });
+        spawned.or_else(|stream| stream.start_at_live_edge(fanouts))
+    }
+
+    /// Sends the head without waiting, and joins the fan-out without a burst.
+    fn start_at_live_edge(mut self: Box<Self>, fanouts: &Arc<Fanouts>) -> Result<(), Box<ActiveStream>> {
+        let Playback { chunked, prefix, skip, length, begin, lag_target, .. } = &self.playback;
+        let is_endless = length.is_none() && *skip == 0 && matches!(begin, StartAt::Back(_));
+        // A client that asks for past sound must not get other sound.
+        if !is_endless || *lag_target != Some(0) || !fanouts.runs_for(&self) {
+            return Err(self);
+        }
+        let mut chunk = Chunk::new(prefix.len());
+        chunk.push(prefix);
+        let first = [self.head.as_slice(), chunk.bytes(*chunked)].concat();
+        if self.logged {
+            log_start(&self.listener);
+        }
+        // The kernel has room for a head on a connection that waits for one. A client without it is gone.
+        if send(self.listener.socket(), &first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) != Ok(first.len())
+        {
+            self.end(End::Left);
+            return Ok(());
+        }
+        (self.head, self.playback.prefix) = (Vec::new(), Vec::new());
+        if !self.low_latency {
+            self.reader.seek(0);
+            self.initial_lag = 0;
+        }
+        if let Err(stream) = fanouts.join(self) {
+            stream.end(End::Left);
+        }
+        Ok(())
     }
 
     /// Catches up in a thread of its own, after it has left the fan-out.
@@ -63,6 +97,7 @@ impl ActiveStream {
         self.spawn(fanouts, |stream, fanouts| stream.run(&fanouts))
     }
 
+    /// Runs a function with the stream in a thread named "listener".
     fn spawn(
         self: Box<Self>,
         fanouts: &Arc<Fanouts>,

@@ -67,6 +67,12 @@ impl Fanouts {
         self.join_with(stream, FanoutThread::run)
     }
 
+    /// Returns `true` if the fan-out thread of the stream's ring runs.
+    pub(super) fn runs_for(&self, stream: &ActiveStream) -> bool {
+        let running = self.lock();
+        running.iter().any(|one| one.is_for(&stream.ring, stream.low_latency))
+    }
+
     /// Like [`join`](Self::join), with the given body for a new thread.
     fn join_with(
         self: &Arc<Self>,

@@ -27,8 +27,8 @@ pub mod chunked;
 pub mod fanout;
 pub mod latency;
 pub mod pacing;
-mod rota;
-mod slow;
+pub mod rota;
+pub mod slow;
 
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

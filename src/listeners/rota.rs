@@ -1,6 +1,6 @@
 //! The turns of the listeners of one fan-out thread.
 //!
-//! Every listener gets its turn at one block in `every`. Up to [`GROUP`] listeners get it at the same block, because a
+//! Every listener gets its turn at one block in `every`. Up to 64 listeners get it at the same block, because a
 //! wake-up of the thread costs as much as some sends. More listeners are divided into groups, whose turns are spread
 //! over the blocks: otherwise the last one of a thousand listeners would get a block too late.
 //!
@@ -35,7 +35,9 @@ impl Rota {
 
     /// Returns the group of the listener with that id.
     pub(super) fn group_of(self, id: u64) -> u64 {
-        id % self.groups
+        // Called for every listener in every round. The low 32 bits divide listeners as well, and a small board divides
+        // 64 bits in software.
+        u64::from(id as u32 % self.groups as u32)
     }
 
     /// Returns the first block from `from` on at which the group has its turn.

@@ -77,10 +77,11 @@ impl StreamFormat {
         self.rate as u64 * self.frame_bytes() as u64
     }
 
-    /// Returns the number of whole frames in `time`, rounded down.
+    /// Returns the number of whole frames in `time`, rounded down; at most `u64::MAX`.
     pub const fn frames_in(self, time: Duration) -> u64 {
         // 128 bits: a year at 192 kHz in nanoseconds does not fit into 64.
-        (time.as_nanos() * self.rate as u128 / 1_000_000_000) as u64
+        let frames = time.as_nanos() * self.rate as u128 / 1_000_000_000;
+        if frames > u64::MAX as u128 { u64::MAX } else { frames as u64 }
     }
 
     /// Returns the duration of `frames` frames, rounded down to a nanosecond.
@@ -183,6 +184,7 @@ mod tests {
         let frames = CD.frames_in(year);
         assert_eq!(frames, 365 * 86_400 * 44_100);
         assert_eq!(CD.duration_of(frames), year);
+        assert_eq!(CD.frames_in(Duration::MAX), u64::MAX);
     }
 
     #[test]

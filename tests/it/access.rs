@@ -98,7 +98,10 @@ fn only_a_trusted_proxy_may_name_the_client() {
     let trusting = daemon("trusted_proxies = \"127.0.0.1\"");
     assert_eq!(get(&trusting, "/status.json", &forwarded).status, 403);
     assert_eq!(get(&trusting, "/status.json", &[("X-Forwarded-For", "192.168.1.4")]).status, 200);
-    assert_eq!(get(&trusting, "/status.json", &[]).status, 200);
+    // A trusted proxy that names no client may speak for anybody.
+    let unknown = get(&trusting, "/status.json", &[]);
+    assert_eq!(unknown.status, 403);
+    assert!(unknown.text().contains("does not say which client asks"));
     // An unnamed proxy makes the whole internet local, so its requests are refused.
     let refused = get(&daemon(""), "/status.json", &forwarded);
     assert_eq!(refused.status, 403);

@@ -107,7 +107,8 @@ fn firefoxs_sizes_end_with_a_frame_in_every_format() {
         let header = daemon.get_with("/live.wav", &[("User-Agent", FIREFOX)]).bytes(HEADER_BYTES);
         let (riff, data) = (field(&header, 4), field(&header, 40));
         assert_eq!((data % bytes, riff - data), (0, 36));
-        assert!(u32::MAX - riff < bytes);
+        // Chunks are padded to an even size (RIFF), so that another frame may be missing for a size that is odd.
+        assert!(u32::MAX - riff <= bytes);
     }
 }
 
@@ -507,11 +508,11 @@ fn a_query_that_makes_no_sense_is_refused_with_a_hint() {
         ("back=-1", "back is a number of seconds, as in back=10 or back=2.5.\n"),
         ("back=", "back is a number of seconds, as in back=10 or back=2.5.\n"),
         ("back=inf", "back is a number of seconds, as in back=10 or back=2.5.\n"),
-        ("back=10.5", "back=10.5 is too far: the last 10 s are kept.\n"),
         ("for=abc", "for is a number of seconds, as in for=10 or for=2.5.\n"),
-        ("for=0", "for=0 would be a recording of nothing.\n"),
+        ("for=0", "for=0 would be an empty recording.\n"),
         ("for=25000", "for=25000 is too long: a WAV file ends at 4 GiB, which is 24347 s of this stream.\n"),
-        ("latency=high", "latency is low, or is not said.\n"),
+        ("latency=high", "latency can only be low: latency=low.\n"),
+        ("fro=60", "There is no key fro. Did you mean for=60 or from=60?\n"),
     ] {
         let response = daemon.get(&format!("/live.wav?{query}"));
         assert_eq!(response.status, 400, "{query}");
@@ -830,7 +831,7 @@ fn each_input_is_its_own_stream_in_its_own_format() {
     assert!(loud.is_some_and(|peak| (4000..=8192).contains(&peak)), "noise, but not too loud: {loud:?}");
     let names: Vec<_> = daemon.listeners().iter().map(|listener| listener["input"].clone()).collect();
     assert_eq!(names, ["live", "wide_one", "hiss-2"]);
-    assert!(daemon.get("/wide_one.m3u").text().contains("/wide_one.wav\n"));
+    assert!(daemon.get("/wide_one.m3u").text().contains("\nwide_one.wav\n"));
 }
 
 // Framing in time.

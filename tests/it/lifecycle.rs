@@ -232,7 +232,7 @@ fn another_rate_ends_its_listeners_cleanly_and_the_next_get_it() {
     let mut ramp = SynthRamp::new(2, 2);
     ramp.feed(&sound[..end]);
     assert!(ramp.is_whole(), "{:?} in {}", ramp.holes, ramp.frames);
-    daemon.wait_for_log("heard it to the end after");
+    daemon.wait_for_log("reached the end of the stream after");
     let header = daemon.get("/live.wav").bytes(HEADER_BYTES);
     assert_eq!((header[22], &header[24..28]), (1, &48_000u32.to_le_bytes()[..]));
 }
@@ -250,7 +250,7 @@ fn inputs_come_and_go_and_those_that_stay_are_not_touched() {
     daemon.reload(&format!("{live}[input.new]\ndevice = \"synth:tone\"\n"));
     let (_, complete) = read_to_the_end(&mut goes);
     assert!(complete, "the end of an input is a clean one");
-    daemon.wait_for_log("old: is no input any more");
+    daemon.wait_for_log("old: the input was removed");
     daemon.wait_for_log("the configuration was read again");
     let gone = daemon.get("/old.wav");
     assert_eq!(gone.status, 404);
@@ -385,19 +385,19 @@ fn a_mistake_in_the_configuration_is_named_by_file_line_and_key() {
         ),
         ("table", "[input.live]\n[sound]\n", ":2: sound: no such key"),
         ("value", "\n\n[input.live]\nrate = 99\n", ":4: input.live.rate: 99 is outside 4000 to 384000"),
-        ("type", "[listeners]\nmax = \"many\"\n", ":2: listeners.max: needs a whole number"),
+        ("type", "[listeners]\nmax = \"many\"\n", ":2: listeners.max: must be a whole number"),
         (
             "format",
             "[input.live]\nformat = \"mp3\"\n",
-            ":2: input.live.format: \"mp3\" is none of s16, s24 and s32",
+            ":2: input.live.format: \"mp3\" must be one of s16, s24 or s32",
         ),
         (
             "twice",
             "[input.a]\ndevice = \"hw:CARD=Device,DEV=0\"\n[input.b]\ndevice = \"hw:CARD=Device,DEV=0\"\n",
-            ":4: input.b.device: \"hw:CARD=Device,DEV=0\" is the device of input.a already (line 2)",
+            ":4: input.b.device: \"hw:CARD=Device,DEV=0\" is already the device of input.a (line 2)",
         ),
         ("syntax", "[input.live]\nrate == 48000\n", ":2:"),
-        ("listen", "[http]\nlisten = \"here\"\n", ":2: http.listen: \"here\" is no address"),
+        ("listen", "[http]\nlisten = \"here\"\n", ":2: http.listen: \"here\" is not an address"),
         ("filter", "[log]\nfilter = \"loud\"\n", ":2: log.filter: \"loud\" is not off, error"),
     ] {
         let file = ConfigFile::new(name, text);
@@ -435,11 +435,11 @@ fn the_file_of_config_must_exist() {
 #[test]
 fn a_mistake_on_the_command_line_is_reported_with_a_pointer_to_the_help() {
     for (arguments, says) in [
-        (&["--frobnicate"][..], "there is no option \"--frobnicate\"\n"),
-        (&["--chanels", "1"], "there is no option \"--chanels\"; did you mean --channels?\n"),
+        (&["--frobnicate"][..], "unknown option \"--frobnicate\"\n"),
+        (&["--chanels", "1"], "unknown option \"--chanels\"; did you mean --channels?\n"),
         (&["--rate", "99"], "--rate: 99 is outside 4000 to 384000\n"),
         (&["--rate"], "missing argument for option '--rate'\n"),
-        (&["play"], "\"play\" is no command; there are devices, check and password\n"),
+        (&["play"], "unknown command \"play\"; the commands are devices, check and password\n"),
         (&["--log", "loud"], "--log: \"loud\" is not off, error"),
     ] {
         let output = run(arguments);

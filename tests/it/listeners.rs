@@ -145,12 +145,12 @@ fn a_listener_that_stops_reading_is_skipped_to_the_live_edge_and_the_others_lose
     let ahead = (first_after as u16).wrapping_sub(now) as i16;
     assert!((-80..800).contains(&ahead), "it went on {ahead} frames from the live edge");
 
-    let warning = daemon.wait_for_log("takes sound too slowly");
-    assert!(warning.contains(&format!("live: 127.0.0.1 (sleeper) takes sound too slowly: {hole} frames")));
+    let warning = daemon.wait_for_log("is too slow");
+    assert!(warning.contains(&format!("live: 127.0.0.1 (sleeper) is too slow: {hole} frames")));
     all_leave(healthy, 4 * RATE);
     drop(sleeper);
     let line = daemon.wait_for_log("(sleeper) left");
-    assert!(line.ends_with(&format!(", {hole} frames left out")), "{line}");
+    assert!(line.ends_with(&format!(", {hole} frames skipped")), "{line}");
     let input = daemon.input("live");
     assert_eq!((&input["overruns"], &input["silence_frames"]), (&Value::from(0), &Value::from(0)));
 }
@@ -212,7 +212,7 @@ fn a_listener_that_takes_nothing_for_too_long_is_disconnected() {
     }
     let took = began.by_the_clock();
     assert!(took > Duration::from_millis(1400), "{took:?}");
-    daemon.wait_for_log("(dead) took nothing for too long and was disconnected after");
+    daemon.wait_for_log("(dead) accepted no data for too long and was disconnected after");
     assert!(ramp.is_whole(), "{:?}", ramp.holes);
     // Their connections have ended.
     for one in &mut dead {
@@ -321,7 +321,7 @@ fn a_recording_has_no_hole_while_the_history_holds_it() {
     let mut ramp = SynthRamp::new(4, 2);
     ramp.feed(&sound);
     assert_eq!((ramp.frames, ramp.is_whole()), (4 * RATE, true), "{:?}", ramp.holes);
-    daemon.wait_for_log("(recorder) heard it to the end after 4 s");
+    daemon.wait_for_log("(recorder) reached the end of the stream after 4 s");
 }
 
 #[test]

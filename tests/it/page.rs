@@ -174,25 +174,25 @@ fn events_have_the_version_the_state_and_the_levels() {
 
 #[test]
 fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
-    let daemon = Daemon::start(None, "[input.live]\ndevice = \"synth:ramp\"\n");
-    daemon.wait_for_state("live", "capturing");
-    let mut events = Events::of(&daemon, "/live/levels");
+    let daemon = Daemon::start(None, "[input.roof]\ndevice = \"synth:ramp\"\n");
+    daemon.wait_for_state("roof", "capturing");
+    let mut events = Events::of(&daemon, "/roof/levels");
     let before = events.state();
     assert_eq!(before["listeners"], 0);
-    let listener = daemon.get("/live.wav");
+    let listener = daemon.get("/roof.wav");
     assert_eq!(events.state()["listeners"], 1);
     drop(listener);
     assert_eq!(events.state()["listeners"], 0);
 
     // The ramp reaches both ends of the scale at each turn.
     daemon.wait_for_edge(2 * 65_536);
-    let levels = daemon.input("live")["levels"].clone();
+    let levels = daemon.input("roof")["levels"].clone();
     assert_eq!(levels.as_array().map(Vec::len), Some(2), "{levels}");
     assert!(levels[0]["clipped"].as_u64() >= Some(3), "{levels}");
     assert!(levels[0]["peak_dbfs"].as_f64().is_some_and(|peak| (-60.0..=0.0).contains(&peak)), "{levels}");
 
     // Another format is another stream. The end of an input ends its events.
-    daemon.reload("[input.live]\ndevice = \"synth:tone\"\nchannels = 1\nrate = 48000\n");
+    daemon.reload("[input.roof]\ndevice = \"synth:tone\"\nchannels = 1\nrate = 48000\n");
     let state = loop {
         let state = events.state();
         if state["format"]["rate"] == 48_000 {
@@ -208,7 +208,7 @@ fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
         let mut rest = [0; 4096];
         matches!(events.response.body.read(&mut rest), Ok(0) | Err(_)).then_some(())
     });
-    assert_eq!(daemon.get("/live/levels").status, 404);
+    assert_eq!(daemon.get("/roof/levels").status, 404);
 }
 
 #[test]

@@ -238,12 +238,17 @@ fn the_daemon_is_ready_once_its_port_is_open() {
 }
 
 #[test]
-fn a_daemon_that_cannot_start_is_never_ready() {
+fn a_daemon_that_listens_nowhere_is_not_ready_until_it_can() {
     let manager = Manager::new();
-    let (_taken, address) = listening();
+    let (taken, address) = listening();
     let mut service = manager.start(&config(&address.to_string(), "synth:tone"), &[], vec![]);
-    assert_eq!(service.wait(), Some(1));
+    manager.wait_for(&format!("STATUS=cannot listen on {address}"));
     assert_eq!(manager.count("READY"), 0);
+    drop(taken);
+    manager.wait_for("READY=1");
+    assert_eq!(get(address, "/healthz").status, 200);
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::system_paths::{SystemPaths, entries};
 /// Returns what to do about an input in `/dev/snd` that this process may not open; `None` if there is no such input.
 ///
 /// ALSA does not see such a card, so it is in no list. The test is access(2), which opens nothing and thereby takes the
-/// card from nobody. It cannot see that a unit's `DevicePolicy` forbids the card.
+/// card from no program. It cannot see that a unit's `DevicePolicy` forbids the card.
 pub fn permission_problem(paths: &SystemPaths) -> Option<String> {
     forbidden_node(paths, |node| {
         let access = rustix::fs::access(node, Access::READ_OK | Access::WRITE_OK);

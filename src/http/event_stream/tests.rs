@@ -34,7 +34,7 @@ fn join(subscribers: &Arc<EventSubscribers>, input: &str, chunked: bool) -> TcpS
     let (client, server) = pair();
     let place = Box::new(subscribers.admit(100));
     let topic = Topic { input: input.to_owned(), interval: INTERVAL };
-    subscribers.join(topic, server, place, chunked, b"HEAD\n\n".to_vec());
+    subscribers.join(topic, server, place, chunked, b"HEAD\n\n".to_vec()).expect("a thread");
     client
 }
 
@@ -190,7 +190,7 @@ fn after_a_panic_of_the_thread_the_next_subscriber_is_served() {
     read_until(&mut neighbour, "event: state");
     let (client, server) = pair();
     let topic = Topic { input: "live".to_owned(), interval: INTERVAL };
-    subscribers.join(topic, server, Box::new(Bomb), false, b"HEAD".to_vec());
+    subscribers.join(topic, server, Box::new(Bomb), false, b"HEAD".to_vec()).expect("a thread");
     drop(client);
     read_all(&mut neighbour);
     wait_for("the places", || subscribers.count() == 0);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with, acceptfrom_with, sockopt};
+use rustix::net::{Shutdown, SocketFlags, accept_with, acceptfrom_with, shutdown, sockopt};
 
 use super::connection::{Client, Place};
 use super::limits::Admission;
@@ -45,8 +45,9 @@ impl State {
     pub(super) fn close(&mut self, id: ListenerId, now: Instant) {
         if let Some(index) = self.listeners.iter().position(|listener| listener.id == id) {
             let listener = self.listeners.swap_remove(index);
-            // A duplicate elsewhere would keep the socket in the set.
+            // A duplicate elsewhere would keep the socket in the set, and clients would wait in the duplicate for ever.
             let _ = epoll::delete(&self.mailbox.epoll, &listener.socket);
+            let _ = shutdown(&listener.socket, Shutdown::Both);
         }
         for id in self.table.find(|client| client.listener == id && client.is_between_requests()) {
             self.end_by_id(id, now);

@@ -82,8 +82,8 @@ impl EndSearch {
     ///
     /// # Errors
     ///
-    /// As soon as the bytes cannot become a request: TLS, something that is no method, a line that ends with
-    /// a bare LF.
+    /// As soon as the bytes cannot become a request: TLS, something that is no method, a first line that is no request
+    /// line, a line that ends with a bare LF.
     pub fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         match bytes {
             // The type of a handshake record (RFC 8446 §5.1).
@@ -94,6 +94,9 @@ impl EndSearch {
         while let Some(offset) = bytes[self.next..].iter().position(|byte| *byte == b'\n') {
             let feed = self.next + offset;
             let line = bytes[self.line..feed].strip_suffix(b"\r").ok_or(BARE_LINE_FEED)?;
+            if self.line == 0 {
+                RequestLine::parse(line)?;
+            }
             (self.line, self.next) = (feed + 1, feed + 1);
             if line.is_empty() {
                 return Ok(Some(feed + 1));

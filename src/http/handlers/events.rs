@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::net::{SendFlags, send};
 use serde::Serialize;
 
 use super::not_found::not_found;
@@ -48,7 +49,12 @@ pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&st
     let first = [&head.render(), chunk.bytes(chunked)].concat();
     let (socket, place) = exchange.into_stream();
     let topic = Topic { input: input.name.clone(), interval };
-    context.subscribers.join(topic, socket, Box::new((admission, place)), chunked, first);
+    let joined = context.subscribers.join(topic, socket, Box::new((admission, place)), chunked, first);
+    if let Err(socket) = joined {
+        let response = Response::unavailable("There is no thread left for the levels.").render_alone();
+        // Without waiting: nothing was sent on this connection yet, so that the kernel has room.
+        let _ = send(&socket, &response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
 }
 
 /// Returns the first event of a subscription: the version, and the addresses under which other machines find this one.

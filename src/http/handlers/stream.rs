@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::HTTPVersion;
-
 use super::clip::{self, ClipRequest, Last, Refusal};
 use super::not_found::not_found;
 use crate::http::byte_range::ByteRange;
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::players::{self, Player};
-use crate::http::response::{Rendering, Response};
+use crate::http::response::Response;
 use crate::http::stream_response::{self, StreamRequest, StreamResponse};
 use crate::http::target::{BadRequest, StreamQuery};
 use crate::inputs::LiveInput;
@@ -178,6 +176,11 @@ fn start(
     let player = players::product(exchange.header("User-Agent").unwrap_or_default());
     let client = SocketAddr::new(client, exchange.peer().port());
     let logged = context.listener_log.is_allowed(client.ip());
+    if !logged {
+        context
+            .refusals
+            .warn(client.ip(), "starts to listen again and again; the log does not name each time");
+    }
     let (socket, place) = exchange.into_stream();
     let listener = seat.occupy(&input.name, client, player, socket, Box::new(place));
     let stream =
@@ -187,7 +190,7 @@ fn start(
         head.push("Wavecast-Frame", format!("{}/{}", ring.id(), stream.frame()));
     }
     if let Err(stream) = stream.start(&context.fanouts, head.render()) {
-        stream.refuse(&no_thread());
+        stream.refuse(&Response::unavailable("There is no thread left for another listener.").render_alone());
     }
 }
 
@@ -199,10 +202,4 @@ fn refuse(context: &Context, exchange: Exchange, client: IpAddr, full: Full) {
         Full::Client(count) => format!("{count} are listening from your address, no more can."),
     };
     exchange.respond(Response::unavailable(&why));
-}
-
-/// Returns the bytes of a 503 for a connection that was taken out of the gate.
-fn no_thread() -> Vec<u8> {
-    let rendering = Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only: false };
-    Response::unavailable("There is no thread left for another listener.").render(&rendering)
 }

@@ -75,7 +75,8 @@ const MIN_SLOTS: u64 = 4;
 ///
 /// # Errors
 ///
-/// When there is no memory for that history.
+/// When there is no memory for that history. Linux may promise more memory than the machine has: a caller that accepts
+/// long histories compares them with the available memory first.
 ///
 /// # Panics
 ///

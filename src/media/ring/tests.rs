@@ -138,9 +138,10 @@ fn closing_wakes_waiting_readers_which_get_the_frames_that_are_left() {
 #[test]
 fn a_history_larger_than_memory_is_an_error() {
     let format = StreamFormat { rate: 48_000, channels: 18, sample: SampleFormat::S32 };
-    for years in [1, 300, 1 << 32] {
+    // More than the address space has, so that no allocator can promise it. (Miri ends at what the machine has not.)
+    for years in if cfg!(miri) { 1 << 32..=1 << 32 } else { 300..=302 } {
         let error = new(format, 480, Duration::from_secs(years * 365 * 86_400)).expect_err("it is too large");
-        assert!(error.bytes > 100_000_000_000_000, "{error}");
+        assert!(error.bytes > 10_000_000_000_000_000, "{error}");
     }
     let error = new(format, 1, Duration::MAX).expect_err("it is too large");
     assert_eq!(

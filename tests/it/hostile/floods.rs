@@ -325,7 +325,7 @@ fn a_client_that_comes_and_goes_does_not_fill_the_log() {
         "a listener without a line at its start has none at its end"
     );
     // One line for the rest. The new listeners of the siege come from another address.
-    let all = log.iter().filter(|line| line.contains("begins to listen again and again")).count();
+    let all = log.iter().filter(|line| line.contains("starts to listen again and again")).count();
     assert_eq!(all, 1);
     siege.lift(&format!("one that began to listen {times} times"));
 }
