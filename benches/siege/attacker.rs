@@ -1,12 +1,11 @@
-//! The attacking side: a child process at nice 19 that runs one attack and reports its counts.
+//! The attacking side: connections from many addresses, and the counts of an attack.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio, exit};
+use std::process::exit;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,24 +13,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
-use crate::attacks;
 use crate::http;
 
-/// First argument of the child process.
-pub(crate) const ARGUMENT: &str = "--attacker";
 /// Time that one connect, send or receive may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Time by which the child process may outlast its attack before it is ended.
-const OVERTIME: Duration = Duration::from_secs(5);
 /// Pause after a connect that the system refused at once, so that a refused attacker is no busy loop.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
-
-/// A running attack in its child process. Killed on drop.
-pub(crate) struct Attack {
-    child: Child,
-    /// The child process is killed at this time.
-    end: Instant,
-}
 
 /// The counts of an attack.
 #[derive(Default, Serialize, Deserialize)]
@@ -40,78 +27,16 @@ pub(crate) struct Counts {
     pub(crate) connections: u64,
     /// Connects that failed or took longer than a second.
     pub(crate) failed_connects: u64,
-    /// Requests, or units of other data ([`attacks::Attack::sent`]), that the kernel took for sending.
+    /// Requests, or units of other data (`Attack::sent`), that the kernel took for sending.
     pub(crate) sent: u64,
     /// Answers that were read, by status.
     pub(crate) answers: BTreeMap<u16, u64>,
 }
 
-impl Attack {
-    /// Starts the attack with this name in a child process.
-    pub(crate) fn start(name: &str, target: SocketAddr, time: Duration) -> Result<Attack, String> {
-        let failed = |error: io::Error| format!("The attacker cannot be started: {error}");
-        let program = std::env::current_exe().map_err(failed)?;
-        let child = Command::new(Path::new(&program))
-            .args([ARGUMENT, name, &target.to_string(), &time.as_millis().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        Ok(Attack { child, end: Instant::now() + time + 2 * OVERTIME })
-    }
-
-    /// Returns whether the child process still runs, and kills it when its time is over.
-    pub(crate) fn is_running(&mut self) -> bool {
-        if Instant::now() > self.end {
-            let _ = self.child.kill();
-        }
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Waits for the end and returns the counts.
-    pub(crate) fn finish(mut self) -> Result<Counts, String> {
-        let mut text = String::new();
-        let stdout = self.child.stdout.as_mut().ok_or("The attacker has no output")?;
-        stdout.read_to_string(&mut text).map_err(|error| format!("The attacker's output: {error}"))?;
-        serde_json::from_str(&text).map_err(|error| format!("The attacker reported {text:?}: {error}"))
-    }
-}
-
-impl Drop for Attack {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs the attack that the arguments name (the attack's name, the target, milliseconds) and ends the process.
-pub(crate) fn run(arguments: &[String]) -> ! {
-    let [name, target, time] = arguments else { exit(2) };
-    let attack = attacks::ATTACKS.iter().find(|attack| attack.name == name);
-    let (Some(attack), Ok(target), Ok(time)) = (attack, target.parse(), time.parse()) else { exit(2) };
-    // The attackers stand for other machines: they take only the CPU time that nobody else wants.
-    let _ = rustix::process::nice(19);
-    let attacker = Arc::new(Attacker {
-        target,
-        end: Instant::now() + Duration::from_millis(time),
-        connections: AtomicU64::new(0),
-        failed_connects: AtomicU64::new(0),
-        sent: AtomicU64::new(0),
-        answers: Mutex::default(),
-    });
-    let overdue = Arc::clone(&attacker);
-    thread::spawn(move || {
-        thread::sleep(overdue.end.saturating_duration_since(Instant::now()) + OVERTIME);
-        overdue.report_and_exit();
-    });
-    (attack.run)(&attacker);
-    attacker.report_and_exit()
-}
-
 /// An attack while it runs, shared by its threads. The threads write the counts, which are read at the end.
 pub(crate) struct Attacker {
     pub(crate) target: SocketAddr,
-    end: Instant,
+    pub(crate) end: Instant,
     connections: AtomicU64,
     failed_connects: AtomicU64,
     sent: AtomicU64,
@@ -120,6 +45,18 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
+    /// Returns an attacker of the daemon at `target` whose attack begins now.
+    pub(crate) fn new(target: SocketAddr, time: Duration) -> Attacker {
+        Attacker {
+            target,
+            end: Instant::now() + time,
+            connections: AtomicU64::new(0),
+            failed_connects: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            answers: Mutex::default(),
+        }
+    }
+
     /// Returns whether the time of the attack is over.
     pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.end
@@ -238,7 +175,7 @@ impl Attacker {
     }
 
     /// Prints the counts for the parent process and ends this one.
-    fn report_and_exit(&self) -> ! {
+    pub(crate) fn report_and_exit(&self) -> ! {
         let counts = Counts {
             connections: self.connections.load(Ordering::Relaxed),
             failed_connects: self.failed_connects.load(Ordering::Relaxed),

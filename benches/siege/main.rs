@@ -6,7 +6,7 @@
 //!
 //! - **Attacks**: each of the [`attacks`] runs against a new daemon, with 20 listeners that compare every frame
 //!   ([`listeners`]) and a newcomer every 0.5 s ([`newcomers`]). The attackers are a child process at nice 19 with
-//!   source addresses from 127.0.0.2 on ([`attacker`]); the daemon limits them with `connections_per_address = 120`.
+//!   source addresses from 127.0.0.2 on ([`attack_process`], [`attacker`]); the daemon limits them with `connections_per_address = 120`.
 //! - **Idle cost** (`--attack idle-cost`): the CPU time of the daemon's threads with 1000 listeners and nobody new.
 //! - **Short requests** (`--attack short`): `/healthz`, `/` and the first byte of a stream.
 //!
@@ -17,6 +17,7 @@
 //! configuration and log. The exit status is 1 when a goal is missed. A run with the defaults takes less than five
 //! minutes for each program.
 
+mod attack_process;
 mod attacker;
 mod attacks;
 mod daemon;
@@ -48,8 +49,8 @@ const OTHER_STEPS: [&str; 2] = ["idle-cost", "short"];
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let Some(arguments) = arguments.strip_prefix(&[attacker::ARGUMENT.to_owned()]) {
-        attacker::run(arguments);
+    if let Some(arguments) = arguments.strip_prefix(&[attack_process::ARGUMENT.to_owned()]) {
+        attack_process::run(arguments);
     }
     // Cargo passes --bench for `cargo bench`, and not for `cargo test --benches`.
     if !arguments.iter().any(|argument| argument == "--bench") {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::attacker::{self, Counts};
+use crate::attack_process::AttackProcess;
+use crate::attacker::Counts;
 use crate::attacks::Attack;
 use crate::daemon::{Daemon, Settings};
 use crate::listeners::{Heard, Listeners};
@@ -81,7 +82,7 @@ pub(crate) fn siege(
     let mut peak = idle;
     let newcomers = Newcomers::start(daemon.address());
     let (attack_began, cpu) = (Instant::now(), process::cpu_time(pid));
-    let mut attack = attacker::Attack::start(attack.name, daemon.address(), time)?;
+    let mut attack = AttackProcess::start(attack.name, daemon.address(), time)?;
     while attack.is_running() {
         listeners.listen(SAMPLE);
         peak.raise(Usage::of(pid));

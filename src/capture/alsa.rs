@@ -60,7 +60,8 @@ impl AlsaSource {
     /// An [`OpenError`] with what to do: no such device, no permission, in use, no usable format.
     pub fn open(input: &Input) -> Result<AlsaSource, OpenError> {
         let paths = SystemPaths::default();
-        let (device, card) = devices::resolve(&input.device, &paths)?;
+        let absent = || devices::diagnose(&input.device.to_string(), libc::ENODEV, &[], &paths);
+        let (device, card) = devices::resolve(&input.device, &paths).ok_or_else(absent)?;
         devices::check_jack(&device, &paths)?;
         // Non-blocking: a busy device returns an error at once instead of waiting until it is free.
         let open = || PCM::new(&device, Direction::Capture, true);

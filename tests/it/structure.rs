@@ -405,8 +405,9 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
         let is_attribute = tokens[at..].iter().take(4).map(String::as_str).eq(["#", "[", "cfg", "("]);
         let end = tokens[at..].iter().position(|token| token == "]").map_or(tokens.len(), |end| at + end);
         let attribute = &tokens[at..end];
-        let needs_test = attribute.iter().any(|token| token == "test")
-            && !attribute.iter().any(|token| token == "not" || token == "any");
+        // `not(test)` does not need the test, and `any(test, …)` is there without it too.
+        let needs_test = attribute.windows(3).any(|three| three[2] == "test" && three[0] != "not")
+            && !attribute.iter().any(|token| token == "any");
         if is_attribute && needs_test {
             at = end_of_item(&tokens, end + 1);
         } else {
@@ -417,12 +418,14 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// Returns the place behind an item, which ends with a semicolon or with the last of its braces.
+/// Returns the place behind an item, which ends with a semicolon or with the last of its braces. A variant or a match arm
+/// has neither, and ends at the latest with the braces around it.
 fn end_of_item(tokens: &[String], from: usize) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(from) {
         match token.as_str() {
             "{" => depth += 1,
+            "}" if depth == 0 => return at,
             "}" => depth -= 1,
             ";" if depth == 0 => return at + 1,
             _ => continue,
@@ -517,8 +520,15 @@ fn paths_are_read_from_the_source() {
         mod tests { use super::*; fn t() { crate::test::only() } }
         #[cfg(all(loom, test))]
         use crate::loom_only::D;
+        #[cfg(all(test, not(loom)))]
+        mod more_tests { use super::*; }
+        #[cfg(not(test))]
+        use crate::no_test::E;
         #[cfg(any(test, fuzzing))]
-        use crate::fuzz::E;
+        use crate::fuzz::F;
+        enum Message { One, #[cfg(test)] Two }
+        #[cfg(test)]
+        mod last_tests { use super::*; }
     "##;
     let found: Vec<(String, String, bool)> = paths(&without_tests(tokens(text)))
         .into_iter()
@@ -533,7 +543,8 @@ fn paths_are_read_from_the_source() {
         ("std::fs", "fs", false),
         ("crate::sys::clock::now", "now", false),
         ("super::g", "g", false),
-        ("crate::fuzz::E", "E", false),
+        ("crate::no_test::E", "E", false),
+        ("crate::fuzz::F", "F", false),
     ];
     let expected: Vec<_> =
         expected.map(|(path, name, is_reexport)| (path.to_owned(), name.to_owned(), is_reexport)).into();

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use alsa::Output;
 
-use super::enumerate::printable;
+use super::printable::printable;
 
 thread_local! {
     static BUFFER: RefCell<Option<Rc<RefCell<Output>>>> = const { RefCell::new(None) };

@@ -15,9 +15,8 @@ use alsa::ctl::{Ctl, DeviceIter};
 use alsa::device_name::HintIter;
 
 use super::alsa_log::with_alsa_log;
-use super::diagnose::diagnose;
+use super::printable::printable;
 use super::system_paths::{SystemPaths, read_line};
-use crate::capture::source::OpenError;
 use crate::config::{Device, UsbId};
 
 /// An input of a card, as the kernel describes it.
@@ -147,25 +146,19 @@ fn matches(id: &UsbId, usb: &UsbIdentity) -> bool {
     }
 }
 
-/// Returns ALSA's name of a configured device, and the card's name for people where it is known.
-///
-/// # Errors
-///
-/// An [`OpenError`] with what to do when there is no such card now.
-pub fn resolve(device: &Device, paths: &SystemPaths) -> Result<(String, Option<String>), OpenError> {
-    let found = match device {
-        Device::Auto => first_capture_device(paths),
-        Device::Usb(id) => resolve_usb(id, paths),
+/// Returns ALSA's name of a configured device, and the card's name for people where it is known. `None` when there is no
+/// such card now.
+pub fn resolve(device: &Device, paths: &SystemPaths) -> Option<(String, Option<String>)> {
+    let card = match device {
+        Device::Auto => first_capture_device(paths)?,
+        Device::Usb(id) => resolve_usb(id, paths)?,
         Device::Alsa(name) => {
             let card = capture_devices(paths).into_iter().find(|card| card.stable_name == *name);
-            return Ok((name.clone(), card.map(|card| card.card_name)));
+            return Some((name.clone(), card.map(|card| card.card_name)));
         }
-        Device::Synth(_) => None,
+        Device::Synth(_) => return None,
     };
-    match found {
-        Some(card) => Ok((card.stable_name, Some(card.card_name))),
-        None => Err(diagnose(&device.to_string(), libc::ENODEV, &[], paths)),
-    }
+    Some((card.stable_name, Some(card.card_name)))
 }
 
 /// Returns the first input of the USB card that `selector` names. Of several cards that match, takes the one in the
@@ -267,11 +260,6 @@ fn without_plugins(hints: impl Iterator<Item = (String, String)>) -> Vec<NamedPc
         }
     }
     pcms
-}
-
-/// Returns a text that comes from hardware or ALSA, fit to be shown: no control characters, no space around it.
-pub(super) fn printable(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod enumerate;
 mod holder;
 mod list;
 mod permission;
+mod printable;
 mod system_paths;
 
 pub use alsa_log::{collect_alsa_messages, take_alsa_messages, with_alsa_log, with_alsa_messages};

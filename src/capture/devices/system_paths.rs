@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::enumerate::printable;
+use super::printable::printable;
 
 /// The roots of the trees that describe this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,20 +1,18 @@
-//! New connections: accepts, applies the limits, and makes room.
+//! Listening sockets and new connections: accepts, applies the limits, and makes room.
 
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, acceptfrom_with, recv, send, sockopt};
+use rustix::net::{Shutdown, SocketFlags, accept_with, acceptfrom_with, shutdown, sockopt};
 
-use super::ListenerId;
-use super::client::{Client, Phase};
-use super::connection::Place;
-use super::event_loop::EventLoop;
+use super::connection::{Client, Place};
 use super::limits::Admission;
+use super::listen::ListenerId;
 use super::refusal::Refusal;
+use super::state::{LISTENER, Listener, State, reserve, turn_away};
 use crate::sys::client_key::ClientKey;
 
 /// Connections that one listening socket gives in one turn. The others have their turn in between.
@@ -22,12 +20,40 @@ const ACCEPTS: usize = 64;
 /// A pause of accept4(2) when the process has no descriptor left: a listening socket that is ready would wake
 /// the thread again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Bytes of a refused client that are read before its connection is closed. See `Phase::Lingering` for the
-/// reason. The kernel holds hardly more (`listen`), and whatever is read makes room for a flooder to send
-/// more at the server's expense.
-const REFUSED_BYTES: usize = 4096;
 
-impl EventLoop {
+impl State {
+    /// Accepts clients on a listening socket from now on.
+    pub(super) fn open(&mut self, listener: TcpListener) -> io::Result<ListenerId> {
+        listener.set_nonblocking(true)?;
+        let id = ListenerId(self.last_listener + 1);
+        let flags = if self.accept_pause.is_some() { EventFlags::empty() } else { EventFlags::IN };
+        epoll::add(&self.mailbox.epoll, &listener, EventData::new_u64(LISTENER | id.0), flags)?;
+        self.last_listener = id.0;
+        self.listeners.push(Listener { id, socket: listener, is_handed_over: false });
+        Ok(id)
+    }
+
+    /// Stops to accept on a listening socket, which stays open.
+    pub(super) fn hand_over(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id == id) {
+            listener.is_handed_over = true;
+            let _ = epoll::delete(&self.mailbox.epoll, &listener.socket);
+        }
+    }
+
+    /// Closes a listening socket, and ends its connections that are between two requests.
+    pub(super) fn close(&mut self, id: ListenerId, now: Instant) {
+        if let Some(index) = self.listeners.iter().position(|listener| listener.id == id) {
+            let listener = self.listeners.swap_remove(index);
+            // A duplicate elsewhere would keep the socket in the set, and clients would wait in the duplicate for ever.
+            let _ = epoll::delete(&self.mailbox.epoll, &listener.socket);
+            let _ = shutdown(&listener.socket, Shutdown::Both);
+        }
+        for id in self.table.find(|client| client.listener == id && client.is_between_requests()) {
+            self.end_by_id(id, now);
+        }
+    }
+
     /// Accepts the clients that wait at a listening socket.
     pub(super) fn accept(&mut self, id: ListenerId, now: Instant) {
         // Within the turn the pause may have begun, or the socket may have been closed.
@@ -137,45 +163,16 @@ impl EventLoop {
         self.on_event(id, EventFlags::IN, now);
     }
 
+    /// Sets the events of all listening sockets: none during a pause.
+    fn listen_for(&self, flags: EventFlags) {
+        for listener in self.listeners.iter().filter(|listener| !listener.is_handed_over) {
+            let token = EventData::new_u64(LISTENER | listener.id.0);
+            let _ = epoll::modify(&self.mailbox.epoll, &listener.socket, token, flags);
+        }
+    }
+
     fn refuse_newcomer(&self, socket: &TcpStream, peer: SocketAddr, refusal: Refusal) {
         self.report(peer, refusal);
         turn_away(socket, refusal);
     }
-
-    /// Ends a connection to make room for another one.
-    ///
-    /// A connection between two requests ends without a word: its client makes the next request on a new one,
-    /// as it would after `idle_seconds`, whereas a 503 could be taken for the answer to a request that is on
-    /// its way.
-    pub(super) fn evict(&mut self, id: u64, now: Instant) {
-        let Some(client) = self.table.remove(id, &mut self.shares) else { return };
-        self.report(client.peer, Refusal::Evicted);
-        let waits =
-            matches!(client.phase, Phase::Reading | Phase::Queued(_)) && !client.is_between_requests();
-        if waits {
-            turn_away(&client.socket, Refusal::Evicted);
-        }
-        self.end(id, client, now);
-    }
-
-    /// Reports a refusal to the log.
-    pub(super) fn report(&self, peer: SocketAddr, refusal: Refusal) {
-        match refusal.warning() {
-            Some(text) => self.log.warn(peer.ip(), text),
-            None => {
-                self.log.debug(peer.ip(), format_args!("{}: {}", refusal.debug_text(), refusal.explanation()))
-            }
-        }
-    }
-}
-
-/// Returns a descriptor to be closed when one is needed.
-pub(super) fn reserve() -> Option<OwnedFd> {
-    eventfd(0, EventfdFlags::CLOEXEC).ok()
-}
-
-/// Answers a connection that is closed next, without waiting.
-fn turn_away(socket: impl AsFd, refusal: Refusal) {
-    let _ = recv(&socket, &mut [0; REFUSED_BYTES], RecvFlags::DONTWAIT);
-    let _ = send(&socket, &refusal.response(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }

@@ -1,16 +1,22 @@
-//! A client's connection as a handler has it: the right and the duty to answer one request.
+//! A client's connection, its place among all connections, and the message by which both return to the gate.
+//!
+//! A handler has a [`Connection`]: the right and the duty to answer one request. The gate's thread has the same
+//! connection as a [`Client`].
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::ops::Deref;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Instant;
 
+use crossbeam_channel::Sender;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use super::client::Client;
-use super::mailbox::{Mailbox, Message};
+use super::head::{EndSearch, Head};
+use super::listen::ListenerId;
+use super::mailbox::Mailbox;
+use super::policy::Policy;
 use crate::sys::client_key::ClientKey;
 
 /// A client's connection that waits for the answer to its request.
@@ -133,7 +139,7 @@ fn with_connection_field(answer: Vec<u8>, option: Option<&str>) -> Vec<u8> {
 
 /// The place of a connection among those that there may be. It is free again when this is dropped.
 pub struct Place {
-    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox<Message>>,
     pub(super) client: ClientKey,
     /// The request counts as one of those inside tiny_http and its handlers at once.
     pub(super) is_in_flight: bool,
@@ -153,7 +159,7 @@ pub(super) struct Released {
 }
 
 impl Place {
-    pub(super) fn new(mailbox: &Arc<Mailbox>, client: ClientKey) -> Place {
+    pub(super) fn new(mailbox: &Arc<Mailbox<Message>>, client: ClientKey) -> Place {
         Place {
             mailbox: Arc::clone(mailbox),
             client,
@@ -186,30 +192,104 @@ impl Drop for Place {
     }
 }
 
-/// A request that tiny_http has parsed.
-///
-/// A handler answers by way of the [`Connection`], never by tiny_http: when a [`tiny_http::Request`] is
-/// dropped, it writes 500 to the gate, and waits for the answers before it. Dropping this value does neither.
-pub struct Request(Option<tiny_http::Request>);
+/// A client's connection.
+pub(super) struct Client {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) listener: ListenerId,
+    pub(super) place: Place,
+    pub(super) phase: Phase,
+    /// The time since which the client is quiet: it connected, got its last answer, or took some bytes of an
+    /// answer.
+    pub(super) quiet_since: Instant,
+    /// The time at which the gate stops waiting for the client. `None` while a request waits for its turn.
+    pub(super) deadline: Option<Instant>,
+    /// Bytes that were read and belong to no request that was passed on. At most `header_bytes`.
+    pub(super) unread: Vec<u8>,
+    pub(super) search: EndSearch,
+    /// CR and LF bytes that were skipped in front of the request.
+    pub(super) skipped: usize,
+    /// The client has made a request on this connection.
+    pub(super) has_asked: bool,
+    /// The connection ends after the answer.
+    pub(super) closes: bool,
+    /// The request has the version HTTP/1.0.
+    pub(super) is_1_0: bool,
+    /// The rest of the answer.
+    pub(super) unsent: Vec<u8>,
+}
 
-impl Request {
-    pub(super) fn new(request: tiny_http::Request) -> Request {
-        Request(Some(request))
+/// A stage of a connection.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The gate reads a request.
+    Reading,
+    /// The request waits for its turn.
+    Queued(Head),
+    /// The client has not taken the whole answer. Nothing is read meanwhile.
+    Writing,
+    /// The answer was sent, with the end of the connection. So many bytes of what the client still sends are
+    /// read and discarded: a connection that is closed with unread bytes is reset, and a reset can overtake
+    /// the answer.
+    Lingering(usize),
+}
+
+impl Client {
+    pub(super) fn new(
+        socket: TcpStream,
+        peer: SocketAddr,
+        listener: ListenerId,
+        place: Place,
+        now: Instant,
+    ) -> Client {
+        Client {
+            socket,
+            peer,
+            listener,
+            place,
+            phase: Phase::Reading,
+            quiet_since: now,
+            deadline: None,
+            unread: Vec::new(),
+            search: EndSearch::default(),
+            skipped: 0,
+            has_asked: false,
+            closes: false,
+            is_1_0: false,
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Returns `true` between two requests: nothing of the next one has arrived.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.phase, Phase::Reading) && self.has_asked && self.unread.is_empty()
+    }
+
+    /// Returns `true` if the connection may be ended to make room for another one.
+    pub(super) fn is_idle(&self) -> bool {
+        !matches!(self.phase, Phase::Queued(_))
     }
 }
 
-impl Deref for Request {
-    type Target = tiny_http::Request;
-
-    fn deref(&self) -> &tiny_http::Request {
-        self.0.as_ref().expect("only drop() empties it")
-    }
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        drop(self.0.take().map(tiny_http::Request::into_writer));
-    }
+/// A message to the gate's thread.
+pub(super) enum Message {
+    /// A connection whose answer was sent except for these bytes.
+    Answered(Connection, Vec<u8>),
+    /// Something that a handler or a listener held and gives back.
+    Released(Released),
+    Open(TcpListener, Sender<io::Result<ListenerId>>),
+    Close(ListenerId, Sender<()>),
+    HandOver(ListenerId, Sender<()>),
+    IsIdle(Sender<bool>),
+    SetPolicy(Policy, Sender<()>),
+    /// Nothing but a turn of the thread.
+    Ping,
+    /// Ends a connection to tiny_http, as a bug there would.
+    #[cfg(test)]
+    BreakLink,
+    /// Panics in the gate's thread.
+    #[cfg(test)]
+    Panic,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! four threads.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::panic::{self, AssertUnwindSafe};
@@ -25,8 +26,6 @@ use rustix::net::{
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::connection::Request;
-
 /// Connections between the gate and tiny_http.
 pub(super) const LINKS: usize = 4;
 /// Threads that run handlers.
@@ -34,6 +33,32 @@ const WORKERS: usize = 4;
 /// Names that are tried. A second one is needed only if another process connected to a random name within
 /// microseconds.
 const TRIES: usize = 5;
+
+/// A request that tiny_http has parsed.
+///
+/// A handler answers by way of the [`Connection`](super::Connection), never by tiny_http: when a [`tiny_http::Request`] is
+/// dropped, it writes 500 to the gate, and waits for the answers before it. Dropping this value does neither.
+pub struct Request(Option<tiny_http::Request>);
+
+impl Request {
+    pub(super) fn new(request: tiny_http::Request) -> Request {
+        Request(Some(request))
+    }
+}
+
+impl Deref for Request {
+    type Target = tiny_http::Request;
+
+    fn deref(&self) -> &tiny_http::Request {
+        self.0.as_ref().expect("only drop() empties it")
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        drop(self.0.take().map(tiny_http::Request::into_writer));
+    }
+}
 
 /// The function that gets each request.
 pub(super) type OnRequest = Arc<dyn Fn(Request) + Send + Sync>;

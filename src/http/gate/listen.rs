@@ -23,6 +23,10 @@ const RECEIVE_BUFFER: usize = 2 * 1024;
 /// gate no processor.
 const BACKLOG: i32 = 4096;
 
+/// The name of a listening socket within its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub(super) u64);
+
 /// Opens a listening socket.
 ///
 /// # Errors

@@ -19,7 +19,7 @@
 //! # The thread
 //!
 //! The gate's thread waits for epoll_wait(2) and for nothing else: each send and receive is non-blocking,
-//! other threads talk to it through a mailbox whose locks are held for single operations, and a thread of its
+//! other threads talk to it through a mailbox whose lock is held for single operations, and a thread of its
 //! own writes its log lines. Each event and message has its own `catch_unwind`. [`Gate::heartbeats`] counts
 //! turns for the watchdog.
 //!
@@ -47,16 +47,20 @@
 //! gives a number.
 
 mod admission;
-mod client;
 mod connection;
 mod event_loop;
-mod exchange;
+mod forwarding;
 pub mod head;
 mod inner_server;
 mod limits;
 pub mod listen;
 mod mailbox;
+mod parsing;
+mod policy;
 mod refusal;
+mod requests;
+mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -68,16 +72,20 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use ipnet::IpNet;
 
-pub use connection::{Connection, Place, Request};
+pub use connection::{Connection, Place};
+pub use inner_server::Request;
+pub use listen::ListenerId;
+pub use policy::Policy;
 pub use refusal::Refusal;
 
-use crate::config::Limits;
 use crate::http::refusal_log::RefusalLog;
+use connection::Message;
 use event_loop::EventLoop;
 use inner_server::OnRequest;
-use mailbox::{Mailbox, Message};
+use mailbox::Mailbox;
+use parsing::Parsing;
+use state::{State, WAKE};
 
 /// The time in which the gate's thread answers a question. It needs microseconds, but a starved machine runs
 /// no thread for seconds.
@@ -86,21 +94,8 @@ const REPLY_TIME: Duration = Duration::from_secs(10);
 /// A handle to a running gate.
 #[derive(Clone)]
 pub struct Gate {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Message>>,
 }
-
-/// The rules of the gate. A reload of the configuration replaces them.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// Table `[limits]`.
-    pub limits: Limits,
-    /// `trusted_proxies`: networks whose connections have no limit per client.
-    pub trusted_proxies: Vec<IpNet>,
-}
-
-/// The name of a listening socket within its gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ListenerId(u64);
 
 impl Gate {
     /// Starts the gate's thread, tiny_http behind it, and four workers that call `handle` with each request.
@@ -117,17 +112,18 @@ impl Gate {
         log: RefusalLog,
         handle: impl Fn(Request, Connection) + Send + Sync + 'static,
     ) -> io::Result<Gate> {
-        let mailbox = Mailbox::new(event_loop::WAKE)?;
-        let parsing = Arc::clone(&mailbox);
+        let mailbox = Mailbox::new(WAKE)?;
+        let parsing = Arc::<Parsing>::default();
+        let parsed = Arc::clone(&parsing);
         let on_request: OnRequest = Arc::new(move |request: Request| {
             let field = request.headers().iter().find(|header| header.field.equiv(head::CONNECTION_FIELD));
             let id = field.and_then(|field| field.value.as_str().parse().ok());
             // None for a request that was inside a tiny_http which has ended: its connection was closed.
-            if let Some(connection) = id.and_then(|id| parsing.claim_parsed(id)) {
+            if let Some(connection) = id.and_then(|id| parsed.claim(id)) {
                 handle(request, connection);
             }
         });
-        let event_loop = EventLoop::new(&mailbox, policy, &log, on_request)?;
+        let event_loop = EventLoop::new(State::new(&mailbox, &parsing, policy, &log, on_request))?;
         thread::Builder::new().name("gate".to_owned()).spawn(move || event_loop.run())?;
         Ok(Gate { mailbox })
     }

@@ -37,6 +37,7 @@
 //! | file | |
 //! |---|---|
 //! | slot.rs | the memory: a fixed number of slots, a seqlock each, so that a copy that raced with an overwrite is discarded |
+//! | shared.rs | the words that the writer and all readers share |
 //! | copy.rs | bytes ↔ the atomic words of a slot |
 //! | reader.rs | reading, seeking, the count of lost frames |
 //! | wait.rs | sleeping and waking: readers wait for blocks, the writer for readers |
@@ -47,7 +48,9 @@
 
 mod copy;
 mod reader;
+mod shared;
 mod slot;
+mod sync;
 mod wait;
 
 #[cfg(all(test, loom))]
@@ -60,23 +63,10 @@ use std::time::{Duration, SystemTime};
 
 use super::format::StreamFormat;
 pub use reader::{Place, Read, Reader};
+use shared::{Shared, WaitWords, bit_of};
+pub use slot::OutOfMemory;
 use slot::{Header, Slots};
 use sync::{Arc, AtomicBool, AtomicU64, Ordering};
-use wait::{WaitWords, bit_of};
-
-/// loom's atomics under `--cfg loom`, the standard library's otherwise.
-mod sync {
-    #[cfg(loom)]
-    pub(super) use loom::sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
-    };
-    #[cfg(not(loom))]
-    pub(super) use std::sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
-    };
-}
 
 /// The fewest slots of a ring.
 const MIN_SLOTS: u64 = 4;
@@ -118,52 +108,6 @@ fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> Result<(
         wait: WaitWords::default(),
     });
     Ok((Writer { shared: Arc::clone(&shared), blocks: 0, frames: 0 }, Ring { shared }))
-}
-
-/// The error for a history that does not fit into memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory {
-    /// Bytes that the ring would have taken.
-    pub bytes: u64,
-}
-
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no memory for a history of {} MB", self.bytes.div_ceil(1_000_000))
-    }
-}
-
-impl std::error::Error for OutOfMemory {}
-
-/// The state that the writer and all readers share.
-struct Shared {
-    id: u64,
-    format: StreamFormat,
-    block_frames: u32,
-    slots: Slots,
-    /// The number of blocks published, which is the number of the next one. The writer stores it.
-    blocks: AtomicU64,
-    /// The number of frames published, which is the index of the next one. The writer stores it.
-    frames: AtomicU64,
-    /// Set once, by the writer when it is dropped or by [`Ring::close`].
-    closed: AtomicBool,
-    wait: WaitWords,
-}
-
-impl Shared {
-    /// Returns the number of the oldest block that a reader may start from: the next publish overwrites the block before
-    /// it.
-    fn oldest_block(&self) -> u64 {
-        self.blocks.load(Ordering::Acquire).saturating_sub(self.slots.count() - 1)
-    }
-
-    /// Closes the ring and wakes all readers. Does nothing if it is closed already.
-    fn close(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.count_event();
-            self.wake_readers(u32::MAX);
-        }
-    }
 }
 
 /// The writer of a ring. Dropping it closes the ring: readers get the frames that are left, then [`Read::End`].

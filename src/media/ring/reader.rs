@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Shared;
 use super::copy::copy_out;
+use super::shared::Shared;
 use super::sync::{Arc, Ordering};
 use crate::media::format::StreamFormat;
 

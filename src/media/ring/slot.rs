@@ -18,9 +18,25 @@
 //! The header has 4 bytes of padding, in which a packet's size in bytes can be kept once there is a ring of encoded
 //! packets, whose blocks are shorter than their slots and are read whole. Nothing of that is built yet.
 
-use super::OutOfMemory;
+use std::fmt;
+
 use super::copy::{WORD, copy_in};
 use super::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+/// The error for a history that does not fit into memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// Bytes that the ring would have taken.
+    pub bytes: u64,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no memory for a history of {} MB", self.bytes.div_ceil(1_000_000))
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
 
 /// All slots of a ring, with their payload.
 pub(super) struct Slots {

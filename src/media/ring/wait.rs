@@ -47,30 +47,11 @@
 
 use std::time::Duration;
 
-use super::sync::{AtomicU32, AtomicU64, Ordering};
-use super::{Reader, Shared, Writer};
+use super::Writer;
+use super::reader::Reader;
+use super::shared::{Shared, bit_of};
+use super::sync::Ordering;
 use crate::sys::futex;
-
-/// The words on which readers and the writer of a ring wait.
-#[derive(Default)]
-pub(super) struct WaitWords {
-    /// The number of events: one for each block published, one for the close. The writer and whoever closes the ring
-    /// add to it; readers sleep on it.
-    pub(super) events: AtomicU32,
-    /// The blocks that readers wait for, by their numbers modulo 32. Readers set bits; the writer clears the bit of the
-    /// block that it has just published.
-    pub(super) waiters: AtomicU32,
-    /// The highest number of a block that a reader has waited for. Readers raise it; the writer reads it as a hint.
-    last_wait: AtomicU64,
-    /// The number of blocks (modulo 2^32) that there will be when the writer wakes; 0 while it is awake. The writer sets
-    /// it and sleeps on it; a reader that cannot wait that long sets it to 0.
-    return_block: AtomicU32,
-}
-
-/// The bit of `waiters` for a block.
-pub(super) const fn bit_of(block: u64) -> u32 {
-    1 << (block % 32)
-}
 
 impl Reader {
     /// Sleeps until `block` is published, the ring is closed, or `timeout` is over. Returns `true` if one of the first
@@ -137,6 +118,14 @@ impl Writer {
 }
 
 impl Shared {
+    /// Closes the ring and wakes all readers. Does nothing if it is closed already.
+    pub(super) fn close(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.count_event();
+            self.wake_readers(u32::MAX);
+        }
+    }
+
     /// Registers a waiter for `block`. Returns `true` if the block is already published or the ring is closed.
     /// Otherwise the publishing of the block wakes the waiter; a writer that sleeps beyond the block is woken here.
     pub(super) fn register_waiter(&self, block: u64) -> bool {

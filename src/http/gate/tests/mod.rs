@@ -1,8 +1,8 @@
 //! The gate as clients see it, on the loopback interface, with handlers of a few lines.
 
-mod exchange;
 mod lifecycle;
 mod limits;
+mod requests;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,10 +11,8 @@ use std::time::Instant;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tiny_http::{Method, Response};
 
-use crate::http::refusal_log::RefusalLog;
-
 use super::*;
-use crate::config::{ListenAddr, PerAddress};
+use crate::config::{Limits, ListenAddr, PerAddress};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: pi\r\n\r\n";
 

@@ -1,92 +1,10 @@
 //! The connections that the gate's thread holds, with everything that is ordered by time.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use super::ListenerId;
-use super::connection::Place;
-use super::head::{EndSearch, Head};
+use super::connection::{Client, Phase};
 use super::limits::Shares;
-
-/// A client's connection.
-pub(super) struct Client {
-    pub(super) socket: TcpStream,
-    pub(super) peer: SocketAddr,
-    pub(super) listener: ListenerId,
-    pub(super) place: Place,
-    pub(super) phase: Phase,
-    /// The time since which the client is quiet: it connected, got its last answer, or took some bytes of an
-    /// answer.
-    pub(super) quiet_since: Instant,
-    /// The time at which the gate stops waiting for the client. `None` while a request waits for its turn.
-    pub(super) deadline: Option<Instant>,
-    /// Bytes that were read and belong to no request that was passed on. At most `header_bytes`.
-    pub(super) unread: Vec<u8>,
-    pub(super) search: EndSearch,
-    /// CR and LF bytes that were skipped in front of the request.
-    pub(super) skipped: usize,
-    /// The client has made a request on this connection.
-    pub(super) has_asked: bool,
-    /// The connection ends after the answer.
-    pub(super) closes: bool,
-    /// The request has the version HTTP/1.0.
-    pub(super) is_1_0: bool,
-    /// The rest of the answer.
-    pub(super) unsent: Vec<u8>,
-}
-
-/// A stage of a connection.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// The gate reads a request.
-    Reading,
-    /// The request waits for its turn.
-    Queued(Head),
-    /// The client has not taken the whole answer. Nothing is read meanwhile.
-    Writing,
-    /// The answer was sent, with the end of the connection. So many bytes of what the client still sends are
-    /// read and discarded: a connection that is closed with unread bytes is reset, and a reset can overtake
-    /// the answer.
-    Lingering(usize),
-}
-
-impl Client {
-    pub(super) fn new(
-        socket: TcpStream,
-        peer: SocketAddr,
-        listener: ListenerId,
-        place: Place,
-        now: Instant,
-    ) -> Client {
-        Client {
-            socket,
-            peer,
-            listener,
-            place,
-            phase: Phase::Reading,
-            quiet_since: now,
-            deadline: None,
-            unread: Vec::new(),
-            search: EndSearch::default(),
-            skipped: 0,
-            has_asked: false,
-            closes: false,
-            is_1_0: false,
-            unsent: Vec::new(),
-        }
-    }
-
-    /// Returns `true` between two requests: nothing of the next one has arrived.
-    pub(super) fn is_between_requests(&self) -> bool {
-        matches!(self.phase, Phase::Reading) && self.has_asked && self.unread.is_empty()
-    }
-
-    /// Returns `true` if the connection may be ended to make room for another one.
-    fn is_idle(&self) -> bool {
-        !matches!(self.phase, Phase::Queued(_))
-    }
-}
 
 /// The connections, and the sets that are derived from them. A connection is changed only while it is
 /// outside: [`remove`](Table::remove), change, [`insert`](Table::insert).
