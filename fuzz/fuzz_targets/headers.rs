@@ -1,4 +1,4 @@
-//! What a request's headers say: a line each for Range, User-Agent, Host, X-Forwarded-For and Authorization.
+//! The values of a request's headers: a line each for Range, User-Agent, Host, X-Forwarded-For and Authorization.
 #![no_main]
 
 use std::sync::OnceLock;

@@ -28,7 +28,7 @@ pub struct Context {
     pub listeners: Arc<Listeners>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
-    /// Whether a listening socket is for other machines: one that was on an address other than the loopback.
+    /// Set once a listening socket is for other machines: on an address other than the loopback.
     /// Written by the main thread.
     pub reachable: AtomicBool,
     /// The limit of log lines about new listeners.

@@ -32,7 +32,7 @@ impl Exchange {
         self.request.method()
     }
 
-    /// Whether the request is HEAD.
+    /// Returns `true` for HEAD.
     pub(crate) fn is_head(&self) -> bool {
         *self.method() == Method::Head
     }
@@ -53,7 +53,7 @@ impl Exchange {
         fields.map(|field| field.value.as_str())
     }
 
-    /// Whether the client understands chunks: HTTP/1.1, and no `TE: identity`, which is not in RFC 9110 any more, but
+    /// Returns `true` if the client understands chunks: HTTP/1.1, and no `TE: identity`, which is not in RFC 9110 any more, but
     /// players that send it mean it.
     pub(crate) fn takes_chunks(&self) -> bool {
         let identity = |te: &str| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("identity"));

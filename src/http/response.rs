@@ -18,7 +18,7 @@ pub(crate) struct Rendering<'a> {
     pub(crate) version: &'a HTTPVersion,
     /// The header fields of the request.
     pub(crate) request_headers: &'a [Header],
-    /// Whether the request was HEAD: the headers are those of GET, the body is left out.
+    /// The request was HEAD: the headers are those of GET, the body is left out.
     pub(crate) head_only: bool,
 }
 

@@ -49,7 +49,7 @@ impl Server {
         self.gate.hand_over(id);
     }
 
-    /// Whether no request is being answered, and no client has just connected to send one.
+    /// Returns `true` if no request is being answered, and no client has just connected to send one.
     pub fn is_idle(&self) -> bool {
         self.gate.is_idle()
     }

@@ -1,8 +1,8 @@
-//! The page: what it is made of, as it lies in `src/page`, within the program.
+//! The page: the files of `src/page`, which the program contains.
 //!
-//! It is the same for everybody and changes with the program alone; what it shows comes from
-//! [`levels`](crate::http::event_stream). These are the files that a browser gets; in the program they are deflated
-//! (`src/build.rs`), for it is to be small.
+//! The files are the same for every browser and change with the program alone. The events of
+//! [`event_stream`](crate::http::event_stream) bring what the page shows. The build script deflates the files, to keep the
+//! program small.
 
 use miniz_oxide::inflate::decompress_to_vec;
 
@@ -75,9 +75,9 @@ pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
 }
 
 impl Asset {
-    /// What is in it.
+    /// Returns the text of the file.
     pub fn text(&self) -> String {
-        // What was deflated was UTF-8, and what went in comes out.
+        // The build script deflated valid UTF-8, which comes out again.
         decompress_to_vec(self.deflated)
             .ok()
             .and_then(|text| String::from_utf8(text).ok())
