@@ -1,7 +1,7 @@
-//! The listening side: any number of players in one thread that check every frame of `synth:ramp`.
+//! The clients of the benchmark: any number of players in one thread, which check every frame of `synth:ramp`.
 //!
-//! It is as cheap as it can be, since it shares the machine with what is measured: one `epoll_wait` for all, one
-//! `recv` for what one has, and one comparison of memory with the ramp as it should be.
+//! The players share the machine with the measured server, so they are kept cheap: one `epoll_wait` for all
+//! sockets, one `recv` for each readable socket, and one memory comparison with the expected ramp.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,15 +15,15 @@ use rustix::time::Timespec;
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
 const RAMP_BYTES: usize = RAMP_FRAMES * FRAME_BYTES;
-/// No WAV header is longer; where one has no end by then, there is none.
+/// The limit of a WAV header, in bytes. A stream whose header has not ended by then has no header.
 const LONGEST_WAV_HEADER: usize = 512;
-/// The most that one read takes.
+/// The size of the receive buffer, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// Gaps from this on are told one by one, with the time of each.
+/// The shortest gap that the report lists individually, with its time.
 const LONG_GAP: Duration = Duration::from_millis(150);
-/// Rounds of this side's own are told from this on.
+/// The shortest `epoll` round of the players' own thread that the report lists.
 const LONG_ROUND: Duration = Duration::from_millis(30);
-/// All must hear something within this time.
+/// The time limit for all players to receive sound.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Players that listen to one server.
@@ -37,31 +37,31 @@ pub(crate) struct Crowd {
     heard: Heard,
 }
 
-/// What a crowd has heard in some time.
+/// The measurements of a crowd over some time.
 #[derive(Default)]
 pub(crate) struct Heard {
-    /// Chunks, over all players; 0 from a server that sends none.
+    /// HTTP chunks, over all players; 0 from a server that sends none.
     pub(crate) chunks: u64,
-    /// Reads that brought something, over all players.
+    /// Reads that returned sound, over all players.
     pub(crate) reads: u64,
-    /// The longest time in which a player got nothing.
+    /// The longest time in which a player received nothing.
     pub(crate) largest_gap: Duration,
-    /// Every long one of them.
+    /// Every gap of at least [`LONG_GAP`].
     pub(crate) gaps: Vec<Gap>,
-    /// Long rounds over those who had something, which this side itself took.
+    /// Rounds over the readable sockets longer than [`LONG_ROUND`], spent in this process.
     pub(crate) rounds: Vec<Gap>,
     /// Frames of the ramp that are missing.
     pub(crate) lost: u64,
-    /// Frames that are not of the ramp, or silence in place of it.
+    /// Frames that are not of the ramp, or silence in its place.
     pub(crate) wrong: u64,
     /// Streams that ended.
     pub(crate) ended: u64,
-    /// For each read, when it was done, in seconds, against when its last frame was due: only differences
-    /// between them mean something.
+    /// For each read, its time minus the due time of its last frame, in seconds. The origin is arbitrary: only
+    /// differences between two values mean something.
     arrivals: Vec<f64>,
 }
 
-/// A time in which something did not happen.
+/// An interval without an expected event.
 #[derive(Clone, Copy)]
 pub(crate) struct Gap {
     pub(crate) began: Instant,
@@ -75,10 +75,10 @@ impl Gap {
 }
 
 impl Heard {
-    /// How much later than the fastest of all reads this share of them was not.
+    /// Returns the `share` quantile of the lateness of all reads, relative to the fastest read.
     pub(crate) fn lateness(&self, share: f64) -> Duration {
-        // The ramp tells a frame's time only modulo its own length, so these are points on a circle. Their
-        // spread is far less than half of it.
+        // The ramp gives a frame's time only modulo its own length, so the arrivals are points on a circle. Their
+        // spread is far less than half of the circle.
         let circle = RAMP_FRAMES as f64 / f64::from(FORMAT.rate);
         let Some(first) = self.arrivals.first() else { return Duration::ZERO };
         let from_first = |at: &f64| (at - first + circle / 2.0).rem_euclid(circle) - circle / 2.0;
@@ -90,7 +90,7 @@ impl Heard {
 }
 
 impl Crowd {
-    /// Connects so many players, one after the other, and waits until all of them hear something.
+    /// Connects `players` players, one after the other, and waits until all of them receive sound.
     pub(crate) fn new(address: SocketAddr, target: &str, players: usize) -> Crowd {
         let mut crowd = Crowd {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll descriptor"),
@@ -111,7 +111,7 @@ impl Crowd {
             )
             .expect("room for one more");
             crowd.players.push(Player::new(socket));
-            // Who is there goes on reading while the others come.
+            // Connected players continue to read while the others connect.
             crowd.listen(Duration::from_millis(1));
         }
         let end = Instant::now() + PATIENCE;
@@ -122,7 +122,7 @@ impl Crowd {
         crowd
     }
 
-    /// Listens for that long, and returns what was heard since the last time it was asked.
+    /// Reads for `time`, and returns the measurements since the previous call.
     pub(crate) fn listen(&mut self, time: Duration) -> Heard {
         let end = Instant::now() + time;
         let mut events = Vec::with_capacity(256);
@@ -163,7 +163,7 @@ impl Crowd {
         }
         let (chunks, checked) = (player.framing.chunks, &mut player.checked);
         let mut sound = false;
-        player.framing.take_apart(&buffer[..bytes], |bytes| {
+        player.framing.parse(&buffer[..bytes], |bytes| {
             sound = true;
             checked.check(bytes, ramp, heard);
         });
@@ -198,12 +198,12 @@ impl Player {
     }
 }
 
-/// Where a player is in the ramp.
+/// The position of a player in the ramp.
 #[derive(Default)]
 struct Checked {
-    /// The byte of the ramp that should come next; `None` before the first frame.
+    /// The offset in the ramp of the next expected byte; `None` before the first frame.
     place: Option<usize>,
-    /// The beginning of a frame whose end has not come yet, or of the first one.
+    /// The bytes of an incomplete frame, or those before the first recognised frame.
     rest: Vec<u8>,
 }
 
@@ -223,7 +223,7 @@ impl Checked {
                 self.place = Some((place + sound.len()) % RAMP_BYTES);
                 return;
             }
-            // Once more and frame by frame, from where the frame begins that this is in.
+            // The comparison failed: check frame by frame, from the start of the frame that contains `place`.
             let begun = place % FRAME_BYTES;
             self.rest.extend_from_slice(&ramp[place - begun..place]);
             self.place = Some(place - begun);
@@ -249,7 +249,7 @@ impl Checked {
     }
 }
 
-/// Where the ramp begins in what some servers send first: from the middle of a frame, or silence.
+/// Returns the offset of the ramp. Some servers start in the middle of a frame, or with silence.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     let value = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let frame = |at: usize| (value(at) == value(at + 2)).then(|| value(at));
@@ -258,12 +258,13 @@ fn first_frame(bytes: &[u8]) -> Option<usize> {
         .find(|at| (0..3).all(|frames| follows(at + frames * FRAME_BYTES) == Some(true)))
 }
 
-/// Takes the head, the chunks' framing and the WAV header off a stream. Other servers have none of the latter two.
+/// A parser that removes the response head, the chunk framing and the WAV header from a stream. Other servers
+/// send neither chunks nor a WAV header.
 struct Framing {
     head: Vec<u8>,
     chunked: bool,
     part: Part,
-    /// The WAV header, as far as it has come; `None` behind it.
+    /// The bytes of the WAV header so far; `None` after its end.
     wav_header: Option<Vec<u8>>,
     chunks: u64,
 }
@@ -280,17 +281,17 @@ enum Part {
     /// Status line and header fields.
     #[default]
     Head,
-    /// A chunk's size: what its digits say until now.
+    /// A chunk's size: the value of the digits so far.
     Size(usize),
-    /// So many bytes of the body.
+    /// The bytes of the body that are left.
     Body(usize),
-    /// So many bytes of the line end after a chunk.
+    /// The bytes that are left of the line end after a chunk.
     End(usize),
 }
 
 impl Framing {
-    /// Takes in what was received and hands on the bytes of sound in it.
-    fn take_apart(&mut self, mut bytes: &[u8], mut sound: impl FnMut(&[u8])) {
+    /// Parses received bytes and passes the bytes of sound to `sound`.
+    fn parse(&mut self, mut bytes: &[u8], mut sound: impl FnMut(&[u8])) {
         while let [first, rest @ ..] = bytes {
             match &mut self.part {
                 Part::Head => {
@@ -348,8 +349,8 @@ impl Framing {
     }
 }
 
-/// Where sound begins: behind the head of the chunk `data`, or at once where there is no WAV header. `None` while
-/// that cannot be told.
+/// Returns the offset of the sound: the end of the `data` chunk's header, or 0 without a WAV header. Returns `None`
+/// while more bytes are needed.
 fn wav_header_end(bytes: &[u8]) -> Option<usize> {
     match bytes.len() {
         0..12 => None,
@@ -364,21 +365,21 @@ fn wav_header_end(bytes: &[u8]) -> Option<usize> {
 fn request(address: SocketAddr, target: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).expect("the server listens");
     socket.set_nodelay(true).expect("a socket of our own");
-    // In one piece, as players send it.
+    // A single write, as players send their requests.
     let text = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n\r\n");
     socket.write_all(text.as_bytes()).expect("the server takes the request");
     socket
 }
 
-/// How long a new player waits, from before it connects.
+/// The waiting times of a new player, from before it connects.
 pub(crate) struct Start {
-    /// For the WAV header: what the server takes for a request.
+    /// The time until the WAV header: the server's time for a request.
     pub(crate) header: Duration,
-    /// For the first byte of sound.
+    /// The time until the first byte of sound.
     pub(crate) sound: Duration,
 }
 
-/// Connects one player, and leaves as soon as it hears something.
+/// Connects one player, and disconnects after its first byte of sound.
 pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
     let began = Instant::now();
     let mut socket = request(address, target);
@@ -389,7 +390,7 @@ pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
         let bytes = socket.read(&mut buffer).expect("the stream begins");
         let now = began.elapsed();
         assert!(bytes > 0, "the stream ended before it began");
-        framing.take_apart(&buffer[..bytes], |_| sound = Some(now));
+        framing.parse(&buffer[..bytes], |_| sound = Some(now));
         if framing.wav_header.is_none() {
             header.get_or_insert(now);
         }

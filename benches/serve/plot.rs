@@ -1,23 +1,23 @@
-//! CPU against listeners, as a picture for the README: both axes in powers of ten, for light and dark pages.
+//! A plot of CPU against listeners for the README: both axes logarithmic, for light and dark pages.
 
 use std::fmt::Write as _;
 
-/// One server: so much of a core, in percent, at so many listeners.
+/// The line of one server: points of (listeners, percent of a core).
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
-    /// Whether it is the one that the picture is about.
+    /// Marks the line of the daemon, which is highlighted.
     pub(crate) ours: bool,
 }
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 400.0;
-/// Around the lines: room for numbers to the left and below, for names to the right.
+/// Margins around the plot: for numbers on the left and below, for names on the right.
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
-/// Names need so much from one to the next.
+/// The least distance between two names.
 const NAME_HEIGHT: f64 = 17.0;
 
 const STYLE: &str = "\
@@ -25,12 +25,12 @@ text{font:13px system-ui,sans-serif;fill:#333}.axis{stroke:#ddd}.line{fill:none;
 .dot{fill:#888}.ours{stroke:#c33;stroke-width:3}.dot.ours{fill:#c33;stroke:none}text.ours{fill:#c33;font-weight:600;stroke:none}\
 @media(prefers-color-scheme:dark){text{fill:#ccc}.axis{stroke:#444}.ours{stroke:#f77}.dot.ours,text.ours{fill:#f77}}";
 
-/// An axis from one power of ten to another.
+/// A logarithmic axis between two powers of ten.
 struct Axis {
-    /// As powers of ten.
+    /// The exponents of ten at both ends.
     from: f64,
     to: f64,
-    /// In the picture.
+    /// The position in the picture.
     at: f64,
     length: f64,
 }
@@ -51,7 +51,7 @@ impl Axis {
     }
 }
 
-/// The picture; `None` if there is nothing to draw.
+/// Returns the picture; `None` without data.
 pub(crate) fn svg(title: &str, lines: &[Line]) -> Option<String> {
     let points = lines.iter().flat_map(|line| &line.points).filter(|(x, y)| *x > 0.0 && *y > 0.0);
     points.clone().next()?;
@@ -98,7 +98,7 @@ pub(crate) fn svg(title: &str, lines: &[Line]) -> Option<String> {
             let _ = writeln!(out, "<circle class=\"dot{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
         }
     }
-    // Names at the lines' ends, moved apart where they would lie on each other.
+    // Names at the ends of the lines, moved apart if they overlap.
     let mut ends: Vec<(&Line, f64, f64)> = lines
         .iter()
         .filter_map(|line| line.points.last().map(|(at, value)| (line, x.place(*at), y.place(*value))))

@@ -1,4 +1,4 @@
-//! The figures as a table for people, in the terminal or in Markdown, and what they mean for the targets.
+//! The report: the figures as a table, in the terminal or in Markdown, and a comparison with the targets.
 
 use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -8,39 +8,40 @@ use crate::crowd::{Gap, Start};
 use crate::peers::Peer;
 use crate::plot::{self, Line};
 
-/// All there is to report.
+/// All results of the benchmark.
 pub(crate) struct Report<'a> {
     pub(crate) machine: String,
-    /// How many cores others kept busy meanwhile.
+    /// The start of the measurements.
     pub(crate) began: Instant,
+    /// The number of cores that other processes kept busy meanwhile.
     pub(crate) busy: f64,
-    /// When the machine itself stood still, as far as that can be seen.
+    /// Stalls of the machine itself; `None` if they cannot be measured.
     pub(crate) stalls: Option<Vec<Gap>>,
     pub(crate) options: &'a Options,
-    /// For each block.
+    /// The time to measure the levels of one block.
     pub(crate) levels: Duration,
     pub(crate) starts: Starts,
     pub(crate) rows: Vec<Row>,
     pub(crate) others: Vec<PeerRow>,
 }
 
-/// One of the others with so many listeners.
+/// A peer at one number of listeners.
 pub(crate) struct PeerRow {
     pub(crate) peer: Peer,
     pub(crate) listeners: usize,
     pub(crate) served: Vec<PeerServed>,
 }
 
-/// How long players waited for their first sound.
+/// The waiting times of players for their first sound.
 #[derive(Default)]
 pub(crate) struct Starts {
-    /// Of those that get a burst of the last half second.
+    /// Players that get a burst of the last half second.
     pub(crate) ordinary: Vec<Start>,
-    /// Of those that get the next block.
+    /// Players with `latency=low`, which start with the next block.
     pub(crate) low_latency: Vec<Start>,
 }
 
-/// A step and what was measured in its rounds.
+/// A step and the measurements of its rounds.
 pub(crate) struct Row {
     pub(crate) step: Step,
     pub(crate) served: Vec<Served>,
@@ -60,40 +61,40 @@ impl Row {
         Figure::of(self.floor.iter().map(figure))
     }
 
-    /// Whether this is how it serves when nobody says otherwise.
+    /// Returns whether the step uses the default interval and latency.
     fn is_default(&self) -> bool {
         self.step.interval_ms.is_none() && !self.step.low_latency
     }
 
-    /// CPU time for each listener and second, in µs.
+    /// Converts CPU time per second to µs for each listener and second.
     fn micros(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / self.step.listeners as f64
     }
 
-    /// How often a listener was served, in ms.
+    /// Returns the interval between two sends to a listener, in ms.
     fn interval(&self) -> f64 {
         self.served(|served| ms(FORMAT.duration_of((served.blocks * PERIOD) as u64))).median
     }
 
-    /// What it costs, as a multiple of the floor in the same round.
+    /// Returns the CPU time as a multiple of the floor's in the same round.
     fn ratio(&self) -> Figure {
         let rounds = self.served.iter().zip(&self.floor);
         Figure::of(rounds.map(|(served, floor)| served.cpu.as_secs_f64() / floor.cpu.as_secs_f64()))
     }
 
-    /// From capture to the kernel, over the listeners of all rounds: their medians and 99th percentiles.
+    /// Returns the latency from capture to the kernel over the listeners of all rounds: medians and 99th percentiles.
     fn latency(&self) -> (Figure, Figure) {
         let all = || self.served.iter().flat_map(|served| &served.status.latency);
         (Figure::of(all().map(|latency| latency.0)), Figure::of(all().map(|latency| latency.1)))
     }
 
-    /// The resident memory that a listener adds, in KB.
+    /// Returns the resident memory that one listener adds, in KB.
     fn memory_of_one(&self, nobody: &Row) -> f64 {
         (self.served(|s| s.size.rss).median - nobody.served(|s| s.size.rss).median)
             / self.step.listeners as f64
     }
 
-    /// Frames of the ramp that listeners did not get, and those that the server says it left out.
+    /// Returns the sum of lost and wrong frames, frames that the server reports as skipped, and ended streams.
     fn missing(&self) -> u64 {
         self.served
             .iter()
@@ -102,7 +103,7 @@ impl Row {
     }
 }
 
-/// One figure of several rounds.
+/// A figure over several rounds: median and range.
 #[derive(Clone, Copy)]
 struct Figure {
     median: f64,
@@ -148,12 +149,12 @@ fn ms(time: Duration) -> f64 {
 }
 
 impl Report<'_> {
-    /// For a terminal.
+    /// Renders the report for a terminal.
     pub(crate) fn text(&self) -> String {
         self.render(Style::Text)
     }
 
-    /// For a README.
+    /// Renders the report for a README.
     pub(crate) fn markdown(&self) -> String {
         self.render(Style::Markdown)
     }
@@ -207,9 +208,9 @@ impl Report<'_> {
     }
 
     fn starts(&self) -> Vec<Vec<String>> {
-        let row = |what: &str, times: Vec<f64>| {
+        let row = |label: &str, times: Vec<f64>| {
             vec![
-                what.to_owned(),
+                label.to_owned(),
                 format!("{:.2}", quantile(&times, 0.5)),
                 format!("{:.2}", quantile(&times, 0.99)),
             ]
@@ -256,12 +257,12 @@ impl Report<'_> {
                 cells.resize(SERVING.len() - 5, String::new());
                 let blocks = 1.0 / FORMAT.duration_of(PERIOD as u64).as_secs_f64();
                 cells.push(format!("{:.0}", row.served(|s| s.capture.as_secs_f64() * 1e6 / blocks).median));
-                // In ticks of 10 ms there may be none.
+                // A share of ticks of 10 ms is undefined if no tick was counted.
                 let system = row.served(|s| s.system * 100.0).median;
                 cells.push(if system.is_nan() { String::new() } else { format!("{system:.0} %") });
                 cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1000.0));
                 cells.push(match (row.step.listeners, nobody) {
-                    // What a page or two more or less make of a few would say nothing.
+                    // With fewer listeners a page or two more or less would dominate the figure.
                     (10.., Some(nobody)) => format!("{:.1}", row.memory_of_one(nobody)),
                     _ => String::new(),
                 });
@@ -271,7 +272,7 @@ impl Report<'_> {
             .collect()
     }
 
-    /// The same work, by everybody.
+    /// Returns the rows of the comparison between the daemon and the peers.
     fn compared(&self) -> Vec<Vec<String>> {
         let mut rows = Vec::new();
         let micros = |cpu: Duration, listeners: usize| cpu.as_secs_f64() * 1e6 / listeners as f64;
@@ -315,7 +316,7 @@ impl Report<'_> {
         rows.into_iter().map(|(_, cells)| cells).collect()
     }
 
-    /// CPU against listeners, for everybody.
+    /// Plots CPU against listeners, for all servers.
     pub(crate) fn plot(&self) -> Option<String> {
         let rows: Vec<&Row> =
             self.rows.iter().filter(|row| row.is_default() && row.step.listeners > 0).collect();
@@ -350,7 +351,7 @@ impl Report<'_> {
         self.rows.iter().find(|row| row.step.listeners == 0)
     }
 
-    /// The longest times that somebody heard nothing: when, how many, and what else stood still then.
+    /// Lists the longest gaps of the listeners: time, number of listeners, and simultaneous stalls.
     fn gaps(&self) -> String {
         const MOST: usize = 10;
         let heard = || self.rows.iter().flat_map(|row| &row.served).map(|served| &served.heard);
@@ -390,7 +391,7 @@ impl Report<'_> {
         out + "\n"
     }
 
-    /// The project's targets that these figures say something about, and whether they are met.
+    /// Returns each target of the project that these figures cover, and whether the target is met.
     fn targets(&self) -> Vec<(bool, String)> {
         let mut targets = Vec::new();
         if !self.options.endurance {
@@ -400,16 +401,16 @@ impl Report<'_> {
         let default = |step: &Step| step.interval_ms.is_none();
         for row in self.rows.iter().filter(|row| row.step.listeners > 0 && default(&row.step)) {
             let p99 = row.latency().1.median;
-            let what = format!(
+            let target = format!(
                 "at most 1 ms from capture to socket at the 99th percentile, {}: {p99:.2} ms",
                 row.step
             );
-            targets.push((p99 <= 1.0, what));
+            targets.push((p99 <= 1.0, target));
         }
         if let Some(nobody) = self.nobody() {
             let percent = nobody.served(|served| served.capture.as_secs_f64() * 100.0).median;
-            let what = format!("the capture thread under 0.2 % of a core with nobody: {percent:.2} %");
-            targets.push((percent < 0.2, what));
+            let target = format!("the capture thread under 0.2 % of a core with nobody: {percent:.2} %");
+            targets.push((percent < 0.2, target));
         }
         if let Some(row) = self.rows.iter().find(|row| row.step.listeners == 1 && row.is_default()) {
             let percent = row.served(|served| served.cpu.as_secs_f64() * 100.0).median;
@@ -423,10 +424,10 @@ impl Report<'_> {
                 targets.push((gap <= 200.0, format!("no gap over 200 ms, {}: {gap:.0} ms", row.step)));
                 continue;
             }
-            let what = format!(
+            let target = format!(
                 "at most 1.5 × the floor at {compared} listeners, every {interval:.0} ms: {ratio:.2}"
             );
-            targets.push((ratio <= 1.5, what));
+            targets.push((ratio <= 1.5, target));
         }
         if let Some(nobody) = self.nobody() {
             let history = FORMAT.frames_in(HISTORY) as f64 * FORMAT.frame_bytes() as f64 / 1e6;
@@ -451,19 +452,19 @@ impl Report<'_> {
             if let Some(row) = self.rows.iter().find(|row| row.step.listeners == compared && row.is_default())
             {
                 let ours = row.served(|served| row.micros(served.cpu)).median;
-                let what = format!(
+                let target = format!(
                     "less CPU than {} for {compared} listeners: {:.2} of it",
                     peer.peer,
                     ours / theirs
                 );
-                targets.push((ours < theirs, what));
+                targets.push((ours < theirs, target));
             }
         }
         let missing: u64 = self.rows.iter().map(Row::missing).sum();
         let overruns: u64 =
             self.rows.iter().flat_map(|row| &row.served).map(|served| served.status.overruns).sum();
-        let what = format!("nobody misses a frame: {missing} missing, {overruns} overruns of the source");
-        targets.push((missing == 0, what));
+        let target = format!("nobody misses a frame: {missing} missing, {overruns} overruns of the source");
+        targets.push((missing == 0, target));
         targets
     }
 }
@@ -526,7 +527,7 @@ enum Style {
     Markdown,
 }
 
-/// A table whose first column is to the left and whose others are to the right.
+/// Renders a table with the first column left-aligned and the other columns right-aligned.
 fn table(style: Style, head: &[&str], rows: Vec<Vec<String>>) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -1,7 +1,8 @@
-//! How long the machine stood still: a virtual one does now and then, and what it is late for then is nobody's fault.
+//! Detection of stalls of the machine. A virtual machine stalls now and then, and no measured program causes the
+//! delays during a stall.
 //!
-//! On each core a thread that only the kernel can keep from running sleeps and looks how late it wakes. It can be late
-//! because of nothing that is measured here.
+//! On each core a realtime thread, which only the kernel can delay, sleeps and measures how late it wakes. No
+//! measured program can delay that thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +14,22 @@ use wavecast::sys::limits;
 
 use crate::crowd::Gap;
 
-/// So long it sleeps: what is shorter than a millisecond or two is not of interest.
+/// The sleep of a thread. Stalls shorter than a millisecond or two are not of interest.
 const NAP: Duration = Duration::from_millis(20);
-/// What is told.
+/// The shortest stall that is reported.
 const LONG: Duration = Duration::from_millis(10);
-/// Above those of the programs that are measured.
+/// A realtime priority above those of the measured programs.
 const PRIORITY: u8 = 80;
 
-/// The threads.
+/// The running threads, one for each core.
 pub(crate) struct Stalls {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Option<Vec<Gap>>>>,
 }
 
 impl Stalls {
-    /// Begins to look.
-    pub(crate) fn watch() -> Stalls {
+    /// Starts the threads.
+    pub(crate) fn start() -> Stalls {
         let over = Arc::<AtomicBool>::default();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = (0..cores)
@@ -54,7 +55,7 @@ impl Stalls {
         Stalls { over, threads }
     }
 
-    /// All of more than 10 ms, of all cores; `None` where no thread may have such a priority.
+    /// Returns all stalls of at least 10 ms on all cores; `None` if a thread cannot get realtime priority.
     pub(crate) fn end(self) -> Option<Vec<Gap>> {
         self.over.store(true, Ordering::Relaxed);
         let each: Option<Vec<Vec<Gap>>> =
