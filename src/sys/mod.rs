@@ -1,6 +1,7 @@
 //! The operating system: clock, sockets, limits, names of this machine, log. The only module with unsafe code.
 
 pub mod clock;
+pub mod dl;
 pub mod host;
 pub mod limits;
 pub mod logging;
