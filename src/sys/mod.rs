@@ -3,8 +3,10 @@
 pub mod clock;
 pub mod dl;
 pub mod host;
+pub mod lame;
 pub mod limits;
 pub mod logging;
+pub mod opus;
 pub mod panics;
 pub(crate) mod reserve_threads;
 pub mod socket;
