@@ -17,7 +17,10 @@ use crate::sys::dl::MissingLibrary;
 mod blocks;
 pub mod downmix;
 pub mod flac;
+mod intake;
+pub mod mp3;
 pub mod ogg;
+pub mod opus;
 pub mod resample;
 
 /// A codec that listeners can ask for.
@@ -90,6 +93,41 @@ impl Codec {
             (Codec::Mp3, _) => Some(128),
             (Codec::Opus, _) => Some(96),
         }
+    }
+
+    /// Opens the codec's library, if it needs one. The first outcome is remembered for the life of the
+    /// process.
+    ///
+    /// # Errors
+    ///
+    /// The library is not installed or not usable.
+    pub fn load(self) -> Result<(), MissingLibrary> {
+        match self {
+            Codec::Flac => Ok(()),
+            Codec::Mp3 => crate::sys::lame::load(),
+            Codec::Opus => crate::sys::opus::load(),
+        }
+    }
+
+    /// Opens an encoder for PCM of `format`.
+    ///
+    /// # Errors
+    ///
+    /// The library is missing, or the codec cannot carry this format.
+    pub fn open(self, format: StreamFormat, options: &Options<'_>) -> Result<Box<dyn Encoder>, OpenError> {
+        let bitrate = options.bitrate.or(self.default_bitrate(format.channels)).unwrap_or(0);
+        let pages = match options.target {
+            Target::Listeners => ogg::Paging::EachPacket,
+            Target::Push | Target::File => ogg::Paging::TenthOfASecond,
+        };
+        Ok(match (self, options.target) {
+            (Codec::Flac, Target::Listeners | Target::File) => {
+                Box::new(flac::FlacEncoder::new(format, options.first_frame)?)
+            }
+            (Codec::Flac, Target::Push) => Box::new(flac::OggFlacEncoder::new(format, options, pages)?),
+            (Codec::Mp3, _) => Box::new(mp3::Mp3Encoder::new(format, bitrate, options.first_frame)?),
+            (Codec::Opus, _) => Box::new(opus::OpusEncoder::new(format, bitrate, options, pages)?),
+        })
     }
 }
 
