@@ -44,6 +44,19 @@ impl Config {
         }
     }
 
+    /// Returns the line of a key, as `access.passwords`, in the file at `path`. `None` if the file does not have the key.
+    pub fn line_of(path: &Path, key: &str) -> Option<usize> {
+        let text = String::from_utf8(read(path).ok()?).ok()?;
+        let root = DeTable::parse(&text).ok()?;
+        let mut names = key.split('.');
+        let mut value = find(root.get_ref(), names.next()?)?;
+        for name in names {
+            let DeValue::Table(table) = value.get_ref() else { return None };
+            value = find(table, name)?;
+        }
+        Some(place(text.as_bytes(), value.span().start).0)
+    }
+
     /// Reads a configuration from its text. `file` is the name of the file in messages.
     ///
     /// # Errors
