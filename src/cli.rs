@@ -408,6 +408,12 @@ mod tests {
             "-V, --version",
             "wavecast devices",
             "wavecast check",
+            "wavecast password USER",
+            "wavecast token NAME",
+            "--write",
+            "--print",
+            "--delete",
+            "--list",
             DEFAULT_CONFIG,
         ] {
             assert!(HELP.contains(word), "{word}");

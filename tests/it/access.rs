@@ -475,3 +475,45 @@ fn unless_it_is_configured_no_page_from_elsewhere_may_read_anything() {
         assert!(!question.headers.iter().any(|(name, _)| name.starts_with("access-control")));
     }
 }
+
+/// A terminal for `wavecast password`, as root has it: the prompts are asked twice, and the file is written.
+#[test]
+fn at_a_terminal_root_is_asked_twice_and_the_file_is_written() {
+    // `script` of util-linux makes the terminal.
+    if !rustix::process::geteuid().is_root() || Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: this takes root, and script(1)");
+        return;
+    }
+    let file = Passwords::of("terminal", "");
+    let config = Passwords::of("terminal.toml", &format!("[access]\n{}\n", file.key()));
+    let run = |answers: [&str; 2]| {
+        let command =
+            format!("{} --config {} password anna", env!("CARGO_BIN_EXE_wavecast"), config.0.display());
+        let mut child = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let (mut input, mut output) =
+            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let mut text = Vec::new();
+        for (prompt, answer) in ["Password for anna: ", "Repeat password: "].iter().zip(answers) {
+            while !text.ends_with(prompt.as_bytes()) {
+                let mut byte = [0];
+                output.read_exact(&mut byte).expect("a prompt");
+                text.push(byte[0]);
+            }
+            input.write_all(format!("{answer}\n").as_bytes()).expect("written");
+        }
+        output.read_to_end(&mut text).expect("read");
+        assert!(child.wait().is_ok());
+        String::from_utf8(text).expect("text")
+    };
+    let differing = run(["secret", "secrte"]);
+    assert!(differing.contains("The passwords do not match; nothing was written."), "{differing}");
+    assert_eq!(fs::read_to_string(&file.0).expect("text"), "");
+    let same = run(["secret", "secret"]);
+    assert!(same.contains("The user anna was added to ") && !same.contains("secret"), "{same}");
+    assert!(fs::read_to_string(&file.0).expect("text").starts_with("anna:$argon2id$"));
+}
