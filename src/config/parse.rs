@@ -1,7 +1,7 @@
 //! The parser: from the text of a file to a [`Config`], or to the line and key of every mistake.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -46,7 +46,7 @@ impl Config {
 
     /// Returns the line of a key, as `access.passwords`, in the file at `path`. `None` if the file does not have the key.
     pub fn line_of(path: &Path, key: &str) -> Option<usize> {
-        let text = String::from_utf8(read(path).ok()?).ok()?;
+        let text = fs::read_to_string(path).ok()?;
         let root = DeTable::parse(&text).ok()?;
         let mut names = key.split('.');
         let mut value = find(root.get_ref(), names.next()?)?;

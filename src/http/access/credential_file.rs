@@ -351,12 +351,12 @@ mod tests {
         file.set(&token_line("kitchen"));
         file.write(None).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_ne!(fs::metadata(&path).unwrap().ino(), before.ino(), "another file took its place");
         if rustix::process::geteuid().is_root() {
             file.write(Some(1_000_001)).unwrap();
             let after = fs::metadata(&path).unwrap();
             assert_eq!((after.mode() & 0o777, after.uid(), after.gid()), (0o640, 0, 1_000_001));
         }
-        assert_ne!(fs::metadata(&path).unwrap().ino(), before.ino(), "another file took its place");
         assert_eq!(CredentialFile::open(&path).unwrap().names(Kind::Token).unwrap(), ["kitchen"]);
         // Only the file and the link are left, also after a failure.
         file.text.push_str("a mistake\n");
