@@ -314,7 +314,7 @@ fn check_refuses_a_history_larger_than_the_memory_and_the_daemon_shortens_it() {
     let output = limited("check").output().expect("the program runs");
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     let message = text(&output.stderr);
-    let start = format!("{}: input.live.history_seconds: it takes 635 MB, but ", file.display());
+    let start = format!("{}:5: input.live.history_seconds: it takes 635 MB, but ", file.display());
     assert!(message.starts_with(&start) && message.contains("ulimit -v"), "{message}");
 
     let log = folder.0.join("log");
