@@ -44,7 +44,7 @@
 //! | [`inputs`] | an input that runs: its ring, meter, state and counters |
 //! | [`media`] | formats, ring, meter, WAV header; no I/O |
 //! | [`settings`] | the settings that a reload replaces |
-//! | [`config`], [`cli`] | configuration file and command line |
+//! | [`config`], [`cli`], `commands` | configuration file and command line; the commands that run no daemon |
 //! | [`sys`] | clock, futex, sockets, limits, addresses, log; the only unsafe code |
 //! | `src/page` | the page as a browser gets it |
 //!

@@ -1,7 +1,7 @@
 //! The parser: from the text of a file to a [`Config`], or to the line and key of every mistake.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -42,6 +42,19 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !explicit => Ok(Config::default()),
             Err(error) => Err(ConfigError::one(format!("{name}: cannot be read: {error}"))),
         }
+    }
+
+    /// Returns the line of a key, as `access.passwords`, in the file at `path`. `None` if the file does not have the key.
+    pub fn line_of(path: &Path, key: &str) -> Option<usize> {
+        let text = fs::read_to_string(path).ok()?;
+        let root = DeTable::parse(&text).ok()?;
+        let mut names = key.split('.');
+        let mut value = find(root.get_ref(), names.next()?)?;
+        for name in names {
+            let DeValue::Table(table) = value.get_ref() else { return None };
+            value = find(table, name)?;
+        }
+        Some(place(text.as_bytes(), value.span().start).0)
     }
 
     /// Reads a configuration from its text. `file` is the name of the file in messages.

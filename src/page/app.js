@@ -1,5 +1,6 @@
 // The page: its display and its controls.
 
+import { at } from './address.js';
 import { Events } from './events.js';
 import { Live, prepare, supported } from './live.js';
 import { Meters } from './meters.js';
@@ -32,6 +33,7 @@ function fill(element, what, children) {
 }
 
 for (const element of document.querySelectorAll('[data-text]')) write(element, texts.fixed[element.dataset.text]);
+for (const link of document.querySelectorAll('footer a')) link.href = at(link.getAttribute('href'));
 
 const events = new Events((kind) => ({ hello, state: news, levels, refused, lost: describe })[kind]());
 const live = new Live(events, (...news) => heard(live, ...news));
@@ -143,7 +145,7 @@ function news() {
 	$('inputs').hidden = inputs.length < 2;
 	$('input').value = input;
 	const kept = [...SAVES.filter((s) => s < history), history].filter((s) => s > 0);
-	const links = kept.map((s) => `${input}.wav?last=${s}&utc=${-new Date().getTimezoneOffset()}`);
+	const links = kept.map((s) => at(`${input}.wav?last=${s}&utc=${-new Date().getTimezoneOffset()}`));
 	fill($('saves'), links.join(), () => kept.map((s, i) => {
 		const link = make('a', { className: 'button', href: links[i], download: '', textContent: texts.save(s) });
 		label(link, texts.saveLabel(s));
@@ -164,7 +166,7 @@ async function refused() {
 		events.watch(null);
 		return;
 	}
-	const answer = await fetch(`${input}/levels`, { method: 'HEAD', cache: 'no-store' }).catch(() => null);
+	const answer = await fetch(at(`${input}/levels`), { method: 'HEAD', cache: 'no-store' }).catch(() => null);
 	missing = answer?.status === 404;
 }
 
@@ -240,18 +242,18 @@ function addresses() {
 	const here = /^(localhost|127\.|\[::1\])/.test(host);
 	const others = protocol === 'https:' ? [] : [name, address];
 	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);
-	const base = (to) => new URL('.', location).href.replace(host, to);
+	const reach = (to, path) => at(path).replace(host, to);
 	const lonely = here && !address;
 	$('onlyhere').hidden = !lonely;
-	const links = hosts.map((host) => `${base(host)}${input}.wav`);
-	const anchor = (href) => make('a', { href, textContent: href });
+	const links = hosts.map((host) => reach(host, `${input}.wav`));
+	const anchor = (textContent) => make('a', { href: at(textContent), textContent });
 	fill($('addresses'), links.join(), () => [...links.map((link) => {
 		const button = make('button', { type: 'button', textContent: texts.copy, onclick: () => copy(link, button) });
 		label(button, texts.copyLabel(link));
 		return make('li', {}, anchor(link), button);
 	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`))]);
 	// By IP address: not all phones resolve local names.
-	const target = base(others[1] ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
+	const target = reach(others[1] ?? hosts[0], events.state.inputs.length > 1 ? `.?input=${input}` : '.');
 	const rows = lonely ? null : qr(target);
 	$('code').toggleAttribute('hidden', !rows);
 	if (!rows) return;

@@ -34,7 +34,8 @@ pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
 
 static STYLE: Asset = asset!("style.css", "text/css; charset=utf-8");
 
-static SCRIPTS: [Asset; 10] = scripts![
+static SCRIPTS: [Asset; 11] = scripts![
+    "address.js",
     "app.js",
     "events.js",
     "live.js",
@@ -118,7 +119,23 @@ mod tests {
     #[test]
     fn the_page_is_small() {
         let bytes: usize = all().map(|asset| asset.text().len()).sum();
-        assert!(bytes < 60 * 1024, "{bytes} bytes");
+        assert!(bytes < 61 * 1024, "{bytes} bytes");
+    }
+
+    /// A page that was opened as `http://user:pass@host/` may not request an address with user and password, and one that was
+    /// opened with a token needs it in each address. `at` of address.js does both.
+    #[test]
+    fn every_address_that_the_scripts_request_is_made_by_one_function() {
+        let text: String = SCRIPTS.iter().map(Asset::text).collect();
+        for request in ["fetch(", "new EventSource(", ".addModule(", ".src = "] {
+            let requests: Vec<&str> = text.split(request).skip(1).collect();
+            assert!(!requests.is_empty(), "{request}");
+            let comments = [") to the loudspeaker", ") refuses"];
+            for made in requests.iter().filter(|made| !comments.iter().any(|words| made.starts_with(words))) {
+                assert!(made.starts_with("at("), "{request}{}", &made[..40]);
+            }
+        }
+        assert_eq!(text.matches("new URL(").count(), 2, "in address.js, and for the address bar");
     }
 
     #[test]

@@ -70,7 +70,10 @@ impl fmt::Display for Origin {
 /// Answers `/NAME.m3u`.
 pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
     match context.input(name) {
-        Some(input) => exchange.respond(Response::playlist("audio/x-mpegurl", m3u(&input.name))),
+        Some(input) => {
+            let list = m3u(&input.name, &query(&exchange));
+            exchange.respond(Response::playlist("audio/x-mpegurl", list));
+        }
         None => not_found(context, exchange),
     }
 }
@@ -81,18 +84,25 @@ pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str) {
     let facts = exchange.facts();
     let local = exchange.local_addr().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 80)));
     let origin = Origin::of(&facts, local, context.access().is_proxy(facts.peer));
-    exchange.respond(Response::playlist("audio/x-scpls", pls(&origin, &input.name)));
+    let list = pls(&origin, &input.name, &query(&exchange));
+    exchange.respond(Response::playlist("audio/x-scpls", list));
 }
 
-/// Returns the text of `/NAME.m3u`.
-pub fn m3u(name: &str) -> String {
-    format!("#EXTM3U\n#EXTINF:-1,{name}\n{name}.wav\n")
+/// Returns `?token=…` for the address in a playlist that was itself asked for with a token; else nothing.
+fn query(exchange: &Exchange) -> String {
+    let token = exchange.token().and_then(|token| token.query());
+    token.map(|token| format!("?{token}")).unwrap_or_default()
 }
 
-/// Returns the text of `/NAME.pls`.
-pub fn pls(origin: &Origin, name: &str) -> String {
+/// Returns the text of `/NAME.m3u`. `query` is that of the stream's address, with its question mark.
+pub fn m3u(name: &str, query: &str) -> String {
+    format!("#EXTM3U\n#EXTINF:-1,{name}\n{name}.wav{query}\n")
+}
+
+/// Returns the text of `/NAME.pls`. `query` is that of the stream's address, with its question mark.
+pub fn pls(origin: &Origin, name: &str, query: &str) -> String {
     format!(
-        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav\nTitle1={name}\nLength1=-1\nVersion=2\n"
+        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav{query}\nTitle1={name}\nLength1=-1\nVersion=2\n"
     )
 }
 
@@ -145,6 +155,7 @@ mod tests {
             host: None,
             forwarding: ForwardingHeaders::default(),
             authorization: None,
+            token: None,
         };
         for (name, value) in headers {
             match *name {
@@ -208,8 +219,8 @@ mod tests {
 
     #[test]
     fn playlists_name_the_endless_stream() {
-        assert_eq!(m3u("live"), "#EXTM3U\n#EXTINF:-1,live\nlive.wav\n");
+        assert_eq!(m3u("live", ""), "#EXTM3U\n#EXTINF:-1,live\nlive.wav\n");
         let origin = Origin { scheme: "https", host: "pi".to_owned(), prefix: "/audio".to_owned() };
-        assert!(pls(&origin, "live").contains("\nFile1=https://pi/audio/live.wav\n"));
+        assert!(pls(&origin, "live", "?token=a").contains("\nFile1=https://pi/audio/live.wav?token=a\n"));
     }
 }
