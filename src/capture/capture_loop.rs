@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::clock_drift::ClockDrift;
 use super::convert::Converter;
+use super::dead_air::{DeadAirChange, DeadAirDetector};
 use super::event::{CaptureEventKind, Reporter};
 use super::source::{Source, SourceLost, SourceRead};
 use super::timeline::Timeline;
@@ -43,6 +44,9 @@ pub(super) struct CaptureLoop {
     is_heard: bool,
     /// Whether a drift is worth a warning that was not reported yet.
     warns_of_drift: bool,
+    dead_air: DeadAirDetector,
+    /// The source is to be opened again because of dead air.
+    reopens: bool,
 }
 
 /// The sound that the source may hold for a thread that has slept.
@@ -61,6 +65,8 @@ pub(super) enum Ended {
     Stopped,
     /// The source is lost.
     Lost(SourceLost),
+    /// The source is to be opened again: it works and gives no sound.
+    DeadAir,
 }
 
 impl CaptureLoop {
@@ -71,6 +77,7 @@ impl CaptureLoop {
         gain_db: f64,
         reporter: Reporter,
         warns_of_drift: bool,
+        mut dead_air: DeadAirDetector,
         now: MonoNs,
     ) -> CaptureLoop {
         let format = timeline.writer().format();
@@ -81,6 +88,7 @@ impl CaptureLoop {
         };
         // The estimate of an earlier source says nothing of this one's clock.
         reporter.input.counters.set_drift(None);
+        dead_air.start(info.rate, info.frame_bytes());
         CaptureLoop {
             timeline,
             converter,
@@ -96,6 +104,8 @@ impl CaptureLoop {
             backlog: Backlog::Empty,
             is_heard: false,
             warns_of_drift,
+            dead_air,
+            reopens: false,
         }
     }
 
@@ -115,6 +125,9 @@ impl CaptureLoop {
                 Ok(SourceRead::Frames { frames, captured_at }) => {
                     let block = &raw[..frames * self.info.frame_bytes()];
                     let sleep = self.on_frames(block, called, MonoNs(captured_at), now);
+                    if self.reopens && !is_stopping {
+                        return Ended::DeadAir;
+                    }
                     if let Some(sleep) = sleep.filter(|_| !is_stopping) {
                         self.sleep(sleep);
                     }
@@ -136,15 +149,16 @@ impl CaptureLoop {
         }
     }
 
-    /// Returns the timeline, for the next source.
-    pub(super) fn into_timeline(self) -> Timeline {
-        self.timeline
+    /// Returns the timeline and the detector of dead air, for the next source.
+    pub(super) fn into_parts(self) -> (Timeline, DeadAirDetector) {
+        (self.timeline, self.dead_air)
     }
 
     /// Publishes a block of the source, the last frame of which was captured at `captured`. `called` and `now` are the
     /// times at which the read began and ended. Returns the sleep before the next read, if there is one.
     fn on_frames(&mut self, block: &[u8], called: MonoNs, captured: MonoNs, now: MonoNs) -> Option<Sleep> {
         let frames = (block.len() / self.info.frame_bytes()) as u64;
+        let raw = block;
         let block = match self.converter.is_identity() {
             true => block,
             false => self.converter.convert(block, &mut self.converted),
@@ -161,6 +175,7 @@ impl CaptureLoop {
             let time = self.timeline.writer().format().duration_of(frames);
             self.reporter.report(CaptureEventKind::Silence { time });
         }
+        self.note_dead_air(raw);
         self.frames += frames;
         self.note_drift(captured);
         let period = self.timeline.writer().format().duration_of(self.info.block_frames.into());
@@ -200,6 +215,18 @@ impl CaptureLoop {
         self.frames = 0;
         self.drift = ClockDrift::new(self.info.rate);
         self.schedule = WakeSchedule::new(&self.info);
+    }
+
+    /// Looks for dead air in a block as the source delivered it: a gain may make zeros of quiet sound.
+    fn note_dead_air(&mut self, raw: &[u8]) {
+        match self.dead_air.note(raw, || self.timeline.meter().last_peak_dbfs()) {
+            None => {}
+            Some(DeadAirChange::Begins(dead_air)) => {
+                self.reopens = dead_air.reopens;
+                self.reporter.report(CaptureEventKind::DeadAir(dead_air));
+            }
+            Some(DeadAirChange::Ends(time)) => self.reporter.report(CaptureEventKind::SoundAgain { time }),
+        }
     }
 
     fn note_drift(&mut self, captured: MonoNs) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::dead_air::DeadAir;
 use super::source::{OpenError, SourceLost};
 use crate::inputs::{LiveInput, SourceInfo};
 use crate::media::format::StreamFormat;
@@ -45,6 +46,13 @@ pub enum CaptureEventKind {
     /// the receiver counts bursts.
     Silence {
         /// Length of the silence that was published in place of sound.
+        time: Duration,
+    },
+    /// The source delivers no sound. Sent once for each dead air.
+    DeadAir(DeadAir),
+    /// Sound came after dead air that was reported.
+    SoundAgain {
+        /// Length of the dead air.
         time: Duration,
     },
     /// The ring holds less history than the configuration asks for.

@@ -22,6 +22,7 @@ pub mod alsa;
 mod capture_loop;
 pub mod clock_drift;
 pub mod convert;
+pub mod dead_air;
 pub mod devices;
 pub mod event;
 mod history;
@@ -41,6 +42,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use self::capture_loop::{CaptureLoop, Ended};
+use self::dead_air::DeadAirDetector;
 use self::event::{CaptureEvent, CaptureEventKind, Reporter};
 use self::opener::{CurrentRing, OpenSource, Opened, OpenedTimeline, Opener, Task, next_pause};
 use self::source::{OpenError, Source};
@@ -103,6 +105,7 @@ impl Capture {
         let name = format!("capture {}", config.name);
         // A reload of the configuration changes the device only through a new capture.
         let warns_of_drift = !matches!(config.device, Device::Synth(_));
+        let dead_air = DeadAirDetector::new(&config);
         let thread = CaptureThread {
             config,
             reporter,
@@ -111,6 +114,7 @@ impl Capture {
             timeline,
             pause: Duration::ZERO,
             warns_of_drift,
+            dead_air,
         };
         let (left, timeline) = bounded(1);
         thread::Builder::new().name(name).spawn(move || {
@@ -158,6 +162,7 @@ struct CaptureThread {
     pause: Duration,
     /// A clock that is far off has not been reported yet.
     warns_of_drift: bool,
+    dead_air: DeadAirDetector,
 }
 
 impl CaptureThread {
@@ -174,7 +179,15 @@ impl CaptureThread {
             let ended = self.capture(&mut *source, timeline);
             // To the opener first, whatever the end was: a source is never closed on this thread.
             let _ = self.opener.tasks.send(Task::Close(source));
-            let Ended::Lost(lost) = ended else { break };
+            let lost = match ended {
+                Ended::Stopped => break,
+                Ended::Lost(lost) => lost,
+                Ended::DeadAir => {
+                    self.pause = Duration::ZERO;
+                    continue;
+                }
+            };
+            self.dead_air = DeadAirDetector::new(&self.config);
             self.reporter.input.counters.losses.fetch_add(1, Ordering::Relaxed);
             self.reporter.report(CaptureEventKind::Lost(lost));
             // ALSA's messages about the loss: without this they would pile up.
@@ -187,17 +200,20 @@ impl CaptureThread {
 
     /// Captures one source until its end.
     fn capture(&mut self, source: &mut dyn Source, timeline: Timeline) -> Ended {
+        let dead_air = std::mem::replace(&mut self.dead_air, DeadAirDetector::new(&self.config));
         let mut capture = CaptureLoop::new(
             timeline,
             source.info(),
             self.config.gain_db,
             self.reporter.clone(),
             self.warns_of_drift,
+            dead_air,
             MonoNs(monotonic_ns()),
         );
         let ended = capture.run(source);
         self.warns_of_drift = capture.warns_of_drift();
-        self.timeline = Some(capture.into_timeline());
+        let (timeline, dead_air) = capture.into_parts();
+        (self.timeline, self.dead_air) = (Some(timeline), dead_air);
         ended
     }
 

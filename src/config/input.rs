@@ -40,6 +40,10 @@ pub struct Input {
     pub history: Duration,
     /// `gain_db`: amplification in dB. 0.0 leaves every sample as it is.
     pub gain_db: f64,
+    /// `quiet_seconds`: the length of dead air that is reported. Zero reports none.
+    pub quiet_time: Duration,
+    /// `quiet_dbfs`: the peak in dBFS below which everything is dead air.
+    pub quiet_dbfs: f64,
     /// `realtime_priority`: the SCHED_FIFO priority of the capture thread. 0 asks for none.
     pub realtime_priority: u8,
 }
@@ -59,6 +63,8 @@ impl Default for Input {
             buffer: Duration::from_millis(500),
             history: Duration::from_secs(30),
             gain_db: 0.0,
+            quiet_time: Duration::from_secs(60),
+            quiet_dbfs: -200.0,
             realtime_priority: 10,
         }
     }

@@ -270,6 +270,8 @@ impl Reader {
             buffer: table.millis("buffer_ms", 20..=10_000, default.buffer),
             history: table.seconds("history_seconds", 0..=3600, default.history),
             gain_db: table.number("gain_db", -60..=60).unwrap_or(default.gain_db),
+            quiet_time: table.seconds("quiet_seconds", 0..=86_400, default.quiet_time),
+            quiet_dbfs: table.number("quiet_dbfs", -200..=0).unwrap_or(default.quiet_dbfs),
             realtime_priority: table.whole("realtime_priority", 0..=99, default.realtime_priority),
         };
         let buffer_at = table.place_of(&["buffer_ms", "period_ms"]);

@@ -115,6 +115,8 @@ fn every_key_can_be_set() {
         buffer_ms = 100
         history_seconds = 0
         gain_db = 6
+        quiet_seconds = 90
+        quiet_dbfs = -75.5
         realtime_priority = 0
     "#;
     let expected = Config {
@@ -172,6 +174,8 @@ fn every_key_can_be_set() {
             buffer: Duration::from_millis(100),
             history: Duration::ZERO,
             gain_db: 6.0,
+            quiet_time: Duration::from_secs(90),
+            quiet_dbfs: -75.5,
             realtime_priority: 0,
         }],
     };
@@ -324,7 +328,7 @@ fn an_error_about_an_unknown_key_lists_the_keys() {
     assert_eq!(
         input_error("period = 10"),
         "period: no such key; did you mean `period_ms`? (the keys are title, aliases, device, rate, channels, \
-         format, period_ms, buffer_ms, history_seconds, gain_db and realtime_priority)"
+         format, period_ms, buffer_ms, history_seconds, gain_db, quiet_seconds, quiet_dbfs and realtime_priority)"
     );
     assert!(input_error("chanels = 1").starts_with("chanels: no such key; did you mean `channels`?"));
     assert!(input_error("Rate = 1").starts_with("Rate: no such key; did you mean `rate`?"));

@@ -95,6 +95,7 @@ impl RunningInputs {
                     state.phase = Phase::Waiting;
                     state.device = device;
                     state.problem = String::new();
+                    state.dead_air_since = None;
                 });
                 (live, timeline)
             }

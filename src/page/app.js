@@ -185,12 +185,14 @@ function words() {
 		const [problem] = told.problem.split(';');
 		return problem.endsWith('was unplugged') ? ['unplugged', texts.unplugged(ago)] : ['lost', texts.lost(problem, ago)];
 	}
-	if (state === 'stopped') return ['stopped', texts.stopped(input)];
+	const dead = told.problem && ['dead', texts.deadAir(told.problem.split(';')[0])];
+	if (state === 'stopped') return dead || ['stopped', texts.stopped(input)];
 	if (state === 'waiting') {
 		if (detail.cause === 'refused') return ['refused', texts.refused(detail.text)];
 		return plain(detail.cause === 'ended' ? 'restarting' : 'cut');
 	}
 	if (state !== 'playing') return plain(state);
+	if (dead && !detail.back) return dead;
 	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
 }
 

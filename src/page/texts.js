@@ -51,6 +51,7 @@ export const texts = {
 	opening: 'The sound card is being opened …',
 	unplugged: (s) => `The sound card was unplugged ${seconds(s)} ago, waiting for it.`,
 	lost: (problem, s) => `${sentence(problem)} Silent for ${seconds(s)}, waiting for it.`,
+	deadAir: (problem) => `No sound: ${problem}.`,
 	stopped: (input) => `Press play to hear “${input}” now.`,
 	connecting: 'Starting …',
 	refused: sentence,

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use super::*;
 use crate::capture::event::CaptureEvent;
 use crate::capture::timeline::History;
+use crate::config;
 use crate::inputs::LiveInput;
 use crate::media::format::{SampleFormat, SourceSample, StreamFormat};
 use crate::media::meter::Meter;
@@ -50,7 +51,8 @@ impl Room {
         let (sender, events) = unbounded();
         let stopped = Arc::<AtomicBool>::default();
         let reporter = Reporter { input: Arc::clone(&input), events: sender, stopped };
-        let capture = CaptureLoop::new(timeline, &info, 0.0, reporter, true, MonoNs(now));
+        let dead_air = DeadAirDetector::new(&config::Input::default());
+        let capture = CaptureLoop::new(timeline, &info, 0.0, reporter, true, dead_air, MonoNs(now));
         Room { capture, input, ring, events, now }
     }
 
