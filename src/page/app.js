@@ -71,11 +71,15 @@ const going = () => state !== 'stopped' && state !== 'interrupted';
 function heard(who, next, more = {}) {
 	if (who !== player) return;
 	[state, detail, delays] = [next, more, []];
-	document.title = texts.title(going() && input);
+	tab();
 	$('main').dataset.state = state;
 	label($('play'), going() ? texts.stop : texts.play);
 	describe();
 }
+
+// The input's name for people, and the tab's text.
+const title = () => events.state?.title ?? input;
+const tab = () => set(document, 'title', texts.title(going() && title(), events.state?.station));
 
 function start(back = 0) {
 	early = !input;
@@ -84,7 +88,7 @@ function start(back = 0) {
 	const session = navigator.mediaSession;
 	if (!session) return;
 	// For lock screens and the keys on headphones.
-	session.metadata = new MediaMetadata({ title: input, artist: location.hostname, album: texts.title() });
+	session.metadata = new MediaMetadata({ title: title(), artist: location.hostname, album: texts.title(null, events.state?.station) });
 	session.setActionHandler('play', () => start());
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
 }
@@ -134,12 +138,14 @@ function levels() {
 }
 
 function news() {
-	const { inputs, history_seconds: history, phase } = events.state;
+	const { inputs, titles, station, history_seconds: history, phase } = events.state;
 	input = events.state.input;
 	if (phase === 'waiting') meters.clear();
 	// The stream that a player waits for is there by now.
 	if (state === 'waiting' && phase === 'capturing') player.nudge();
-	fill($('input'), inputs.join(), () => inputs.map((name) => make('option', { value: name, textContent: name })));
+	write($('station'), texts.title(null, station));
+	tab();
+	fill($('input'), JSON.stringify([inputs, titles]), () => inputs.map((name, i) => make('option', { value: name, textContent: titles[i] })));
 	$('inputs').hidden = inputs.length < 2;
 	$('input').value = input;
 	const kept = [...SAVES.filter((s) => s < history), history].filter((s) => s > 0);
@@ -186,14 +192,14 @@ function words() {
 		return problem.endsWith('was unplugged') ? ['unplugged', texts.unplugged(ago)] : ['lost', texts.lost(problem, ago)];
 	}
 	const dead = told.problem && ['dead', texts.deadAir(told.problem.split(';')[0])];
-	if (state === 'stopped') return dead || ['stopped', texts.stopped(input)];
+	if (state === 'stopped') return dead || ['stopped', texts.stopped(title())];
 	if (state === 'waiting') {
 		if (detail.cause === 'refused') return ['refused', texts.refused(detail.text)];
 		return plain(detail.cause === 'ended' ? 'restarting' : 'cut');
 	}
 	if (state !== 'playing') return plain(state);
 	if (dead && !detail.back) return dead;
-	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
+	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(title())];
 }
 
 // How far it is behind in ms; each figure alone is only good to some of them.

@@ -35,7 +35,7 @@ export const texts = {
 	},
 	play: 'Play',
 	stop: 'Stop',
-	title: (input) => (input ? `▶ ${input} · wavecast` : 'wavecast'),
+	title: (input, station = 'wavecast') => (input ? `▶ ${input} · ${station}` : station),
 	jump: (s) => `${s} s`,
 	jumpLabel: (s) => `Hear the last ${s} s again`,
 	save: (s) => length(s),

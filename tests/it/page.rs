@@ -212,6 +212,30 @@ fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
 }
 
 #[test]
+fn titles_are_on_the_page_in_the_status_and_in_playlists() {
+    let inputs = "[input.roof]\ndevice = \"synth:tone\"\ntitle = \"Roof & gutter\"\n\
+                  [input.cellar]\ndevice = \"synth:noise\"\n";
+    let named =
+        format!("[station]\ntitle = \"Bird box\"\ndescription = \"Behind the house.\"\n{inputs}");
+    let daemon = Daemon::start(None, &named);
+    daemon.wait_for_state("roof", "capturing");
+    let mut events = Events::of(&daemon, "/levels");
+    let state = events.state();
+    assert_eq!((&state["station"], &state["title"]), (&"Bird box".into(), &"Roof & gutter".into()), "{state}");
+    assert_eq!(state["inputs"], serde_json::json!(["roof", "cellar"]));
+    assert_eq!(state["titles"], serde_json::json!(["Roof & gutter", "cellar"]));
+    let status: Value = serde_json::from_str(&daemon.get("/status.json").text()).expect("JSON");
+    assert_eq!(status["station"], serde_json::json!({"title": "Bird box", "description": "Behind the house."}));
+    assert_eq!((&status["inputs"][0]["name"], &status["inputs"][0]["title"]), (&"roof".into(), &"Roof & gutter".into()));
+    assert_eq!(status["inputs"][1]["title"], "cellar");
+    assert_eq!(daemon.get("/live.m3u").text(), "#EXTM3U\n#EXTINF:-1,Roof & gutter\nroof.wav\n");
+    assert!(daemon.get("/roof.pls").text().contains("\nTitle1=Roof & gutter\n"));
+    // A reload changes the open page.
+    daemon.reload(inputs);
+    while events.state()["station"] != Value::Null {}
+}
+
+#[test]
 fn a_page_with_a_longer_interval_gets_fewer_events_and_misses_no_peak() {
     let daemon = Daemon::synth("synth:tone");
     daemon.wait_for_state("live", "capturing");

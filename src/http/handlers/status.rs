@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::config::Names;
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::page_state::{FormatStatus, format_status, tenths};
@@ -21,13 +22,23 @@ const LEVELS_WINDOW: Duration = Duration::from_millis(300);
 struct Status<'a> {
     version: &'a str,
     uptime_seconds: f64,
+    station: StationStatus,
     inputs: Vec<InputStatus>,
     listeners: Vec<ListenerStatus>,
+}
+
+/// As configured; `null` for what is not.
+#[derive(Serialize)]
+struct StationStatus {
+    title: Option<String>,
+    description: Option<String>,
 }
 
 #[derive(Serialize)]
 struct InputStatus {
     name: String,
+    /// The name for people: the configured title, or else the name.
+    title: String,
     state: &'static str,
     /// Age of the state.
     state_seconds: f64,
@@ -106,10 +117,15 @@ pub(crate) fn serve(context: &Context, exchange: Exchange) {
 
 /// Returns the text of `/status.json` for a daemon that started at that time.
 pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> String {
+    let names = inputs.names();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: tenths(started.elapsed().as_secs_f64()),
-        inputs: inputs.all().iter().map(|input| input_status(input)).collect(),
+        station: StationStatus {
+            title: names.station.title.clone(),
+            description: names.station.description.clone(),
+        },
+        inputs: inputs.all().iter().map(|input| input_status(input, &names)).collect(),
         listeners: listeners
             .all()
             .iter()
@@ -157,12 +173,13 @@ pub fn health(inputs: &Inputs, name: Option<&str>) -> Option<(u16, String)> {
     })
 }
 
-fn input_status(input: &LiveInput) -> InputStatus {
+fn input_status(input: &LiveInput, names: &Names) -> InputStatus {
     let state = input.state();
     let sound = input.sound();
     let counters = &input.counters;
     InputStatus {
         name: input.name.clone(),
+        title: names.title(&input.name).to_owned(),
         state: state.phase.name(),
         state_seconds: tenths(state.since.elapsed().as_secs_f64()),
         problem: state.problem,
