@@ -133,6 +133,7 @@ impl Reader {
                 .list("trusted_proxies", parse_net)
                 .unwrap_or(default.access.trusted_proxies),
             cors: table.list("cors", parse_origin).unwrap_or(default.access.cors),
+            frames: table.list("frames", parse_origin).unwrap_or(default.access.frames),
         };
         table.finish();
 

@@ -86,6 +86,7 @@ fn every_key_can_be_set() {
         passwords = "/etc/wavecast.passwords"
         trusted_proxies = ["::ffff:127.0.0.1"]
         cors = ["https://Example.org:443", "http://[fd00::1]:8080"]
+        frames = "http://HomeAssistant.local:8123"
         [listeners]
         max = 3
         interval_ms = 20
@@ -142,6 +143,7 @@ fn every_key_can_be_set() {
             passwords: Some("/etc/wavecast.passwords".into()),
             trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
             cors: vec!["https://example.org".to_owned(), "http://[fd00::1]:8080".to_owned()],
+            frames: vec!["http://homeassistant.local:8123".to_owned()],
         },
         listeners: Listeners {
             max: 3,
@@ -257,11 +259,13 @@ fn invalid_networks_and_names_are_refused() {
         "https://*.example.org",
         "null",
     ] {
-        let message = error(&format!("cors = \"{text}\""));
-        assert!(
-            message.contains("access.cors: ") && message.contains("is not an origin such as"),
-            "{text}: {message}"
-        );
+        for key in ["cors", "frames"] {
+            let message = error(&format!("{key} = \"{text}\""));
+            assert!(
+                message.contains(&format!("access.{key}: ")) && message.contains("is not an origin such as"),
+                "{text}: {message}"
+            );
+        }
     }
     assert!(error("passwords = \"file\"").contains("must begin with a slash"));
 }
