@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::channels::ChannelPicker;
 use super::clock_drift::ClockDrift;
 use super::convert::Converter;
 use super::dead_air::{DeadAirChange, DeadAirDetector};
@@ -10,6 +11,7 @@ use super::event::{CaptureEventKind, Reporter};
 use super::source::{Source, SourceLost, SourceRead};
 use super::timeline::Timeline;
 use super::wake_schedule::{Frames, MonoNs, ReadTiming, Sleep, WakeSchedule};
+use crate::config;
 use crate::inputs::SourceInfo;
 use crate::sys::clock::monotonic_ns;
 
@@ -23,11 +25,14 @@ const SHORTEST_STALL: Duration = Duration::from_millis(200);
 /// The methods take the time as an argument and do no I/O, so that tests own the clock.
 pub(super) struct CaptureLoop {
     timeline: Timeline,
+    picker: ChannelPicker,
     converter: Converter,
     drift: ClockDrift,
     schedule: WakeSchedule,
     reporter: Reporter,
     info: SourceInfo,
+    /// Room for the picked channels of a block; empty where all are picked.
+    picked: Vec<u8>,
     /// Room for a converted block; empty where no conversion is needed.
     converted: Vec<u8>,
     /// Frames since the start or since frames were last lost: `drift` and `schedule` count from there.
@@ -74,28 +79,35 @@ impl CaptureLoop {
     pub(super) fn new(
         timeline: Timeline,
         info: &SourceInfo,
-        gain_db: f64,
+        config: &config::Input,
         reporter: Reporter,
         warns_of_drift: bool,
         mut dead_air: DeadAirDetector,
         now: MonoNs,
     ) -> CaptureLoop {
         let format = timeline.writer().format();
-        let converter = Converter::new(info.sample, format.sample, gain_db);
+        let picker = ChannelPicker::new(&config.pick, info.sample, info.channels);
+        let converter = Converter::new(info.sample, format.sample, config.gain_db);
+        let picked_bytes = match picker.is_identity() {
+            true => 0,
+            false => info.block_frames as usize * picker.frame_bytes(),
+        };
         let converted_bytes = match converter.is_identity() {
             true => 0,
             false => info.block_frames as usize * format.frame_bytes(),
         };
         // The estimate of an earlier source says nothing of this one's clock.
         reporter.input.counters.set_drift(None);
-        dead_air.start(info.rate, info.frame_bytes());
+        dead_air.start(info.rate, picker.frame_bytes());
         CaptureLoop {
             timeline,
+            picker,
             converter,
             drift: ClockDrift::new(info.rate),
             schedule: WakeSchedule::new(info),
             reporter,
             info: info.clone(),
+            picked: vec![0; picked_bytes],
             converted: vec![0; converted_bytes],
             frames: 0,
             last_sound: now,
@@ -158,12 +170,17 @@ impl CaptureLoop {
     /// times at which the read began and ended. Returns the sleep before the next read, if there is one.
     fn on_frames(&mut self, block: &[u8], called: MonoNs, captured: MonoNs, now: MonoNs) -> Option<Sleep> {
         let frames = (block.len() / self.info.frame_bytes()) as u64;
-        let raw = block;
-        let block = match self.converter.is_identity() {
+        let picked = match self.picker.is_identity() {
             true => block,
-            false => self.converter.convert(block, &mut self.converted),
+            false => self.picker.pick(block, &mut self.picked),
+        };
+        let block = match self.converter.is_identity() {
+            true => picked,
+            false => self.converter.convert(picked, &mut self.converted),
         };
         let filled = self.timeline.publish(block, frames, captured.0);
+        // As the source delivered it: a gain may make zeros of quiet sound.
+        let dead_air = self.dead_air.note(picked, || self.timeline.meter().last_peak_dbfs());
         self.last_sound = now;
         if !self.is_heard {
             // An open device is not yet one that works: some fail at the first read.
@@ -175,7 +192,9 @@ impl CaptureLoop {
             let time = self.timeline.writer().format().duration_of(frames);
             self.reporter.report(CaptureEventKind::Silence { time });
         }
-        self.note_dead_air(raw);
+        if let Some(change) = dead_air {
+            self.report_dead_air(change);
+        }
         self.frames += frames;
         self.note_drift(captured);
         let period = self.timeline.writer().format().duration_of(self.info.block_frames.into());
@@ -217,16 +236,14 @@ impl CaptureLoop {
         self.schedule = WakeSchedule::new(&self.info);
     }
 
-    /// Looks for dead air in a block as the source delivered it: a gain may make zeros of quiet sound.
-    fn note_dead_air(&mut self, raw: &[u8]) {
-        match self.dead_air.note(raw, || self.timeline.meter().last_peak_dbfs()) {
-            None => {}
-            Some(DeadAirChange::Begins(dead_air)) => {
+    fn report_dead_air(&mut self, change: DeadAirChange) {
+        self.reporter.report(match change {
+            DeadAirChange::Begins(dead_air) => {
                 self.reopens = dead_air.reopens;
-                self.reporter.report(CaptureEventKind::DeadAir(dead_air));
+                CaptureEventKind::DeadAir(dead_air)
             }
-            Some(DeadAirChange::Ends(time)) => self.reporter.report(CaptureEventKind::SoundAgain { time }),
-        }
+            DeadAirChange::Ends(time) => CaptureEventKind::SoundAgain { time },
+        });
     }
 
     fn note_drift(&mut self, captured: MonoNs) {

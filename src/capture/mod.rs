@@ -20,6 +20,7 @@
 
 pub mod alsa;
 mod capture_loop;
+pub mod channels;
 pub mod clock_drift;
 pub mod convert;
 pub mod dead_air;
@@ -204,7 +205,7 @@ impl CaptureThread {
         let mut capture = CaptureLoop::new(
             timeline,
             source.info(),
-            self.config.gain_db,
+            &self.config,
             self.reporter.clone(),
             self.warns_of_drift,
             dead_air,

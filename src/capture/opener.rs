@@ -246,7 +246,8 @@ impl OpenerThread {
     }
 
     fn ring_format(&self, info: &SourceInfo) -> StreamFormat {
-        StreamFormat { rate: info.rate, channels: info.channels, sample: self.config.format }
+        let channels = self.config.pick.stream_channels(info.channels);
+        StreamFormat { rate: info.rate, channels, sample: self.config.format }
     }
 }
 

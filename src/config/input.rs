@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::device::Device;
 use super::messages::{choose, parse_whole};
+use super::pick::Pick;
 use crate::media::format::{SampleFormat, StreamFormat};
 
 /// The most memory that the history of one input may take, in bytes: enough for an hour of CD quality, too little to lock
@@ -28,8 +29,10 @@ pub struct Input {
     pub device: Device,
     /// `rate`: frames per second.
     pub rate: u32,
-    /// `channels`: samples in a frame.
+    /// `channels`: the number of channels to ask the card for. It is asked for more where `pick` names more.
     pub channels: u16,
+    /// `pick`: the channels of the card that become the channels of the stream.
+    pub pick: Pick,
     /// `format`: the sample format of the stream.
     pub format: SampleFormat,
     /// `period_ms`: the length of one block, which the card gathers before it wakes the daemon.
@@ -58,6 +61,7 @@ impl Default for Input {
             device: Device::Auto,
             rate: 44_100,
             channels: 2,
+            pick: Pick::All,
             format: SampleFormat::S16,
             period: Duration::from_millis(10),
             buffer: Duration::from_millis(500),
@@ -71,9 +75,15 @@ impl Default for Input {
 }
 
 impl Input {
-    /// Returns the format to ask the card for. A card that cannot deliver it offers another one.
-    pub const fn stream_format(&self) -> StreamFormat {
-        StreamFormat { rate: self.rate, channels: self.channels, sample: self.format }
+    /// Returns the format of the stream, from a card that delivers what it is asked for.
+    pub fn stream_format(&self) -> StreamFormat {
+        let channels = self.pick.stream_channels(self.card_channels());
+        StreamFormat { rate: self.rate, channels, sample: self.format }
+    }
+
+    /// Returns the number of channels to ask the card for.
+    pub fn card_channels(&self) -> u16 {
+        self.channels.max(self.pick.least_channels())
     }
 
     /// Returns the name for people: the title, or else the name of the stream.

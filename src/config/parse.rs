@@ -266,6 +266,7 @@ impl Reader {
             device: table.string("device", str::parse).unwrap_or(default.device),
             rate: table.whole("rate", RATES, default.rate),
             channels: table.whole("channels", CHANNELS, default.channels),
+            pick: table.pick("pick", &CHANNELS),
             format: table.choice("format", &formats, default.format),
             period: table.millis("period_ms", 1..=500, default.period),
             buffer: table.millis("buffer_ms", 20..=10_000, default.buffer),
@@ -279,7 +280,7 @@ impl Reader {
         if let Some(problem) = input.buffer_problem() {
             table.complain(buffer_at, "buffer_ms", problem);
         }
-        let history_at = table.place_of(&["history_seconds", "rate", "channels", "format"]);
+        let history_at = table.place_of(&["history_seconds", "rate", "channels", "pick", "format"]);
         if let Some(problem) = input.history_problem() {
             table.complain(history_at, "history_seconds", problem);
         }

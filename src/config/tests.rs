@@ -111,6 +111,7 @@ fn every_key_can_be_set() {
         device = "hw:1,0"
         rate = 48_000
         channels = 1
+        pick = [3, 1]
         format = "s24"
         period_ms = 2.5
         buffer_ms = 100
@@ -171,6 +172,7 @@ fn every_key_can_be_set() {
             device: Device::Alsa("hw:1,0".to_owned()),
             rate: 48_000,
             channels: 1,
+            pick: Pick::Channels(vec![3, 1]),
             format: SampleFormat::S24,
             period: Duration::from_micros(2500),
             buffer: Duration::from_millis(100),
@@ -295,6 +297,37 @@ fn a_value_out_of_range_is_named_with_its_limits() {
 }
 
 #[test]
+fn a_pick_is_a_word_or_a_list_of_channels() {
+    let input = |text: &str| config(&format!("[input.a]\n{text}")).inputs.remove(0);
+    for (text, channels, card, stream) in [
+        ("", None, 2, 2),
+        ("pick = 'all'", None, 2, 2),
+        ("pick = [3]", Some(&[3][..]), 3, 1),
+        ("pick = 3", Some(&[3]), 3, 1),
+        ("pick = [1, 2]\nchannels = 8", Some(&[1, 2]), 8, 2),
+        ("pick = 'left'", Some(&[1]), 2, 1),
+        ("pick = 'right'\nchannels = 1", Some(&[2]), 2, 1),
+        ("pick = 'swap'", Some(&[2, 1]), 2, 2),
+        ("pick = 'mono'", None, 2, 1),
+        ("pick = 'mono'\nchannels = 6", None, 6, 1),
+    ] {
+        let input = input(text);
+        if let Some(channels) = channels {
+            assert_eq!(input.pick, Pick::Channels(channels.to_vec()), "{text}");
+        }
+        assert_eq!((input.card_channels(), input.stream_format().channels), (card, stream), "{text}");
+    }
+    assert_eq!(input_error("pick = [0]"), "pick: 0 is outside 1 to 32");
+    assert_eq!(input_error("pick = [1, 33]"), "pick: 33 is outside 1 to 32");
+    assert_eq!(input_error("pick = []"), "pick: must name 1 to 32 channels");
+    assert!(input_error("pick = [1.5]").contains("must be channels such as [3] or [1, 2], or a word, not"));
+    assert_eq!(
+        input_error("pick = 'both'"),
+        "pick: \"both\" must be one of all, mono, left, right or swap, or a list of channels such as [3] or [1, 2]"
+    );
+}
+
+#[test]
 fn an_error_about_a_wrong_type_names_the_right_type() {
     assert_eq!(
         input_error("rate = '44100'"),
@@ -332,7 +365,7 @@ fn an_error_about_an_unknown_key_lists_the_keys() {
     assert_eq!(
         input_error("period = 10"),
         "period: no such key; did you mean `period_ms`? (the keys are title, aliases, device, rate, channels, \
-         format, period_ms, buffer_ms, history_seconds, gain_db, quiet_seconds, quiet_dbfs and realtime_priority)"
+         pick, format, period_ms, buffer_ms, history_seconds, gain_db, quiet_seconds, quiet_dbfs and realtime_priority)"
     );
     assert!(input_error("chanels = 1").starts_with("chanels: no such key; did you mean `channels`?"));
     assert!(input_error("Rate = 1").starts_with("Rate: no such key; did you mean `rate`?"));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::card::{CardFormat, CardOptions, Cards, Order};
+use crate::support::card::{CardFormat, CardOptions, Cards, Order, ramp16};
 use crate::support::daemon::Daemon;
 use crate::support::http::Response;
 use crate::support::listening::{Ending, Listener, number};
@@ -171,6 +171,54 @@ fn a_card_without_the_wanted_rate_or_channels_gives_the_nearest_and_the_log_says
         let words = "asked for stereo, this is the nearest it offers";
         assert_eq!(line.contains(words), channels != 2, "{line}");
     }
+}
+
+#[test]
+fn picked_channels_are_bit_for_bit_those_of_the_card() {
+    const CHANNELS: u32 = 4;
+    let picks = [
+        ("third", "[3]", &[2][..]),
+        ("pair", "[1, 2]", &[0, 1]),
+        ("reverse", "[4, 1, 4]", &[3, 0, 3]),
+        ("left", "\"left\"", &[0]),
+        ("right", "\"right\"", &[1]),
+        ("swap", "\"swap\"", &[1, 0]),
+        ("mono", "\"mono\"", &[]),
+    ];
+    // One that offers stereo too: the pick asks for enough.
+    let offers = |name: &str| if name == "third" { vec![2, CHANNELS] } else { vec![CHANNELS] };
+    let cards = Cards::with(
+        picks.map(|(name, ..)| (name, CardOptions { channels: offers(name), ..Default::default() })),
+    );
+    let config =
+        picks.map(|(name, pick, _)| format!("[input.{name}]\ndevice = \"{name}\"\npick = {pick}\n{PATIENT}"));
+    let daemon = Daemon::start(Some(&cards), &config.concat());
+    for (name, _, picked) in picks {
+        let input = daemon.wait_for_state(name, "capturing");
+        let channels = picked.len().max(1);
+        assert_eq!(input["source"]["channels"], CHANNELS, "{name}");
+        assert_eq!(input["format"]["channels"], channels, "{name}");
+        assert_eq!(input["levels"].as_array().map(Vec::len), Some(channels), "{name}");
+        let (mut response, header) = open_stream(&daemon, &format!("/{name}.wav?back=30"));
+        assert_eq!(header, (44_100, channels as u16, 16), "{name}");
+        let bytes = response.bytes(20_000 * channels * 2);
+        let samples = bytes.chunks_exact(2).map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]]));
+        let expected = (0..20_000).flat_map(|frame| {
+            let of = |channel| ramp16(frame, channel, CHANNELS) as i16;
+            let sum: i32 = (0..CHANNELS).map(|channel| i32::from(of(channel))).sum();
+            let mean = (f64::from(sum) / f64::from(CHANNELS) + 0.5).floor() as i16;
+            if picked.is_empty() { vec![mean] } else { picked.iter().map(|channel| of(*channel)).collect() }
+        });
+        assert!(samples.eq(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_card_without_the_picked_channel_is_a_problem_with_advice() {
+    let cards = one_card(CardOptions::default());
+    let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\npick = [3]\n");
+    let line = daemon.wait_for_log("`pick` names channel 3");
+    assert!(line.contains("fake offers 2 channels at most"), "{line}");
 }
 
 #[test]

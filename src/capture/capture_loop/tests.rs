@@ -51,8 +51,9 @@ impl Room {
         let (sender, events) = unbounded();
         let stopped = Arc::<AtomicBool>::default();
         let reporter = Reporter { input: Arc::clone(&input), events: sender, stopped };
-        let dead_air = DeadAirDetector::new(&config::Input::default());
-        let capture = CaptureLoop::new(timeline, &info, 0.0, reporter, true, dead_air, MonoNs(now));
+        let config = config::Input::default();
+        let dead_air = DeadAirDetector::new(&config);
+        let capture = CaptureLoop::new(timeline, &info, &config, reporter, true, dead_air, MonoNs(now));
         Room { capture, input, ring, events, now }
     }
 
