@@ -106,11 +106,17 @@ impl DeadAirDetector {
         (self.rate, self.frame_bytes, self.frames) = (rate, frame_bytes, 0);
     }
 
-    /// Takes in a block of whole frames. `peak_dbfs` returns the block's peak, `None` for zeros; it is called only where
+    /// Returns whether dead air was reported that goes on.
+    pub(super) fn is_reported(&self) -> bool {
+        self.is_reported
+    }
+
+    /// Takes in a block of whole frames. `may_reopen` is whether the source may be opened again now. `peak_dbfs` returns the block's peak, `None` for zeros; it is called only where
     /// the configuration has a threshold. Allocates nothing.
     pub(super) fn note(
         &mut self,
         block: &[u8],
+        may_reopen: bool,
         peak_dbfs: impl FnOnce() -> Option<f64>,
     ) -> Option<DeadAirChange> {
         let after = self.after?;
@@ -124,7 +130,7 @@ impl DeadAirDetector {
             self.dead_frames += frames;
             return (!self.is_reported && self.time(self.dead_frames) >= after).then(|| {
                 self.is_reported = true;
-                let reopens = std::mem::take(&mut self.may_reopen);
+                let reopens = may_reopen && std::mem::take(&mut self.may_reopen);
                 self.was_reopened = reopens;
                 let content = match self.below_dbfs {
                     _ if is_constant && block.iter().all(|byte| *byte == 0) => DeadContent::Zeros,
@@ -194,7 +200,7 @@ mod tests {
     /// Notes `block` for some seconds, and returns the changes with the times at which they came.
     fn play(detector: &mut DeadAirDetector, block: &[u8], seconds: f64) -> Vec<(f64, DeadAirChange)> {
         let blocks = (seconds * 100.0).round() as u32;
-        let note = |n: u32| Some((f64::from(n) / 100.0, detector.note(block, || Some(-70.0))?));
+        let note = |n: u32| Some((f64::from(n) / 100.0, detector.note(block, true, || Some(-70.0))?));
         (1..=blocks).filter_map(note).collect()
     }
 
@@ -224,7 +230,7 @@ mod tests {
         assert!(play(&mut detector, &constant(0, 0), 0.9).is_empty());
         // A value per block, as of a very slow wave, is sound too.
         for value in 0..500 {
-            assert_eq!(detector.note(&constant(value, value), || None), None);
+            assert_eq!(detector.note(&constant(value, value), true, || None), None);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::device::Device;
+use super::device::{Device, device_conflict};
 use super::messages::{choose, parse_whole};
 use super::pick::Pick;
 use crate::media::format::{SampleFormat, StreamFormat};
@@ -84,6 +84,45 @@ impl Input {
     /// Returns the number of channels to ask the card for.
     pub fn card_channels(&self) -> u16 {
         self.channels.max(self.pick.least_channels())
+    }
+
+    /// Returns the configuration with which the device is opened that `inputs`, at least one, share: as many channels, as
+    /// wide samples and as high a priority as any of them needs.
+    pub fn for_card<'a>(inputs: impl Iterator<Item = &'a Input>) -> Input {
+        let together = |mut card: Input, input: &Input| {
+            card.channels = card.card_channels().max(input.card_channels());
+            if input.pick.least_channels() > card.pick.least_channels() {
+                card.pick = input.pick.clone();
+            }
+            if input.format.bytes() > card.format.bytes() {
+                card.format = input.format;
+            }
+            card.realtime_priority = card.realtime_priority.max(input.realtime_priority);
+            card
+        };
+        let mut inputs = inputs;
+        let first = inputs.next().cloned().unwrap_or_default();
+        inputs.fold(first, together)
+    }
+
+    /// Returns an error text if this input and `other` cannot both run: they name one device, and do not share it.
+    /// `owner` is the name of `other` in messages.
+    pub(super) fn conflict(&self, other: &Input, owner: &str) -> Option<String> {
+        if !self.shares_device(other) {
+            return device_conflict(&self.device, &other.device, owner);
+        }
+        let same = [
+            ("rate", self.rate == other.rate),
+            ("period_ms", self.period == other.period),
+            ("buffer_ms", self.buffer == other.buffer),
+        ];
+        let (key, _) = same.into_iter().find(|(_, is_same)| !is_same)?;
+        Some(format!("\"{}\" is shared with {owner}, so both need the same `{key}`", self.device))
+    }
+
+    /// Returns whether this input and `other` are captured together: they name the same device and pick differently.
+    pub fn shares_device(&self, other: &Input) -> bool {
+        self.device == other.device && self.pick != other.pick && !matches!(self.device, Device::Synth(_))
     }
 
     /// Returns the name for people: the title, or else the name of the stream.

@@ -8,7 +8,6 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::access::{parse_host, parse_net, parse_origin, parse_path};
-use super::device::device_conflict;
 use super::input::{CHANNELS, RATES};
 use super::messages::{join, one_line, shown, shown_string};
 use super::problems::{Problems, Unknown, place};
@@ -231,7 +230,7 @@ impl Reader {
             let conflict = read.iter().find_map(|other| {
                 let (line, _) = place(text.as_bytes(), other.device_at);
                 let owner = format!("{} (line {line})", join("input", &other.input.name));
-                device_conflict(&input.input.device, &other.input.device, &owner)
+                input.input.conflict(&other.input, &owner)
             });
             if let Some(message) = conflict {
                 self.problems.complain(input.device_at, &join(&join("input", name), "device"), message);

@@ -297,6 +297,35 @@ fn a_value_out_of_range_is_named_with_its_limits() {
 }
 
 #[test]
+fn inputs_share_a_device_by_different_picks_and_the_same_timing() {
+    let error = |second: &str| {
+        errors(&format!("[input.a]\ndevice = 'hw:1'\npick = 'left'\n[input.b]\n{second}")).concat()
+    };
+    let shared = config(
+        "[input.a]\ndevice = 'hw:1'\npick = [4]\nformat = 's24'\n\
+         [input.b]\ndevice = 'hw:1'\nrealtime_priority = 50",
+    );
+    let [one, other] = &shared.inputs[..] else { panic!("two inputs") };
+    assert!(one.shares_device(other) && other.shares_device(one));
+    for inputs in [[one, other], [other, one]] {
+        let card = Input::for_card(inputs.into_iter());
+        assert_eq!((card.card_channels(), card.pick.least_channels()), (4, 4));
+        assert_eq!((card.format, card.realtime_priority), (SampleFormat::S24, 50));
+    }
+    assert_eq!(
+        error("device = 'hw:1'\npick = 'left'"),
+        "w.toml:5: input.b.device: \"hw:1\" is already the device of input.a (line 2)"
+    );
+    assert_eq!(
+        error("device = 'hw:1'\npick = 'right'\nrate = 48000"),
+        "w.toml:5: input.b.device: \"hw:1\" is shared with input.a (line 2), so both need the same `rate`"
+    );
+    assert!(error("device = 'hw:1'\npick = [2]\nperiod_ms = 20").contains("the same `period_ms`"));
+    // Under another name the card would be opened a second time.
+    assert!(error("device = 'plughw:1'\npick = [2]").contains("is the same card as"));
+}
+
+#[test]
 fn a_pick_is_a_word_or_a_list_of_channels() {
     let input = |text: &str| config(&format!("[input.a]\n{text}")).inputs.remove(0);
     for (text, channels, card, stream) in [

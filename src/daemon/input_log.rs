@@ -114,6 +114,12 @@ impl InputLog {
             }
             CaptureEventKind::DeadAir(dead_air) => return self.dead_air(dead_air, now),
             CaptureEventKind::SoundAgain { time } => return self.sound_again(time),
+            CaptureEventKind::Reopening => {
+                if self.condition == Condition::Capturing {
+                    self.condition = Condition::Reopening;
+                }
+                return (Vec::new(), None);
+            }
             _ => None,
         };
         if let Some(line) = first {
@@ -143,9 +149,6 @@ impl InputLog {
 
     fn dead_air(&mut self, dead_air: DeadAir, now: Instant) -> (Vec<LogLine>, Option<StateChange>) {
         let DeadAir { content, time, reopens } = dead_air;
-        if reopens && self.condition == Condition::Capturing {
-            self.condition = Condition::Reopening;
-        }
         let line = self.dead_airs.add(now, || {
             let end = if reopens { "; it is opened again, once" } else { "" };
             format!(
@@ -265,6 +268,7 @@ fn advance(condition: Condition, event: CaptureEventKind, now: Instant, config: 
         CaptureEventKind::Overrun
         | CaptureEventKind::Silence { .. }
         | CaptureEventKind::DeadAir(_)
+        | CaptureEventKind::Reopening
         | CaptureEventKind::SoundAgain { .. } => Outcome { condition, line: None, change: None },
     }
 }
@@ -540,6 +544,7 @@ mod tests {
                 "dead air: the device has delivered zeros only for 60 s; it is",
                 "dead",
             ),
+            (60.0, || CaptureEventKind::Reopening, "", ""),
             (60.2, opened, "", "reopened"),
             (75.0, sound_again, "sound again after 75 s of dead air", "sound"),
             (
@@ -561,6 +566,7 @@ mod tests {
         check(&[
             (0.0, opened, "capturing from", "-"),
             (60.0, || dead_air(true), "dead air", "dead"),
+            (60.0, || CaptureEventKind::Reopening, "", ""),
             (60.2, absent, "not there; listeners hear silence", "lost: not there"),
             (60.9, absent, "", "not there"),
             (64.2, opened, "back after 4.0 s: capturing from", "-"),
@@ -574,7 +580,11 @@ mod tests {
         let mut log = InputLog::default();
         let mut event = |event| {
             let (_, change) = log.event(event, start + Duration::from_secs(90), &config);
-            input.change(|state| change.expect("a change").apply(state));
+            input.change(|state| {
+                if let Some(change) = change {
+                    change.apply(state);
+                }
+            });
             let state = input.state();
             (state.dead_air_since, state.problem)
         };
@@ -584,6 +594,7 @@ mod tests {
         );
         event(opened());
         assert_eq!(event(dead_air(true)), dead);
+        event(CaptureEventKind::Reopening);
         assert_eq!(event(opened()), dead, "opened again, and dead air still");
         assert_eq!(event(sound_again()), (None, String::new()));
         event(dead_air(false));

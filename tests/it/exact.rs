@@ -214,6 +214,48 @@ fn picked_channels_are_bit_for_bit_those_of_the_card() {
 }
 
 #[test]
+fn inputs_share_a_card_with_one_opening_and_their_streams_are_those_of_the_same_frames() {
+    let cards = one_card(CardOptions { channels: vec![4], ..Default::default() });
+    let input =
+        |name: &str, pick: &str| format!("[input.{name}]\ndevice = \"fake\"\npick = {pick}\n{PATIENT}");
+    let both = input("first", "[1]") + &input("pair", "[3, 4]");
+    let daemon = Daemon::start(Some(&cards), &both);
+    for (name, picked) in [("first", &[0][..]), ("pair", &[2, 3])] {
+        daemon.wait_for_state(name, "capturing");
+        let (mut response, header) = open_stream(&daemon, &format!("/{name}.wav?back=30"));
+        assert_eq!(header, (44_100, picked.len() as u16, 16), "{name}");
+        let bytes = response.bytes(20_000 * picked.len() * 2);
+        let samples = bytes.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        let expected = (0..20_000).flat_map(|n| picked.iter().map(move |channel| ramp16(n, *channel, 4)));
+        assert!(samples.eq(expected), "{name}");
+    }
+    assert_eq!(cards.card("fake").position().opens, 1);
+    assert_eq!(daemon.count_log("capturing from fake"), 2);
+
+    // Another input joins: the card is opened again, and the rings of the others go on with their listeners.
+    let (mut listener, _) = open_stream(&daemon, "/first.wav?latency=low");
+    daemon.reload(&(both + &input("mono", "\"mono\"")));
+    daemon.wait_for_log("mono: capturing from fake");
+    listener.bytes(44_100 * 2 * 2);
+    assert_eq!(cards.card("fake").position().opens, 2);
+
+    // An unplugged card is a loss of each.
+    let names = ["first", "pair", "mono"];
+    cards.card("fake").command(Order::Unplug);
+    names.map(|name| daemon.wait_for_state(name, "lost"));
+    cards.card("fake").command(Order::Run);
+    for name in names {
+        daemon.wait_for_state(name, "capturing");
+        assert_eq!(number(&daemon.input(name), "losses"), 1, "{name}");
+    }
+
+    // The others go: the one that stays is captured alone.
+    daemon.reload(&input("pair", "[3, 4]"));
+    wait_for("the end of the others", || (daemon.get("/mono.wav").status == 404).then_some(()));
+    daemon.wait_for_state("pair", "capturing");
+}
+
+#[test]
 fn a_card_without_the_picked_channel_is_a_problem_with_advice() {
     let cards = one_card(CardOptions::default());
     let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\npick = [3]\n");

@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
+use crate::capture::dead_air::DeadAirDetector;
 use crate::capture::event::CaptureEvent;
-use crate::capture::timeline::History;
+use crate::capture::timeline::{History, Timeline};
 use crate::config;
 use crate::inputs::LiveInput;
 use crate::media::format::{SampleFormat, SourceSample, StreamFormat};
@@ -50,10 +51,12 @@ impl Room {
         };
         let (sender, events) = unbounded();
         let stopped = Arc::<AtomicBool>::default();
-        let reporter = Reporter { input: Arc::clone(&input), events: sender, stopped };
+        let inputs = Arc::from([Arc::clone(&input)]);
+        let reporter = Reporter { inputs, events: sender, stopped };
         let config = config::Input::default();
         let dead_air = DeadAirDetector::new(&config);
-        let capture = CaptureLoop::new(timeline, &info, &config, reporter, true, dead_air, MonoNs(now));
+        let tracks = vec![Track::new(timeline, &config, dead_air, &info)];
+        let capture = CaptureLoop::new(tracks, &info, reporter, true, MonoNs(now));
         Room { capture, input, ring, events, now }
     }
 
