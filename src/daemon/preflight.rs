@@ -81,8 +81,8 @@ pub(super) fn shared_cards(inputs: &[Input], paths: &SystemPaths) -> Vec<String>
     let mut problems = Vec::new();
     for (at, (input, hardware)) in cards.iter().enumerate() {
         let Some(hardware) = hardware else { continue };
-        let same = |(_, other): &&(&Input, Option<Hardware>)| {
-            other.as_ref().is_some_and(|other| hardware.excludes(other))
+        let same = |(owner, other): &&(&Input, Option<Hardware>)| {
+            !input.shares_device(owner) && other.as_ref().is_some_and(|other| hardware.excludes(other))
         };
         if let Some((other, _)) = cards[..at].iter().find(same) {
             problems.push(format!(

@@ -56,9 +56,9 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
 fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
     match Target::parse(exchange.url()) {
         Err(BadRequest(why)) => exchange.respond(Response::text(400, &why)),
-        Ok(Target::Page) => page::serve(exchange, &page::INDEX),
+        Ok(Target::Page) => page::serve(exchange, &page::INDEX, context.access().frames()),
         Ok(Target::Asset(name)) => match page::asset(&name) {
-            Some(asset) => page::serve(exchange, asset),
+            Some(asset) => page::serve(exchange, asset, context.access().frames()),
             None => not_found(context, exchange),
         },
         Ok(Target::Levels(name, interval)) => events::serve(context, exchange, name.as_deref(), interval),

@@ -73,11 +73,15 @@ const going = () => state !== 'stopped' && state !== 'interrupted';
 function heard(who, next, more = {}) {
 	if (who !== player) return;
 	[state, detail, delays] = [next, more, []];
-	document.title = texts.title(going() && input);
+	tab();
 	$('main').dataset.state = state;
 	label($('play'), going() ? texts.stop : texts.play);
 	describe();
 }
+
+// The input's name for people, and the tab's text.
+const title = () => events.state?.title ?? input;
+const tab = () => set(document, 'title', texts.title(going() && title(), events.state?.station));
 
 function start(back = 0) {
 	early = !input;
@@ -86,7 +90,7 @@ function start(back = 0) {
 	const session = navigator.mediaSession;
 	if (!session) return;
 	// For lock screens and headphone keys.
-	session.metadata = new MediaMetadata({ title: input, artist: location.hostname, album: texts.title() });
+	session.metadata = new MediaMetadata({ title: title(), artist: location.hostname, album: texts.title(null, events.state?.station) });
 	session.setActionHandler('play', () => start());
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
 }
@@ -136,12 +140,14 @@ function levels() {
 }
 
 function news() {
-	const { inputs, history_seconds: history, phase } = events.state;
+	const { inputs, titles, station, history_seconds: history, phase } = events.state;
 	input = events.state.input;
 	if (phase === 'waiting') meters.clear();
 	// The stream that the player waits for exists now.
 	if (state === 'waiting' && phase === 'capturing') player.nudge();
-	fill($('input'), inputs.join(), () => inputs.map((name) => make('option', { value: name, textContent: name })));
+	write($('station'), texts.title(null, station));
+	tab();
+	fill($('input'), JSON.stringify([inputs, titles]), () => inputs.map((name, i) => make('option', { value: name, textContent: titles[i] })));
 	$('inputs').hidden = inputs.length < 2;
 	$('input').value = input;
 	const kept = [...SAVES.filter((s) => s < history), history].filter((s) => s > 0);
@@ -187,13 +193,15 @@ function words() {
 		const [problem] = told.problem.split(';');
 		return problem.endsWith('was unplugged') ? ['unplugged', texts.unplugged(ago)] : ['lost', texts.lost(problem, ago)];
 	}
-	if (state === 'stopped') return ['stopped', texts.stopped(input)];
+	const dead = told.problem && ['dead', texts.deadAir(told.problem.split(';')[0])];
+	if (state === 'stopped') return dead || ['stopped', texts.stopped(title())];
 	if (state === 'waiting') {
 		if (detail.cause === 'refused') return ['refused', texts.refused(detail.text)];
 		return plain(detail.cause === 'ended' ? 'restarting' : 'cut');
 	}
 	if (state !== 'playing') return plain(state);
-	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
+	if (dead && !detail.back) return dead;
+	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(title())];
 }
 
 // The median delay in ms; single values are off by some ms.

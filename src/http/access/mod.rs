@@ -111,6 +111,11 @@ impl Access {
         Cors::of(&self.config.cors, origin)
     }
 
+    /// Returns the origins whose pages may show this daemon's page in a frame.
+    pub(crate) fn frames(&self) -> &[String] {
+        &self.config.frames
+    }
+
     /// Decides about a request. Takes microseconds and never hashes a password.
     ///
     /// # Errors

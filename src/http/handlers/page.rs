@@ -56,12 +56,19 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
     SCRIPTS.iter().find(|asset| asset.name == name)
 }
 
-/// The sources that the page may load: this server alone. No other site may put the page into a frame.
+/// The sources that the page may load: this server alone.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors ";
 
-/// Answers with a file of the page, or with 304 a browser whose `If-None-Match` names the file.
-pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
+/// Returns the content security policy. Only pages of the origins `frames` may show this page in a frame.
+fn policy(frames: &[String]) -> String {
+    let frames = if frames.is_empty() { "'none'" } else { &frames.join(" ") };
+    format!("{POLICY}{frames}")
+}
+
+/// Answers with a file of the page, or with 304 a browser whose `If-None-Match` names the file. Pages of the origins
+/// `frames` may show it in a frame.
+pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
     let tag = asset.tag();
     let known = exchange.header("If-None-Match");
     let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
@@ -69,7 +76,7 @@ pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
     let response = Response::new(status, asset.kind, body)
         .with("Cache-Control", "no-cache")
         .with("ETag", &tag)
-        .with("Content-Security-Policy", POLICY)
+        .with("Content-Security-Policy", &policy(frames))
         .with("Referrer-Policy", "no-referrer")
         .with("Cross-Origin-Resource-Policy", "same-origin");
     exchange.respond(response);

@@ -71,7 +71,8 @@ impl fmt::Display for Origin {
 pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
     match context.input(name) {
         Some(input) => {
-            let list = m3u(&input.name, &query(&exchange));
+            let names = context.inputs.names();
+            let list = m3u(&input.name, names.title(&input.name), &query(&exchange));
             exchange.respond(Response::playlist("audio/x-mpegurl", list));
         }
         None => not_found(context, exchange),
@@ -84,7 +85,8 @@ pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str) {
     let facts = exchange.facts();
     let local = exchange.local_addr().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 80)));
     let origin = Origin::of(&facts, local, context.access().is_proxy(facts.peer));
-    let list = pls(&origin, &input.name, &query(&exchange));
+    let names = context.inputs.names();
+    let list = pls(&origin, &input.name, names.title(&input.name), &query(&exchange));
     exchange.respond(Response::playlist("audio/x-scpls", list));
 }
 
@@ -94,15 +96,15 @@ fn query(exchange: &Exchange) -> String {
     token.map(|token| format!("?{token}")).unwrap_or_default()
 }
 
-/// Returns the text of `/NAME.m3u`. `query` is that of the stream's address, with its question mark.
-pub fn m3u(name: &str, query: &str) -> String {
-    format!("#EXTM3U\n#EXTINF:-1,{name}\n{name}.wav{query}\n")
+/// Returns the text of `/NAME.m3u`. `title` is one line, `query` that of the stream's address with its question mark.
+pub fn m3u(name: &str, title: &str, query: &str) -> String {
+    format!("#EXTM3U\n#EXTINF:-1,{title}\n{name}.wav{query}\n")
 }
 
-/// Returns the text of `/NAME.pls`. `query` is that of the stream's address, with its question mark.
-pub fn pls(origin: &Origin, name: &str, query: &str) -> String {
+/// Returns the text of `/NAME.pls`. `title` is one line, `query` that of the stream's address with its question mark.
+pub fn pls(origin: &Origin, name: &str, title: &str, query: &str) -> String {
     format!(
-        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav{query}\nTitle1={name}\nLength1=-1\nVersion=2\n"
+        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav{query}\nTitle1={title}\nLength1=-1\nVersion=2\n"
     )
 }
 
@@ -219,8 +221,9 @@ mod tests {
 
     #[test]
     fn playlists_name_the_endless_stream() {
-        assert_eq!(m3u("live", ""), "#EXTM3U\n#EXTINF:-1,live\nlive.wav\n");
+        assert_eq!(m3u("live", "Living room", ""), "#EXTM3U\n#EXTINF:-1,Living room\nlive.wav\n");
         let origin = Origin { scheme: "https", host: "pi".to_owned(), prefix: "/audio".to_owned() };
-        assert!(pls(&origin, "live", "?token=a").contains("\nFile1=https://pi/audio/live.wav?token=a\n"));
+        let list = pls(&origin, "live", "Living room", "?token=a");
+        assert!(list.contains("\nFile1=https://pi/audio/live.wav?token=a\nTitle1=Living room\n"), "{list}");
     }
 }
