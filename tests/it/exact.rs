@@ -242,7 +242,9 @@ fn inputs_share_a_card_with_one_opening_and_their_streams_are_those_of_the_same_
     // An unplugged card is a loss of each.
     let names = ["first", "pair", "mono"];
     cards.card("fake").command(Order::Unplug);
-    names.map(|name| daemon.wait_for_state(name, "lost"));
+    for name in names {
+        daemon.wait_for_state(name, "lost");
+    }
     cards.card("fake").command(Order::Run);
     for name in names {
         daemon.wait_for_state(name, "capturing");

@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn the_page_is_small() {
         let bytes: usize = all().map(|asset| asset.text().len()).sum();
-        assert!(bytes < 60 * 1024, "{bytes} bytes");
+        assert!(bytes < 61 * 1024, "{bytes} bytes");
     }
 
     #[test]
