@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use wavecast::capture::devices::{self, SystemPaths};
 use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
-use wavecast::config::Config;
-use wavecast::daemon::{self, InputSummary, preflight};
+use wavecast::config::{self, Config};
+use wavecast::daemon::{self, AudienceSummary, InputSummary, preflight};
 use wavecast::http::access::Access;
 use wavecast::sys::{limits, logging};
 
@@ -59,7 +59,11 @@ fn check(cli: &Cli) -> Result<String, String> {
     let config = load_config(cli)?;
     let report = preflight::check(&config, &SystemPaths::default());
     let (path, explicit) = path(cli);
-    let prefix = |line: &String| format!("{}: {line}", path.display());
+    // Each line begins with its key.
+    let prefix = |line: &String| {
+        let key = line.split(": ").next().unwrap_or_default();
+        format!("{}: {line}", config::file_of(&path, key).display())
+    };
     let mut errors: Vec<String> = report.errors.iter().map(prefix).collect();
     if !report.passwords_unread {
         errors.extend(Access::new(&config.access).err());
@@ -71,6 +75,9 @@ fn check(cli: &Cli) -> Result<String, String> {
         true => format!("{} is good.\n", path.display()),
         false => format!("{} does not exist; the built-in defaults apply.\n", path.display()),
     };
+    for drop_in in config::drop_ins(&path).unwrap_or_default() {
+        summary.push_str(&format!("{} is good, and wins over what is read before it.\n", drop_in.display()));
+    }
     for input in &config.inputs {
         summary.push_str(&format!("{}\n", InputSummary(input)));
     }
@@ -78,6 +85,7 @@ fn check(cli: &Cli) -> Result<String, String> {
         let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
         summary.push_str(&format!("Listening on {}\n", listen.join(", ")));
     }
+    summary.push_str(&format!("{}\n", AudienceSummary { config: &config, socket_unit: report.socket_unit }));
     for note in &report.notes {
         summary.push_str(&format!("Note: {note}\n"));
     }

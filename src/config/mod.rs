@@ -30,6 +30,7 @@ mod overrides;
 mod parse;
 mod problems;
 mod section;
+mod sources;
 
 pub use access::{Access, Network};
 pub use device::{Device, Hardware, Synth, SynthKind, UsbId};
@@ -39,6 +40,7 @@ pub use listen::ListenAddr;
 pub(crate) use messages::near;
 pub use names::Names;
 pub use overrides::Overrides;
+pub use sources::{drop_ins, file_of};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]

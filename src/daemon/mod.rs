@@ -40,7 +40,7 @@ use log::info;
 
 use self::capacity::Capacity;
 use self::credentials::Credentials;
-pub use self::describe::InputSummary;
+pub use self::describe::{AudienceSummary, InputSummary};
 use self::listening::Listening;
 pub use self::main_loop::Reload;
 use self::memory::Memory;
