@@ -9,6 +9,7 @@ use std::io::{IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -249,6 +250,53 @@ fn a_daemon_that_listens_nowhere_is_not_ready_until_it_can() {
     assert_eq!(get(address, "/healthz").status, 200);
     service.signal("TERM");
     assert_eq!(service.wait(), Some(0));
+}
+
+#[test]
+fn a_daemon_that_other_machines_reach_is_announced_with_its_true_port_while_it_runs() {
+    let manager = Manager::new();
+    // In place of avahi-publish: writes its process ID and its arguments.
+    let (programs, published) = (manager.folder.join("bin"), manager.folder.join("published"));
+    fs::create_dir(&programs).expect("a folder");
+    let program = programs.join("avahi-publish");
+    let script = format!("#!/bin/sh\necho \"$$ $*\" >>{}\nexec sleep 1000\n", published.display());
+    fs::write(&program, script).expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
+    let station = "[station]\ntitle = \"Bird box\"\n";
+    let public = format!("{station}{}", config("0.0.0.0:0", "synth:tone"));
+    let mut service = manager.start(&public, &[("PATH", path.into())], vec![]);
+
+    let port = manager.address().port();
+    let lines = |count: usize| {
+        wait_for("the announcements", || {
+            let text = fs::read_to_string(&published).unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            (lines.len() == count && text.ends_with('\n')).then_some(lines)
+        })
+    };
+    let mut announced = lines(2);
+    // The two processes start at the same time.
+    announced.sort_by_key(|line| line.contains("_vlc-http"));
+    assert!(announced[0].ends_with(&format!(" Bird box _http._tcp {port} path=/")), "{announced:?}");
+    assert!(
+        announced[1].ends_with(&format!(" Bird box _vlc-http._tcp {port} path=/live.wav")),
+        "{announced:?}"
+    );
+    let runs = |line: &str| PathBuf::from("/proc").join(line.split(' ').next().expect("a number")).exists();
+    assert!(announced.iter().all(|line| runs(line)));
+
+    // Only this machine listens: not announced.
+    fs::write(manager.folder.join("wavecast.toml"), format!("{station}{}", tone())).expect("written");
+    service.signal("HUP");
+    wait_for("the end of the announcements", || (!announced.iter().any(|line| runs(line))).then_some(()));
+    fs::write(manager.folder.join("wavecast.toml"), &public).expect("written");
+    service.signal("HUP");
+    let again = lines(4);
+    assert!(again[2..].iter().all(|line| runs(line)));
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
+    assert!(!again.iter().any(|line| runs(line)));
 }
 
 #[test]
