@@ -14,9 +14,12 @@ use crate::media::format::SampleFormat;
 
 const DEFAULT_FILE: &str = include_str!("../../config/wavecast.toml");
 
-/// Returns the installed file with the comment sign removed from every key and table: lines `# key = …` and `# [table]`,
+/// The file that the package installs once. `DEFAULT_FILE` is the reference, in its documentation.
+const INSTALLED_FILE: &str = include_str!("../../config/installed.toml");
+
+/// Returns a file with the comment sign removed from every key and table: lines `# key = …` and `# [table]`,
 /// but not prose, and not examples, which are indented further.
-fn uncommented() -> String {
+fn uncommented(file: &str) -> String {
     let line = |line: &str| -> String {
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let is_key = bare
@@ -25,7 +28,7 @@ fn uncommented() -> String {
         let is_table = bare.starts_with('[') && bare.ends_with(']');
         if is_key || is_table { bare.to_owned() } else { line.to_owned() }
     };
-    DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
+    file.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn config(text: &str) -> Config {
@@ -64,11 +67,15 @@ fn input_error(line: &str) -> String {
 fn an_empty_file_and_the_installed_file_mean_the_defaults() {
     assert_eq!(config(""), Config::default());
     assert_eq!(config(DEFAULT_FILE), Config::default());
+    assert_eq!(config(INSTALLED_FILE), Config::default());
 }
 
 #[test]
 fn the_installed_file_documents_the_true_defaults() {
-    assert_eq!(config(&uncommented()), Config::default());
+    for file in [DEFAULT_FILE, INSTALLED_FILE] {
+        assert_eq!(config(&uncommented(file)), Config::default());
+    }
+    assert!(INSTALLED_FILE.lines().count() < 50, "the reference is elsewhere");
 }
 
 #[test]
@@ -76,7 +83,7 @@ fn the_installed_file_documents_every_key() {
     let mut reader = Reader::default();
     reader.config(&DeTable::new(), &Sources::default());
     assert!(!reader.problems.known.is_empty());
-    let text = uncommented();
+    let text = uncommented(DEFAULT_FILE);
     let root = DeTable::parse(&text).unwrap();
     for (head, key) in reader.problems.known {
         let mut table = root.get_ref();
@@ -570,7 +577,7 @@ fn a_mistake_names_its_file() {
     };
     let main = "[input.live]\nrate = 1\ndevice = 'hw:1'";
     let first = "\n\n[input.live]\nchannels = [99]\n[access]\nhosts = ['a.example', 7]\n";
-    let second = "# two\n[input.roof]\ndevice = 'hw:1'\nraet = 1\n";
+    let second = "# two\n[input.roof]\ndevice = 'hw:1'\nrat = 1\n";
     let found = errors(&[("w.toml", main), ("10.toml", first), ("20.toml", second)]);
     assert_eq!(
         found[..4],
@@ -582,7 +589,7 @@ fn a_mistake_names_its_file() {
         ]
     );
     assert!(
-        found[4].starts_with("20.toml:4: input.roof.raet: no such key; did you mean `rate`?"),
+        found[4].starts_with("20.toml:4: input.roof.rat: no such key; did you mean `rate`?"),
         "{found:?}"
     );
     assert_eq!(found.len(), 5, "{found:?}");
@@ -725,7 +732,7 @@ proptest! {
             1..6,
         ),
     ) {
-        let mut bytes = uncommented().into_bytes();
+        let mut bytes = uncommented(DEFAULT_FILE).into_bytes();
         for (at, gone, added) in damages {
             let at = at % (bytes.len() + 1);
             let end = (at + gone).min(bytes.len());
