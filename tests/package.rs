@@ -447,8 +447,7 @@ fn life_of_a_package(machine: &Machine, arch: &str) {
 
 /// Returns the lines of avahi-browse about wavecast: "=;interface;protocol;name;type;domain;host;address;port;txt".
 fn announced(machine: &Machine) -> Vec<String> {
-    // avahi-utils is a recommendation, so that apt may have removed it with the package.
-    let (_, output) = machine.try_sh("avahi-browse --parsable --resolve --terminate --all --no-db-lookup");
+    let output = machine.sh("avahi-browse --parsable --resolve --terminate --all --no-db-lookup");
     output
         .lines()
         .filter(|line| line.starts_with('=') && line.contains("wavecast"))
@@ -475,6 +474,7 @@ fn it_is_announced_while_it_runs(machine: &Machine) {
             (all && lines.iter().all(|line| line.contains(&format!(";{port};")))).then_some(())
         });
     };
+    machine.sh("apt-get install --yes --no-install-recommends avahi-utils </dev/null");
     wait_for_port("4410");
     listen("[::]:4411");
     wait_for_port("4411");

@@ -10,3 +10,4 @@ pub mod limits;
 pub mod logging;
 pub mod panics;
 pub mod socket;
+pub mod system_bus;
