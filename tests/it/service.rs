@@ -251,17 +251,20 @@ fn a_daemon_that_listens_nowhere_is_not_ready_until_it_can() {
     assert_eq!(service.wait(), Some(0));
 }
 
+/// The number of a connection to the bus, and the messages that came over it.
+type Calls = (u32, Vec<u8>);
+
 /// The system bus with Avahi: answers every method call. tests/package.rs has the real ones.
 struct FakeAvahi {
-    /// The calls of each connection that is open.
-    connections: Arc<Mutex<Vec<(u32, Vec<u8>)>>>,
+    /// The connections that are open.
+    connections: Arc<Mutex<Vec<Calls>>>,
     path: PathBuf,
 }
 
 impl FakeAvahi {
     fn new(path: PathBuf) -> FakeAvahi {
         let listener = UnixListener::bind(&path).expect("bound");
-        let connections: Arc<Mutex<Vec<(u32, Vec<u8>)>>> = Arc::default();
+        let connections: Arc<Mutex<Vec<Calls>>> = Arc::default();
         let shared = Arc::clone(&connections);
         thread::spawn(move || {
             for (number, stream) in (0..).zip(listener.incoming().flatten()) {
@@ -282,7 +285,7 @@ impl FakeAvahi {
     }
 
     /// Waits until the calls of the open connections are so.
-    fn wait_until(&self, event: &str, wanted: impl Fn(&[(u32, Vec<u8>)]) -> bool) {
+    fn wait_until(&self, event: &str, wanted: impl Fn(&[Calls]) -> bool) {
         wait_for(event, || wanted(&self.connections.lock().expect("no panic")).then_some(()));
     }
 }
