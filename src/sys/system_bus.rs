@@ -98,7 +98,7 @@ impl Bus {
         self.stream.read_exact(&mut start)?;
         let number = |at: usize| u32_at(&start, at).unwrap_or(u32::MAX) as usize;
         let (body, fields) = (number(4), number(12));
-        let padded = fields.saturating_add(7) / 8 * 8;
+        let padded = fields.checked_next_multiple_of(8).unwrap_or(usize::MAX);
         if start[0] != LITTLE_ENDIAN || body.saturating_add(padded) > MAX_MESSAGE {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -121,7 +121,7 @@ impl Answer {
 
     /// Returns the 32-bit number with which the body begins.
     pub fn int32(&self) -> Option<i32> {
-        u32_at(&self.0, 0).map(|value| value as i32)
+        u32_at(&self.0, 0).map(|number| number as i32)
     }
 }
 
@@ -210,7 +210,7 @@ fn message(method: &Method<'_>, serial: u32, body: Body) -> Vec<u8> {
 /// Returns the serial number of the call that a message answers, from its header fields.
 fn reply_serial(fields: &[u8]) -> Option<u32> {
     const REPLY_SERIAL: u8 = 5;
-    let mut at: usize = 0;
+    let mut at = 0_usize;
     loop {
         at = at.next_multiple_of(8);
         let (code, kind) = (*fields.get(at)?, *fields.get(at + 2)?);
@@ -218,7 +218,7 @@ fn reply_serial(fields: &[u8]) -> Option<u32> {
         match (code, kind) {
             (REPLY_SERIAL, b'u') => return u32_at(fields, at),
             (_, b'u') => at += 4,
-            (_, b's' | b'o') => at += 4 + u32_at(fields, at)? as usize + 1,
+            (_, b's' | b'o') => at = at.checked_add(u32_at(fields, at)? as usize)?.checked_add(5)?,
             (_, b'g') => at += 1 + usize::from(*fields.get(at)?) + 1,
             _ => return None,
         }
@@ -242,4 +242,47 @@ fn string(bytes: &mut Vec<u8>, value: &str) {
     number(bytes, value.len() as u32);
     bytes.extend(value.as_bytes());
     bytes.push(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_written_as_the_specification_says() {
+        let method = Method { service: "s.S", object: "/", interface: "i.I", name: "M" };
+        let body = Body::default().int32(-1).uint16(7).texts(&["ab", "c"]).string("d").uint32(1);
+        let expected = [
+            &b"l\x01\x02\x01\x25\0\0\0\x09\0\0\0\x50\0\0\0"[..],
+            b"\x01\x01o\0\x01\0\0\0/\0\0\0\0\0\0\0",
+            b"\x02\x01s\0\x03\0\0\0i.I\0\0\0\0\0",
+            b"\x03\x01s\0\x01\0\0\0M\0\0\0\0\0\0\0",
+            b"\x06\x01s\0\x03\0\0\0s.S\0\0\0\0\0",
+            b"\x08\x01g\0\x07iqaaysu\0\0\0\0",
+            b"\xff\xff\xff\xff\x07\0\0\0\x0d\0\0\0\x02\0\0\0ab\0\0\x01\0\0\0c\0\0\0",
+            b"\x01\0\0\0d\0\0\0\x01\0\0\0",
+        ]
+        .concat();
+        let written = message(&method, 9, body);
+        let lengths = [4..8, 12..16];
+        assert_eq!(written[..4], expected[..4]);
+        assert_eq!(written[16..], expected[16..]);
+        let number =
+            |range: std::ops::Range<usize>| u32_at(&written, range.start).expect("a number") as usize;
+        let [body, fields] = lengths.map(number);
+        assert_eq!(16 + fields.next_multiple_of(8) + body, written.len());
+    }
+
+    #[test]
+    fn an_answer_that_is_damaged_is_none() {
+        let fields = b"\x06\x01s\0\x02\0\0\0:1\0\0\0\0\0\0\x08\x01g\0\x01s\0\0\x05\x01u\0\x07\0\0\0";
+        assert_eq!(reply_serial(fields), Some(7));
+        for end in 0..fields.len() {
+            assert_eq!(reply_serial(&fields[..end]), None, "{end}");
+        }
+        assert_eq!(reply_serial(b"\x06\x01s\0\xff\xff\xff\xff"), None);
+        assert_eq!(Answer(b"\x03\0\0\0/a\0".to_vec()).string(), Some("/a\0"));
+        assert_eq!(Answer(b"\xff\xff\xff\xff".to_vec()).string(), None);
+        assert_eq!(Answer(b"\x03\0\0".to_vec()).int32(), None);
+    }
 }
