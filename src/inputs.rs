@@ -76,7 +76,7 @@ pub struct LiveInput {
 struct Sound {
     ring: Ring,
     meter: Arc<Meter>,
-    /// How far back a listener may start.
+    /// Time before the live edge at which a listener may start at the earliest.
     history: Duration,
 }
 
@@ -273,7 +273,7 @@ pub struct State {
     pub device: String,
     /// The open source, or the last one that was open.
     pub source: Option<SourceInfo>,
-    /// What is wrong and what to do about it; empty while all is well.
+    /// Problem and remedy; empty while all is well.
     pub problem: String,
 }
 

@@ -41,7 +41,7 @@ pub(super) struct CaptureLoop {
     backlog: Backlog,
     /// [`CaptureEventKind::Opened`] was reported.
     is_heard: bool,
-    /// Whether a drift is worth a warning that was not reported yet.
+    /// A clock that is far off is reported, and has not been reported yet.
     warns_of_drift: bool,
 }
 

@@ -33,12 +33,12 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The socket cannot be watched.
+    /// The operating system cannot wait for the socket.
     pub fn open(&self, listener: TcpListener) -> io::Result<ListenerId> {
         self.gate.open(listener)
     }
 
-    /// Accepts no more connections on that socket and ends those that ask for nothing; streams go on. On return the
+    /// Closes that listening socket, and ends its connections that are between two requests; streams go on. On return the
     /// address is free.
     pub fn close(&self, id: ListenerId) {
         self.gate.close(id);
@@ -49,7 +49,7 @@ impl Server {
         self.gate.hand_over(id);
     }
 
-    /// Whether no request is being answered, and no client has just connected to send one.
+    /// Returns `true` if no request is being answered, and no client has just connected to send one.
     pub fn is_idle(&self) -> bool {
         self.gate.is_idle()
     }

@@ -1,8 +1,7 @@
-//! The page: what it is made of, as it lies in `src/page`, within the program.
+//! The files of the page (`src/page`), which are part of the program.
 //!
-//! It is the same for everybody and changes with the program alone; what it shows comes from
-//! [`levels`](crate::http::event_stream). These are the files that a browser gets; in the program they are deflated
-//! (`src/build.rs`), for it is to be small.
+//! Every browser gets the same files. They change only with the program; the state that the page shows comes from the
+//! [event stream](crate::http::event_stream). The program contains the files deflated (`build.rs`), to be small.
 
 use miniz_oxide::inflate::decompress_to_vec;
 
@@ -12,7 +11,7 @@ use crate::http::response::Response;
 /// A file of the page.
 pub struct Asset {
     name: &'static str,
-    /// Its Content-Type.
+    /// The value of `Content-Type`.
     pub kind: &'static str,
     deflated: &'static [u8],
 }
@@ -29,7 +28,7 @@ macro_rules! scripts {
     ($($name:literal),*) => { [$(asset!($name, SCRIPT)),*] };
 }
 
-/// `/`
+/// The file for the path `/`.
 pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
 
 static STYLE: Asset = asset!("style.css", "text/css; charset=utf-8");
@@ -47,7 +46,7 @@ static SCRIPTS: [Asset; 10] = scripts![
     "worklet.js"
 ];
 
-/// The file of that name under `/@page/`.
+/// Returns the file of that name under `/@page/`.
 pub fn asset(name: &str) -> Option<&'static Asset> {
     if name == STYLE.name {
         return Some(&STYLE);
@@ -75,18 +74,18 @@ pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
 }
 
 impl Asset {
-    /// What is in it.
+    /// Returns the content of the file.
     pub fn text(&self) -> String {
-        // What was deflated was UTF-8, and what went in comes out.
+        // The build has deflated UTF-8, so that neither step fails.
         decompress_to_vec(self.deflated)
             .ok()
             .and_then(|text| String::from_utf8(text).ok())
             .unwrap_or_default()
     }
 
-    /// Its ETag: another one for every other content.
+    /// Returns the file's ETag, which differs when the content differs.
     pub fn tag(&self) -> String {
-        // FNV-1a, 64 bits: nobody has a reason to make two that are alike.
+        // FNV-1a, 64 bits. No attacker can choose the content, so that a hash against accidents is enough.
         let hash = self.deflated.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
