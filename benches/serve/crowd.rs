@@ -1,7 +1,7 @@
 //! The listening side: any number of players in one thread that check every frame of `synth:ramp`.
 //!
-//! It is as cheap as it can be, since it shares the machine with what is measured: one `epoll_wait` for all, one
-//! `recv` for what one has, and one comparison of memory with the ramp as it should be.
+//! The listening side shares the machine with the measured server, and is therefore as cheap as possible: one
+//! `epoll_wait` for all players, one `recv` per ready player, and one comparison of memory with the expected ramp.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,53 +15,53 @@ use rustix::time::Timespec;
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
 const RAMP_BYTES: usize = RAMP_FRAMES * FRAME_BYTES;
-/// No WAV header is longer; where one has no end by then, there is none.
+/// Bytes of the longest WAV header. A body without the chunk `data` in its first bytes has no WAV header.
 const LONGEST_WAV_HEADER: usize = 512;
-/// The most that one read takes.
+/// The most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
-/// Gaps from this on are told one by one, with the time of each.
+/// Gaps of at least this length are listed one by one, with their times.
 const LONG_GAP: Duration = Duration::from_millis(150);
-/// Rounds of this side's own are told from this on.
+/// Rounds of the listening side itself that took longer than this are listed.
 const LONG_ROUND: Duration = Duration::from_millis(30);
-/// All must hear something within this time.
+/// All players must receive sound within this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Players that listen to one server.
 pub(crate) struct Crowd {
     epoll: OwnedFd,
     players: Vec<Player>,
-    /// The ramp, and its beginning again, so that any read can be compared in one piece.
+    /// The bytes of the ramp, followed by its beginning, so that any read can be compared in one piece.
     ramp: Vec<u8>,
     buffer: Vec<u8>,
     clock: Instant,
     heard: Heard,
 }
 
-/// What a crowd has heard in some time.
+/// The figures of a crowd since the last call of [`Crowd::listen`].
 #[derive(Default)]
 pub(crate) struct Heard {
-    /// Chunks, over all players; 0 from a server that sends none.
+    /// Chunks of all players; 0 from a server that sends none.
     pub(crate) chunks: u64,
-    /// Reads that brought something, over all players.
+    /// Reads that brought sound, of all players.
     pub(crate) reads: u64,
-    /// The longest time in which a player got nothing.
+    /// The longest time in which a player received nothing.
     pub(crate) largest_gap: Duration,
-    /// Every long one of them.
+    /// The gaps of at least [`LONG_GAP`].
     pub(crate) gaps: Vec<Gap>,
-    /// Long rounds over those who had something, which this side itself took.
+    /// The rounds over the ready players that took longer than [`LONG_ROUND`].
     pub(crate) rounds: Vec<Gap>,
     /// Frames of the ramp that are missing.
     pub(crate) lost: u64,
-    /// Frames that are not of the ramp, or silence in place of it.
+    /// Frames that are not frames of the ramp, or silence in place of the ramp.
     pub(crate) wrong: u64,
     /// Streams that ended.
     pub(crate) ended: u64,
-    /// For each read, when it was done, in seconds, against when its last frame was due: only differences
-    /// between them mean something.
+    /// For each read, the time at which the read was done minus the time at which its last frame was due, in seconds. The
+    /// zero is arbitrary, so that only differences between two values have a meaning.
     arrivals: Vec<f64>,
 }
 
-/// A time in which something did not happen.
+/// A period in which something did not happen.
 #[derive(Clone, Copy)]
 pub(crate) struct Gap {
     pub(crate) began: Instant,
@@ -75,10 +75,10 @@ impl Gap {
 }
 
 impl Heard {
-    /// How much later than the fastest of all reads this share of them was not.
+    /// Returns the quantile `share` of the reads' lateness, as the delay against the fastest read.
     pub(crate) fn lateness(&self, share: f64) -> Duration {
-        // The ramp tells a frame's time only modulo its own length, so these are points on a circle. Their
-        // spread is far less than half of it.
+        // The ramp gives a frame's time only modulo its own length, so that the arrivals are points on a circle. The
+        // spread of the points is far less than half of the circle.
         let circle = RAMP_FRAMES as f64 / f64::from(FORMAT.rate);
         let Some(first) = self.arrivals.first() else { return Duration::ZERO };
         let from_first = |at: &f64| (at - first + circle / 2.0).rem_euclid(circle) - circle / 2.0;
@@ -90,7 +90,7 @@ impl Heard {
 }
 
 impl Crowd {
-    /// Connects so many players, one after the other, and waits until all of them hear something.
+    /// Connects the players one after the other, and waits until all of them have received sound.
     pub(crate) fn new(address: SocketAddr, target: &str, players: usize) -> Crowd {
         let mut crowd = Crowd {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll descriptor"),
@@ -111,7 +111,7 @@ impl Crowd {
             )
             .expect("room for one more");
             crowd.players.push(Player::new(socket));
-            // Who is there goes on reading while the others come.
+            // The connected players go on reading while the others connect.
             crowd.listen(Duration::from_millis(1));
         }
         let end = Instant::now() + PATIENCE;
@@ -122,7 +122,7 @@ impl Crowd {
         crowd
     }
 
-    /// Listens for that long, and returns what was heard since the last time it was asked.
+    /// Listens for `time`, and returns the figures since the last call.
     pub(crate) fn listen(&mut self, time: Duration) -> Heard {
         let end = Instant::now() + time;
         let mut events = Vec::with_capacity(256);
@@ -198,12 +198,12 @@ impl Player {
     }
 }
 
-/// Where a player is in the ramp.
+/// The position of a player in the ramp.
 #[derive(Default)]
 struct Checked {
     /// The byte of the ramp that should come next; `None` before the first frame.
     place: Option<usize>,
-    /// The beginning of a frame whose end has not come yet, or of the first one.
+    /// The first bytes of a frame whose end has not come yet; before the first frame, all bytes until now.
     rest: Vec<u8>,
 }
 
@@ -223,7 +223,7 @@ impl Checked {
                 self.place = Some((place + sound.len()) % RAMP_BYTES);
                 return;
             }
-            // Once more and frame by frame, from where the frame begins that this is in.
+            // The read differs from the ramp: compare frame by frame, from the beginning of the frame at `place`.
             let begun = place % FRAME_BYTES;
             self.rest.extend_from_slice(&ramp[place - begun..place]);
             self.place = Some(place - begun);
@@ -249,7 +249,8 @@ impl Checked {
     }
 }
 
-/// Where the ramp begins in what some servers send first: from the middle of a frame, or silence.
+/// Returns the index at which the ramp begins in the first bytes of a stream. Some servers send silence first, or begin in
+/// the middle of a frame.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     let value = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let frame = |at: usize| (value(at) == value(at + 2)).then(|| value(at));
@@ -258,12 +259,13 @@ fn first_frame(bytes: &[u8]) -> Option<usize> {
         .find(|at| (0..3).all(|frames| follows(at + frames * FRAME_BYTES) == Some(true)))
 }
 
-/// Takes the head, the chunks' framing and the WAV header off a stream. Other servers have none of the latter two.
+/// Removes the head, the chunk framing and the WAV header from a stream. The streams of some servers have no chunks and no
+/// WAV header.
 struct Framing {
     head: Vec<u8>,
     chunked: bool,
     part: Part,
-    /// The WAV header, as far as it has come; `None` behind it.
+    /// The received part of the WAV header; `None` behind the header.
     wav_header: Option<Vec<u8>>,
     chunks: u64,
 }
@@ -280,16 +282,16 @@ enum Part {
     /// Status line and header fields.
     #[default]
     Head,
-    /// A chunk's size: what its digits say until now.
+    /// A chunk's size: the value of its digits until now.
     Size(usize),
-    /// So many bytes of the body.
+    /// The body, or a chunk's data: bytes left.
     Body(usize),
-    /// So many bytes of the line end after a chunk.
+    /// The line end after a chunk: bytes left.
     End(usize),
 }
 
 impl Framing {
-    /// Takes in what was received and hands on the bytes of sound in it.
+    /// Takes received bytes, and passes the bytes of sound in them to `sound`.
     fn take_apart(&mut self, mut bytes: &[u8], mut sound: impl FnMut(&[u8])) {
         while let [first, rest @ ..] = bytes {
             match &mut self.part {
@@ -348,8 +350,8 @@ impl Framing {
     }
 }
 
-/// Where sound begins: behind the head of the chunk `data`, or at once where there is no WAV header. `None` while
-/// that cannot be told.
+/// Returns the index at which sound begins: behind the head of the chunk `data`, or 0 where there is no WAV header. `None`
+/// while there are too few bytes to decide.
 fn wav_header_end(bytes: &[u8]) -> Option<usize> {
     match bytes.len() {
         0..12 => None,
@@ -364,21 +366,21 @@ fn wav_header_end(bytes: &[u8]) -> Option<usize> {
 fn request(address: SocketAddr, target: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).expect("the server listens");
     socket.set_nodelay(true).expect("a socket of our own");
-    // In one piece, as players send it.
+    // Players send a request in one piece.
     let text = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n\r\n");
     socket.write_all(text.as_bytes()).expect("the server takes the request");
     socket
 }
 
-/// How long a new player waits, from before it connects.
+/// The waiting times of a new player, from before the connect.
 pub(crate) struct Start {
-    /// For the WAV header: what the server takes for a request.
+    /// Until the WAV header: the time that the server needs for a request.
     pub(crate) header: Duration,
-    /// For the first byte of sound.
+    /// Until the first byte of sound.
     pub(crate) sound: Duration,
 }
 
-/// Connects one player, and leaves as soon as it hears something.
+/// Connects one player, and disconnects at the first byte of sound.
 pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
     let began = Instant::now();
     let mut socket = request(address, target);

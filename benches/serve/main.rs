@@ -1,25 +1,24 @@
-//! What it costs to put sound on the air: the built daemon on the loopback, 44.1 kHz stereo, 16 bit.
+//! The cost of serving sound: measures the built daemon on the loopback, with 16-bit stereo at 44.1 kHz.
 //!
 //! ```text
 //! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200,1000] [--peers vlc,mpd]
 //!                              [--endurance] [--markdown]
 //! ```
 //!
-//! - **Meter**: what it takes the capture thread to measure how loud a block is, for the page's meters.
-//! - **Start**: how long a player waits, from before it connects to the first byte of sound.
-//! - **Serving**: CPU, memory and threads of the server; how late sound is and what is missing, as the server and
-//!   as its listeners see it. Every step is followed by the [floor], which serves as many listeners at the same
-//!   interval with nothing but one `send` each; the ratio of the two is what survives another machine.
+//! - **Meter**: the time in which the capture thread measures the levels of a block, for the page's meters.
+//! - **Start**: the time that a player waits, from before the connect to the first byte of sound.
+//! - **Serving**: CPU time, memory and threads of the server; the lateness of sound and the missing frames, as the server
+//!   and as its listeners see them. Every step is followed by the [floor], which serves the same number of listeners at
+//!   the same interval with one `send` each and no other work. The ratio of the two depends least on the machine.
+//! - **Peers**: the same work done by the installed ones of the [peers].
 //!
-//! - **The others**: the same work done by those [peers] that are installed.
+//! `--endurance` measures one step only: 1000 listeners at the default interval for ten minutes.
 //!
-//! `--endurance` does one thing only: 1000 listeners at the default interval for ten minutes.
+//! The table is printed, and kept in `target/bench` with a picture of CPU time against listeners.
 //!
-//! The table is printed, and kept in `target/bench` with a picture of CPU against listeners.
-//!
-//! The daemon is a new process for each step, the listeners are one thread of this process ([crowd]). Steps are
-//! repeated in rounds, so that a noisy minute hits one repetition of each and not all of one; shown are medians,
-//! and for CPU the range. Nothing here fails: it measures, and says which of the project's targets are met.
+//! The daemon is a new process for each step; the listeners are one thread of this process ([crowd]). Steps are repeated
+//! in rounds, so that a noisy minute disturbs one repetition of each step, not all repetitions of one step. The table has
+//! medians, and the range for CPU time. The bench never fails: it measures, and lists the project's targets as met or not.
 
 mod crowd;
 mod floor;
@@ -48,7 +47,7 @@ use process::Ticks;
 use stalls::Stalls;
 use support::daemon::Daemon;
 
-/// What everybody sends. The daemon's defaults, said again in its configuration.
+/// The format that all servers send. The daemon's configuration repeats these defaults.
 const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
 const FRAME_BYTES: usize = FORMAT.frame_bytes();
 /// Frames in a block: a period of 10 ms.
@@ -56,12 +55,13 @@ const PERIOD: usize = 441;
 /// Frames after which the ramp repeats itself.
 const RAMP_FRAMES: usize = 65_536;
 const HISTORY: Duration = Duration::from_secs(30);
-/// Intervals to ask for: one block of 10 ms, and blocks of 1024, 2048 and 4096 frames, which others send. The
-/// daemon serves whole periods, and no longer than it was asked for.
+/// The configured intervals in ms: one block of 10 ms, and blocks of 1024, 2048 and 4096 frames, which other servers send.
+/// The daemon rounds an interval down to whole periods.
 const INTERVALS_MS: [u32; 4] = [10, 23, 46, 93];
-/// As many listeners as the project's targets are for, unless a target says otherwise.
+/// The number of listeners in the project's targets, unless a target names another one.
 const COMPARED: usize = 200;
-/// Until the bursts are sent, and everybody is served at the interval that belongs to so many.
+/// The time before a measurement, in which the bursts are sent and the daemon settles at the interval for this number of
+/// listeners.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 fn main() {
@@ -69,7 +69,7 @@ fn main() {
     if arguments.first().is_some_and(|first| first == floor::ARGUMENT) {
         floor::run(&arguments[1..]);
     }
-    // Cargo says so when it is a benchmark that is wanted, and not `cargo test --benches`.
+    // Cargo passes --bench for `cargo bench`, and not for `cargo test --benches`.
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!("Only `cargo bench` and scripts/bench measure.");
         return;
@@ -82,7 +82,7 @@ fn main() {
     let machine = process::machine();
     eprintln!("{machine}\nAbout {:.0} s.", options.estimate().as_secs_f64());
 
-    let (began, before, stalls) = (Instant::now(), Ticks::now(), Stalls::watch());
+    let (began, before, stalls) = (Instant::now(), Ticks::now(), Stalls::start());
     let mut results: Vec<report::Row> = options.steps().into_iter().map(report::Row::new).collect();
     let mut others: Vec<report::PeerRow> = options.peer_rows();
     let mut starts = report::Starts::default();
@@ -127,7 +127,7 @@ fn main() {
     }
 }
 
-/// Puts the table and the picture where builds put their things.
+/// Writes the table and the picture to `target/bench`.
 fn keep(report: &report::Report<'_>) -> io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     fs::create_dir_all(&folder)?;
@@ -139,8 +139,8 @@ fn keep(report: &report::Report<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// The time that it takes to measure the levels of a block of noise: the least of some rounds, since what is
-/// added to it is other programs'.
+/// Returns the time in which the meter measures a block of noise: the minimum of several rounds, since other programs only
+/// add time.
 fn measure_levels() -> Duration {
     const BLOCKS: u32 = 2000;
     let levels = Meter::new(FORMAT, PERIOD as u32);
@@ -154,17 +154,17 @@ fn measure_levels() -> Duration {
     (0..20).map(|_| round()).min().unwrap_or_default()
 }
 
-/// What is to be measured, and for how long.
+/// The options of a run.
 struct Options {
     listeners: Vec<usize>,
-    /// For each step.
+    /// Duration of each step.
     time: Duration,
     rounds: usize,
     /// Starts of a player in each round.
     starts: usize,
-    /// Whom to measure beside it.
+    /// Peers to measure.
     peers: Vec<Peer>,
-    /// Only whether so many can be served for long.
+    /// Measures only the long step with 1000 listeners.
     endurance: bool,
     markdown: bool,
 }
@@ -227,8 +227,8 @@ impl Options {
         Ok(options)
     }
 
-    /// The number of listeners at which intervals are compared, and for which the targets are: [`COMPARED`], or as near
-    /// to it as was asked for.
+    /// Returns the number of listeners at which intervals are compared and targets are checked: [`COMPARED`], or the number
+    /// in the options that is nearest below, or else the smallest number in the options.
     fn compared(&self) -> usize {
         let below = self.listeners.iter().rev().find(|listeners| **listeners <= COMPARED);
         below.or(self.listeners.first()).copied().unwrap_or(1)
@@ -255,7 +255,8 @@ impl Options {
     }
 
     fn estimate(&self) -> Duration {
-        // Starts pause for 20 ms on average and there are two kinds of them; a step is served twice, by the floor too.
+        // There are two kinds of starts, each with a pause of 20 ms on average. Each step is served twice, by the daemon and
+        // by the floor.
         let starts = Duration::from_millis(45) * self.starts as u32;
         let twice = if self.endurance { 1 } else { 2 };
         let steps = (self.time + SETTLE + Duration::from_millis(500)) * twice * self.steps().len() as u32;
@@ -264,12 +265,12 @@ impl Options {
     }
 }
 
-/// So many listeners, served in some way.
+/// A number of listeners, and the way in which the daemon serves them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Step {
     listeners: usize,
     low_latency: bool,
-    /// What is configured; `None` is the default, which depends on how many listen.
+    /// The configured interval; `None` for the default, which depends on the number of listeners.
     interval_ms: Option<u32>,
 }
 
@@ -284,25 +285,27 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// What the daemon did in a step.
+/// The figures of the daemon in a step.
 struct Served {
-    /// CPU time in a second of serving; how much of it the kernel's; and that of the capture thread.
+    /// CPU time per second of serving.
     cpu: Duration,
+    /// The kernel's share of the CPU time, 0 to 1.
     system: f64,
+    /// CPU time of the capture thread per second of serving.
     capture: Duration,
     size: process::Size,
     heard: crowd::Heard,
-    /// Periods in one send, as the listeners saw it.
+    /// Periods in one send, from the number of chunks that the listeners received.
     blocks: usize,
     status: Status,
 }
 
-/// What the daemon itself says after a step.
+/// The figures in the daemon's `/status.json` after a step.
 #[derive(Default)]
 struct Status {
     overruns: u64,
     skipped: u64,
-    /// For each listener, from capture to the kernel, in ms: median and 99th percentile.
+    /// The latency of each listener from the capture to the kernel, in ms: median and 99th percentile.
     latency: Vec<(f64, f64)>,
 }
 
@@ -324,18 +327,18 @@ impl Status {
     }
 }
 
-/// What the floor did in a step.
+/// The figures of the floor in a step.
 struct FloorServed {
     cpu: Duration,
     heard: crowd::Heard,
 }
 
-/// What one of the others did.
+/// The figures of a peer.
 struct PeerServed {
     cpu: Duration,
     size: process::Size,
     heard: crowd::Heard,
-    /// For one player, before the others came.
+    /// The waiting times of one player, before the other players connect.
     start: crowd::Start,
 }
 
@@ -377,7 +380,8 @@ impl Step {
     }
 }
 
-/// CPU time of that process in a second, while the crowd listens for so long, and what it hears.
+/// Returns the CPU time per second of a process while the crowd listens for `time` after [`SETTLE`], and the figures of the
+/// crowd.
 fn measure(pid: u32, crowd: &mut Crowd, time: Duration) -> (Duration, crowd::Heard) {
     crowd.listen(SETTLE);
     measure_settled(pid, crowd, time)
@@ -406,15 +410,15 @@ fn daemon(interval_ms: Option<u32>) -> Daemon {
             FORMAT.sample.name()
         ),
     );
-    // Its format is known from when there is a stream to listen to.
+    // The status has a format once there is a stream.
     support::wait_for("a stream", || daemon.input("live")["format"].is_object().then_some(()));
     daemon
 }
 
-/// Starts players one after the other, at ever other moments between two blocks.
+/// Starts players one after the other, at varying moments between two blocks.
 fn measure_starts(count: usize, starts: &mut report::Starts) {
     let daemon = daemon(None);
-    // For the burst there must be a past.
+    // A burst needs a history.
     thread::sleep(Duration::from_secs(1));
     for number in 0..count {
         let pause = || thread::sleep(Duration::from_micros(15_000 + number as u64 * 1_618 % 10_000));
@@ -425,7 +429,7 @@ fn measure_starts(count: usize, starts: &mut report::Starts) {
     }
 }
 
-/// So many frames of the ramp from that one on, as `synth:ramp` sends them.
+/// Returns `frames` frames of the ramp from the frame `first` on, as `synth:ramp` sends them.
 fn ramp(first: usize, frames: usize) -> Vec<u8> {
     let frame = |number: usize| [(number as u16).to_le_bytes(); FORMAT.channels as usize];
     (first..first + frames).flat_map(frame).flatten().collect()

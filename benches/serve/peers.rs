@@ -1,8 +1,8 @@
-//! The others: programs from the distribution that put the same ramp on the air, each as its documentation says it is
-//! done, and the prototype that this project grew from.
+//! The peers: other servers from the distribution that stream the same ramp, each configured as its documentation says,
+//! and the prototype from which this project grew.
 //!
-//! They play it from a file, since none of them reads `synth:ramp`. Counted is the process that serves; Icecast gets
-//! its sound from an ffmpeg, which is not.
+//! The peers play the ramp from a file, since none of them reads `synth:ramp`. Only the serving process is measured. Icecast
+//! gets its sound from an ffmpeg process, which is not measured.
 
 use std::env;
 use std::fmt;
@@ -17,12 +17,12 @@ use wavecast::media::wav::{self, Sizes};
 
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
-/// Whole turns of the ramp in the file: three minutes, more than a step takes.
+/// The number of whole ramps in the file: three minutes, more than a step takes.
 const TURNS: usize = 121;
-/// It must serve within this time.
+/// A peer must serve within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One of the others.
+/// A server to compare with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Icecast,
@@ -34,7 +34,7 @@ pub(crate) enum Peer {
 impl Peer {
     pub(crate) const ALL: [Peer; 4] = [Peer::Icecast, Peer::Mpd, Peer::Vlc, Peer::Flask];
 
-    /// The command-line word for it.
+    /// Returns the peer's name on the command line.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Peer::Icecast => "icecast",
@@ -44,7 +44,7 @@ impl Peer {
         }
     }
 
-    /// How many listeners it is asked to serve at most: beyond, it only falls behind.
+    /// Returns the most listeners that the peer is measured with. With more listeners a peer with a limit only falls behind.
     pub(crate) const fn most(self) -> usize {
         match self {
             Peer::Flask => 50,
@@ -52,7 +52,7 @@ impl Peer {
         }
     }
 
-    /// Its version, if it is installed.
+    /// Returns the peer's version, or `None` if the peer is not installed.
     pub(crate) fn version(self) -> Option<String> {
         let (program, arguments): (&str, &[&str]) = match self {
             Peer::Icecast => ("icecast2", &["-v"]),
@@ -77,9 +77,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A peer that serves.
+/// A running peer. Killed on drop.
 pub(crate) struct Running {
-    /// The one that serves first; then the one that feeds it.
+    /// The process that serves, then the process that feeds it, if there is one.
     processes: Vec<Child>,
     address: SocketAddr,
     folder: PathBuf,
@@ -89,7 +89,7 @@ impl Running {
     pub(crate) fn start(peer: Peer) -> Running {
         let folder = env::temp_dir().join(format!("wavecast-bench-{}-{}", std::process::id(), peer.word()));
         fs::create_dir_all(&folder).expect("a folder");
-        // Some of them do not run as root, and run as somebody else.
+        // Some peers refuse to run as root. They run as another user and write to this folder.
         let _ = Command::new("chmod").arg("777").arg(&folder).status();
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
@@ -111,7 +111,7 @@ impl Running {
         self.processes[0].id()
     }
 
-    /// What every one of them has at `/live.wav`.
+    /// The target of the stream, the same on all peers.
     pub(crate) const TARGET: &str = "/live.wav";
 
     fn icecast(&mut self) {
@@ -154,7 +154,7 @@ impl Running {
             "application/octet-stream",
         ]);
         self.spawn(ffmpeg.arg(format!("icecast://source:bench@127.0.0.1:{port}{}", Running::TARGET)));
-        // A mount is there once its source has sent something.
+        // A mount exists once its source has sent data.
         thread::sleep(Duration::from_secs(2));
     }
 
@@ -216,7 +216,7 @@ impl Running {
 
     fn wait(&mut self) {
         let began = Instant::now();
-        // Where nobody listens yet a connection to a port of this machine may be one with itself.
+        // Before the server listens, a connect to a port of this machine can connect the socket to itself.
         let serves = |socket: TcpStream| socket.local_addr().is_ok_and(|own| own != self.address);
         while !TcpStream::connect(self.address).is_ok_and(serves) {
             let ended = self.processes[0].try_wait().expect("our child").is_some();
@@ -258,7 +258,8 @@ impl Drop for Running {
     }
 }
 
-/// For programs that refuse to run as root.
+/// Returns a command that runs a program as the user nobody where this process is root. Some programs refuse to run as
+/// root.
 fn as_nobody(program: &str) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);

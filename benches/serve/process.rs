@@ -1,18 +1,19 @@
-//! What the kernel tells of a process, and of the machine.
+//! CPU time and memory of a process, and a description of the machine, from /proc.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// The CPU time that a process has used until now: all of its threads, those that ended too, user and system.
+/// Returns the CPU time that a process has used until now: user and system time of all its threads, ended threads
+/// included.
 ///
-/// From the scheduler's own clock of that process (clock_getcpuclockid(3)), in nanoseconds. `/proc/PID/stat` has
-/// the same in steps of 10 ms, a listener's cost of half a minute; `/proc/PID/task/*/schedstat` forgets threads
-/// that ended, does not count what a running one has used since the last tick, and takes a file a thread.
+/// The source is the scheduler's clock of that process (clock_getcpuclockid(3)), in nanoseconds. `/proc/PID/stat` has
+/// the same value in steps of 10 ms, which is a listener's cost of half a minute. `/proc/PID/task/*/schedstat` forgets
+/// threads that ended, does not count the time of a running thread since the last tick, and needs one read per thread.
 pub(crate) fn cpu_time(pid: u32) -> Duration {
     let mut clock: libc::clockid_t = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: both calls only write to what they are given, which lives until after them.
+    // SAFETY: both calls only write to the variables whose addresses they get, and the variables outlive the calls.
     let failed = unsafe {
         libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) != 0
             || libc::clock_gettime(clock, &mut time) != 0
@@ -21,10 +22,10 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// How much of its CPU time a process has spent in the kernel and how much in all, in the scheduler's ticks.
+/// Returns the CPU time of a process in the kernel, and its total CPU time, in clock ticks.
 pub(crate) fn system_ticks(pid: u32) -> (u64, u64) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name, which ends with the last parenthesis: utime and stime (proc(5)).
+    // The fields after the name, which ends with the last parenthesis: utime and stime (proc(5)).
     let rest = stat.rsplit(')').next().unwrap_or_default();
     let ticks: Vec<u64> = rest.split_whitespace().skip(11).take(2).filter_map(|n| n.parse().ok()).collect();
     match ticks[..] {
@@ -33,8 +34,8 @@ pub(crate) fn system_ticks(pid: u32) -> (u64, u64) {
     }
 }
 
-/// The CPU time that those of its threads have used until now whose names begin so; nothing where there is none. To the
-/// last tick of the scheduler, or the last time that it slept.
+/// Returns the CPU time of the living threads whose names begin with `name`; zero if there is none. The time of a running
+/// thread is as of the last tick of the scheduler.
 pub(crate) fn threads_time(pid: u32, name: &str) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let times = tasks.filter_map(|task| {
@@ -45,26 +46,26 @@ pub(crate) fn threads_time(pid: u32, name: &str) -> Duration {
     times.sum()
 }
 
-/// A process's memory and threads.
+/// Memory and threads of a process.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
-    /// In KB of 1000 bytes: VmRSS, which counts the libraries' pages too.
+    /// Resident memory in KB of 1000 bytes: VmRSS, which includes the pages of libraries.
     pub(crate) rss: f64,
     pub(crate) threads: f64,
 }
 
-/// How large a process is now.
+/// Returns the present size of a process.
 pub(crate) fn size(pid: u32) -> Size {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let number = |key| field(&status, key).and_then(|value| value.split(' ').next()?.parse().ok());
     Size {
-        // The kernel's are of 1024.
+        // The kernel's kB are 1024 bytes.
         rss: number("VmRSS").expect("Linux says VmRSS") * 1.024,
         threads: number("Threads").expect("Linux says Threads"),
     }
 }
 
-/// The value of a line `key : value`.
+/// Returns the value of a line `key : value`.
 fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -72,11 +73,11 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-/// The machine and the date, for the head of the report.
+/// Returns a description of the machine, and the date, for the head of a report.
 pub(crate) fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
-    // Boards say what they are; the CPU of an arm64 one has no name.
+    // Boards have a model name in the device tree. The CPU of an arm64 board has no name in cpuinfo.
     let board = read("/proc/device-tree/model");
     let cpu = match board.trim_end_matches('\0') {
         "" => field(&cpuinfo, "model name").unwrap_or("unknown CPU").to_owned(),
@@ -96,16 +97,16 @@ pub(crate) fn machine() -> String {
     )
 }
 
-/// CPU time in seconds, from two files of /proc that count in the same ticks.
+/// CPU times in seconds at one moment, from two files of /proc that count in the same ticks.
 pub(crate) struct Ticks {
-    /// Of all processes on the machine.
+    /// CPU time of all processes on the machine.
     all: f64,
-    /// Of this process and those it started, as far as they have ended.
+    /// CPU time of this process and of its children that have ended.
     own: f64,
 }
 
 impl Ticks {
-    /// Until now.
+    /// Returns the present times.
     pub(crate) fn now() -> Ticks {
         let numbers = |text: &str| -> Vec<f64> {
             text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
@@ -113,7 +114,7 @@ impl Ticks {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let all = numbers(stat.lines().next().unwrap_or_default());
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // After the name, which ends with the last parenthesis: utime, stime, cutime, cstime (proc(5)).
+        // The fields after the name, which ends with the last parenthesis: utime, stime, cutime, cstime (proc(5)).
         let own = numbers(stat.rsplit(')').next().unwrap_or_default());
         let per_second = rustix::param::clock_ticks_per_second() as f64;
         Ticks {
@@ -123,7 +124,7 @@ impl Ticks {
         }
     }
 
-    /// CPU time of everybody else between the two.
+    /// Returns the CPU time that other processes used since `earlier`.
     pub(crate) fn others_since(&self, earlier: &Ticks) -> f64 {
         (self.all - earlier.all) - (self.own - earlier.own)
     }

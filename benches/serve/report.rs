@@ -1,4 +1,4 @@
-//! The figures as a table for people, in the terminal or in Markdown, and what they mean for the targets.
+//! The figures as tables, for the terminal or in Markdown, and the project's targets that the figures meet or miss.
 
 use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -8,39 +8,40 @@ use crate::crowd::{Gap, Start};
 use crate::peers::Peer;
 use crate::plot::{self, Line};
 
-/// All there is to report.
+/// All figures of a run.
 pub(crate) struct Report<'a> {
     pub(crate) machine: String,
-    /// How many cores others kept busy meanwhile.
+    /// Start of the run.
     pub(crate) began: Instant,
+    /// Cores that other processes kept busy during the run.
     pub(crate) busy: f64,
-    /// When the machine itself stood still, as far as that can be seen.
+    /// Stalls of the machine; `None` where stalls cannot be measured.
     pub(crate) stalls: Option<Vec<Gap>>,
     pub(crate) options: &'a Options,
-    /// For each block.
+    /// Time of the meter for a block.
     pub(crate) levels: Duration,
     pub(crate) starts: Starts,
     pub(crate) rows: Vec<Row>,
     pub(crate) others: Vec<PeerRow>,
 }
 
-/// One of the others with so many listeners.
+/// The figures of a peer with one number of listeners, for each round.
 pub(crate) struct PeerRow {
     pub(crate) peer: Peer,
     pub(crate) listeners: usize,
     pub(crate) served: Vec<PeerServed>,
 }
 
-/// How long players waited for their first sound.
+/// The waiting times of new players.
 #[derive(Default)]
 pub(crate) struct Starts {
-    /// Of those that get a burst of the last half second.
+    /// Players that get a burst of the last half second.
     pub(crate) ordinary: Vec<Start>,
-    /// Of those that get the next block.
+    /// Players that get the next block.
     pub(crate) low_latency: Vec<Start>,
 }
 
-/// A step and what was measured in its rounds.
+/// A step, and the figures of its rounds.
 pub(crate) struct Row {
     pub(crate) step: Step,
     pub(crate) served: Vec<Served>,
@@ -60,40 +61,42 @@ impl Row {
         Figure::of(self.floor.iter().map(figure))
     }
 
-    /// Whether this is how it serves when nobody says otherwise.
+    /// Returns `true` for a step with the daemon's default settings.
     fn is_default(&self) -> bool {
         self.step.interval_ms.is_none() && !self.step.low_latency
     }
 
-    /// CPU time for each listener and second, in µs.
+    /// Returns the CPU time per listener and second, in µs.
     fn micros(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / self.step.listeners as f64
     }
 
-    /// How often a listener was served, in ms.
+    /// Returns the interval at which a listener was served, in ms.
     fn interval(&self) -> f64 {
         self.served(|served| ms(FORMAT.duration_of((served.blocks * PERIOD) as u64))).median
     }
 
-    /// What it costs, as a multiple of the floor in the same round.
+    /// Returns the CPU time as a multiple of the floor's in the same round.
     fn ratio(&self) -> Figure {
         let rounds = self.served.iter().zip(&self.floor);
         Figure::of(rounds.map(|(served, floor)| served.cpu.as_secs_f64() / floor.cpu.as_secs_f64()))
     }
 
-    /// From capture to the kernel, over the listeners of all rounds: their medians and 99th percentiles.
+    /// Returns the latency from the capture to the kernel, in ms: the listeners' medians and their 99th percentiles, over
+    /// all rounds.
     fn latency(&self) -> (Figure, Figure) {
         let all = || self.served.iter().flat_map(|served| &served.status.latency);
         (Figure::of(all().map(|latency| latency.0)), Figure::of(all().map(|latency| latency.1)))
     }
 
-    /// The resident memory that a listener adds, in KB.
+    /// Returns the resident memory that a listener adds, in KB. `nobody` is the step without listeners.
     fn memory_of_one(&self, nobody: &Row) -> f64 {
         (self.served(|s| s.size.rss).median - nobody.served(|s| s.size.rss).median)
             / self.step.listeners as f64
     }
 
-    /// Frames of the ramp that listeners did not get, and those that the server says it left out.
+    /// Returns the frames of the ramp that listeners did not get, the frames that the server reports as skipped, and the
+    /// streams that ended, added up.
     fn missing(&self) -> u64 {
         self.served
             .iter()
@@ -102,7 +105,7 @@ impl Row {
     }
 }
 
-/// One figure of several rounds.
+/// One figure over several rounds.
 #[derive(Clone, Copy)]
 struct Figure {
     median: f64,
@@ -148,12 +151,12 @@ fn ms(time: Duration) -> f64 {
 }
 
 impl Report<'_> {
-    /// For a terminal.
+    /// Returns the report for a terminal.
     pub(crate) fn text(&self) -> String {
         self.render(Style::Text)
     }
 
-    /// For a README.
+    /// Returns the report in Markdown.
     pub(crate) fn markdown(&self) -> String {
         self.render(Style::Markdown)
     }
@@ -164,7 +167,7 @@ impl Report<'_> {
         let _ = write!(
             out,
             "{FORMAT}, periods of {} ms, loopback; {} × {} s for each line, medians and (ranges); \
-             others kept {:.2} cores busy meanwhile",
+             other processes kept {:.2} cores busy",
             ms(FORMAT.duration_of(PERIOD as u64)),
             self.options.rounds,
             self.options.time.as_secs(),
@@ -256,12 +259,12 @@ impl Report<'_> {
                 cells.resize(SERVING.len() - 5, String::new());
                 let blocks = 1.0 / FORMAT.duration_of(PERIOD as u64).as_secs_f64();
                 cells.push(format!("{:.0}", row.served(|s| s.capture.as_secs_f64() * 1e6 / blocks).median));
-                // In ticks of 10 ms there may be none.
+                // A short step may have no tick of 10 ms, and no share then.
                 let system = row.served(|s| s.system * 100.0).median;
                 cells.push(if system.is_nan() { String::new() } else { format!("{system:.0} %") });
                 cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1000.0));
                 cells.push(match (row.step.listeners, nobody) {
-                    // What a page or two more or less make of a few would say nothing.
+                    // With fewer listeners the noise of a few pages is larger than a listener's memory.
                     (10.., Some(nobody)) => format!("{:.1}", row.memory_of_one(nobody)),
                     _ => String::new(),
                 });
@@ -271,7 +274,7 @@ impl Report<'_> {
             .collect()
     }
 
-    /// The same work, by everybody.
+    /// Returns the rows that compare the daemon with its peers, by number of listeners.
     fn compared(&self) -> Vec<Vec<String>> {
         let mut rows = Vec::new();
         let micros = |cpu: Duration, listeners: usize| cpu.as_secs_f64() * 1e6 / listeners as f64;
@@ -315,7 +318,7 @@ impl Report<'_> {
         rows.into_iter().map(|(_, cells)| cells).collect()
     }
 
-    /// CPU against listeners, for everybody.
+    /// Returns the picture of CPU time against listeners, for all servers; `None` if there is nothing to draw.
     pub(crate) fn plot(&self) -> Option<String> {
         let rows: Vec<&Row> =
             self.rows.iter().filter(|row| row.is_default() && row.step.listeners > 0).collect();
@@ -350,7 +353,7 @@ impl Report<'_> {
         self.rows.iter().find(|row| row.step.listeners == 0)
     }
 
-    /// The longest times that somebody heard nothing: when, how many, and what else stood still then.
+    /// Returns the longest gaps of listeners as text: time, number of listeners, and stalls of the machine at that time.
     fn gaps(&self) -> String {
         const MOST: usize = 10;
         let heard = || self.rows.iter().flat_map(|row| &row.served).map(|served| &served.heard);
@@ -371,7 +374,7 @@ impl Report<'_> {
                 };
                 let event = format!(
                     "at {:.1} s {} listeners heard nothing for up to {:.0} ms; the machine stood still for {} ms, \
-                     this side was at work for {} ms",
+                     long rounds of the listening side took {} ms",
                     (began - self.began).as_secs_f64(),
                     gaps.len(),
                     ms(longest),
@@ -382,7 +385,7 @@ impl Report<'_> {
             })
             .collect();
         events.sort_by_key(|(longest, _)| std::cmp::Reverse(*longest));
-        let mut out = format!("{} times somebody heard nothing for 150 ms or more", events.len());
+        let mut out = format!("{} gaps of 150 ms or more at any listener", events.len());
         out += if events.len() > MOST { "; the longest of them:\n" } else { "\n" };
         for (_, event) in events.iter().take(MOST) {
             let _ = writeln!(out, "{event}");
@@ -390,7 +393,7 @@ impl Report<'_> {
         out + "\n"
     }
 
-    /// The project's targets that these figures say something about, and whether they are met.
+    /// Returns the project's targets that the figures can decide, each with `true` if the target is met.
     fn targets(&self) -> Vec<(bool, String)> {
         let mut targets = Vec::new();
         if !self.options.endurance {
@@ -508,15 +511,15 @@ const OTHERS: [&str; 9] = [
 ];
 
 const NOTES: &str = "\
-µs/listener·s  CPU time of the server, user and system, for each listener and second; then the floor's for the
-       same work at the same interval, right after it, and what the one is of the other
-added  from capture to the kernel, from the blocks' own times, as status.json has it: the middle listener's median
-       and 99th percentile, and the worst listener's; up to a quarter octave too high, and from a listener's start on
-late   the same from the other end: later at the listener than the fastest of all blocks, with the listeners' own work
-gap    the longest that any listener got nothing
-missing  frames lost, replaced or left out, and streams that ended
-capture  CPU time of the capture thread for each block
-system  how much of the CPU time was the kernel's
+µs/listener·s  CPU time of the server, user and system, per listener and second; then the CPU time of the floor for the
+       same work at the same interval, measured right after the server, and the ratio of the two
+added  latency from the capture to the kernel, from the blocks' capture times in status.json since each listener's start:
+       the middle listener's median and 99th percentile, and the worst listener's; up to a quarter octave too high
+late   delay of the listeners' reads against the fastest read, which includes the work of the listening side
+gap    the longest time in which a listener received nothing
+missing  frames lost, replaced or skipped, and streams that ended
+capture  CPU time of the capture thread per block
+system  the kernel's share of the CPU time
 
 ";
 
@@ -526,7 +529,7 @@ enum Style {
     Markdown,
 }
 
-/// A table whose first column is to the left and whose others are to the right.
+/// Returns a table with the first column to the left and the others to the right.
 fn table(style: Style, head: &[&str], rows: Vec<Vec<String>>) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

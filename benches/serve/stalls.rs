@@ -1,7 +1,8 @@
-//! How long the machine stood still: a virtual one does now and then, and what it is late for then is nobody's fault.
+//! Stalls of the machine: times in which the host gave a virtual machine no processor. Sound that is late at such a time
+//! is not the server's fault.
 //!
-//! On each core a thread that only the kernel can keep from running sleeps and looks how late it wakes. It can be late
-//! because of nothing that is measured here.
+//! A real-time thread on each core sleeps and measures the delay of its wake-up. The measured programs have lower
+//! priorities and cannot delay the thread; only the kernel or the host can.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +14,22 @@ use wavecast::sys::limits;
 
 use crate::crowd::Gap;
 
-/// So long it sleeps: what is shorter than a millisecond or two is not of interest.
-const NAP: Duration = Duration::from_millis(20);
-/// What is told.
+/// The time of one sleep. A stall that begins and ends during a sleep is not seen.
+const SLEEP: Duration = Duration::from_millis(20);
+/// The shortest stall that is reported.
 const LONG: Duration = Duration::from_millis(10);
-/// Above those of the programs that are measured.
+/// The real-time priority of the threads, above the priorities of the measured programs.
 const PRIORITY: u8 = 80;
 
-/// The threads.
+/// The threads that measure stalls.
 pub(crate) struct Stalls {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Option<Vec<Gap>>>>,
 }
 
 impl Stalls {
-    /// Begins to look.
-    pub(crate) fn watch() -> Stalls {
+    /// Starts one thread per core.
+    pub(crate) fn start() -> Stalls {
         let over = Arc::<AtomicBool>::default();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = (0..cores)
@@ -40,8 +41,8 @@ impl Stalls {
                     let may = sched_setaffinity(None, &only).is_ok() && limits::realtime(PRIORITY).is_ok();
                     let mut stalls = Vec::new();
                     while may && !over.load(Ordering::Relaxed) {
-                        let due = Instant::now() + NAP;
-                        thread::sleep(NAP);
+                        let due = Instant::now() + SLEEP;
+                        thread::sleep(SLEEP);
                         let stall = Gap { began: due, ended: Instant::now() };
                         if stall.length() >= LONG {
                             stalls.push(stall);
@@ -54,7 +55,8 @@ impl Stalls {
         Stalls { over, threads }
     }
 
-    /// All of more than 10 ms, of all cores; `None` where no thread may have such a priority.
+    /// Stops the threads, and returns all stalls of at least 10 ms, of all cores. `None` where the process may not have
+    /// real-time threads.
     pub(crate) fn end(self) -> Option<Vec<Gap>> {
         self.over.store(true, Ordering::Relaxed);
         let each: Option<Vec<Vec<Gap>>> =
