@@ -1,4 +1,4 @@
-"""What this project grew from: a generator for each listener, behind Flask's own threaded server.
+"""The prototype from which this project grew: a generator for each listener, behind the threaded server of Flask.
 
     flask_prototype.py PORT SAMPLES
 
