@@ -22,8 +22,7 @@ use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::http::context::Context;
 use wavecast::inputs::LiveInput;
-use wavecast::listeners::Admission;
-use wavecast::listeners::active_stream::{ActiveStream, Playback, StartAt};
+use wavecast::listeners::{ActiveStream, Admission, Playback, StartAt};
 use wavecast::media::format::{SampleFormat, SourceSample, StreamFormat};
 use wavecast::media::meter::Meter;
 use wavecast::media::ring::{self, Read as Got, Ring, Writer};
@@ -192,7 +191,7 @@ fn serve(blocks: u64, listeners: usize) {
             };
             let input = Arc::clone(&input);
             let stream = ActiveStream::new(&context.listeners, input, &ring, admitted, body, false, false);
-            stream.start(&context.fanouts, Vec::new()).unwrap_or_else(|_| panic!("no thread"));
+            stream.start(Vec::new()).unwrap_or_else(|_| panic!("no thread"));
             player
         })
         .collect();

@@ -13,7 +13,6 @@ use super::refusal_log::RefusalLog;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
-use crate::listeners::fanout::Fanouts;
 use crate::settings::Settings;
 
 /// The state that the main thread changes and every thread that handles a request reads. No capture thread knows it.
@@ -26,8 +25,6 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// The clients that listen.
     pub listeners: Arc<Listeners>,
-    /// The threads that send to listeners at the live edge.
-    pub fanouts: Arc<Fanouts>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
     /// True if a listening socket is for other machines: its address is not one of the loopback. Written by the main
@@ -59,7 +56,6 @@ impl Context {
             subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
             inputs,
             listeners,
-            fanouts: Arc::default(),
             settings,
             reachable: AtomicBool::new(false),
             listener_log: ListenerLog::default(),

@@ -22,7 +22,7 @@ use super::byte_range::{ByteRange, Bytes, Layout, Slice};
 use super::players::Player;
 use super::response_head::ResponseHead;
 use super::target::{BadRequest, StreamQuery};
-use crate::listeners::active_stream::{Playback, StartAt};
+use crate::listeners::{Playback, StartAt};
 use crate::media::format::StreamFormat;
 use crate::media::wav::{self, HEADER_BYTES, Sizes};
 

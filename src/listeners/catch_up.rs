@@ -12,136 +12,74 @@
 //! byte for `stall_seconds` is disconnected.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
-use log::info;
 use rustix::net::{SendFlags, send};
 
-use super::active_stream::{ActiveStream, End, Playback, StartAt};
 use super::chunked::{self, Chunk};
-use super::fanout::Fanouts;
+use super::pacing;
 use super::slow::{Action, decide};
-use super::{Listener, pacing};
+// The old paths of these names, until `http` uses the new ones.
+use super::stream::{End, Playback, StartAt, Stream};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
 
-/// The stack of a thread that catches up, in bytes. Buffers are on the heap; formatting a log line goes deepest.
-const STACK: usize = 128 * 1024;
 /// The most bytes of sound in one system call.
 const MOST_BYTES: usize = 64 * 1024;
 /// The longest sleep: so soon a sleeping thread notices that its listener was cut.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The next step of a stream.
-enum Step {
-    /// Join the fan-out: nothing is left to send.
+/// The next step of a stream that has nothing left to send.
+pub(super) enum Step {
+    /// Join the fan-out.
     Join,
     /// End.
     End(End),
 }
 
-impl ActiveStream {
-    /// Sends `head` and then the body, in other threads. Where the operating system gives no thread to catch up in, an endless
-    /// stream begins at the live edge, in the fan-out thread that runs already.
-    ///
-    /// # Errors
-    ///
-    /// The stream itself, if no thread can send it. Then nothing was sent.
-    pub fn start(mut self, fanouts: &Arc<Fanouts>, head: Vec<u8>) -> Result<(), Box<ActiveStream>> {
-        self.head = head;
-        let spawned = Box::new(self).spawn(fanouts, |stream, fanouts| {
-            if stream.logged {
-                log_start(&stream.listener);
-            }
-            stream.run(&fanouts);
-        });
-        spawned.or_else(|stream| stream.start_at_live_edge(fanouts))
+impl Stream {
+    /// Sends until the stream is at the live edge or has ended.
+    pub(super) fn catch_up(&mut self) -> Step {
+        self.send_all().unwrap_or_else(|error| Step::End(self.end_of(&error)))
     }
 
-    /// Sends the head without waiting, and joins the fan-out without a burst.
-    fn start_at_live_edge(mut self: Box<Self>, fanouts: &Arc<Fanouts>) -> Result<(), Box<ActiveStream>> {
-        let Playback { chunked, prefix, skip, length, begin, lag_target, .. } = &self.playback;
-        let is_endless = length.is_none() && *skip == 0 && matches!(begin, StartAt::Back(_));
-        // A client that asks for past sound must not get other sound.
-        if !is_endless || *lag_target != Some(0) || !fanouts.runs_for(&self) {
-            return Err(self);
-        }
+    /// Sleeps until there is as much new sound as an interval brings.
+    pub(super) fn sleep(&self) {
+        let interval = pacing::current(&self.settings, self.listener.count(), self.low_latency);
+        self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
+        let blocks = pacing::blocks_in(interval, self.ring.format(), self.ring.block_frames());
+        self.reader.wait(self.reader.place().block + blocks - 1, POLL);
+    }
+
+    /// Returns `true` for an endless stream that may begin at the live edge, without the player's burst. A client that asks
+    /// for past sound must not get other sound.
+    pub(super) fn can_skip_burst(&self) -> bool {
+        let Playback { skip, length, begin, lag_target, .. } = &self.playback;
+        length.is_none() && *skip == 0 && matches!(begin, StartAt::Back(_)) && *lag_target == Some(0)
+    }
+
+    /// Sends what precedes the sound, without waiting, and goes to the live edge. Returns `false` for a client that is gone:
+    /// the kernel has room for a head on a connection that waits for one.
+    pub(super) fn skip_burst(&mut self) -> bool {
+        let prefix = std::mem::take(&mut self.playback.prefix);
         let mut chunk = Chunk::new(prefix.len());
-        chunk.push(prefix);
-        let first = [self.head.as_slice(), chunk.bytes(*chunked)].concat();
-        if self.logged {
-            log_start(&self.listener);
-        }
-        // The kernel has room for a head on a connection that waits for one. A client without it is gone.
-        if send(self.listener.socket(), &first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) != Ok(first.len())
-        {
-            self.end(End::Left);
-            return Ok(());
-        }
-        (self.head, self.playback.prefix) = (Vec::new(), Vec::new());
+        chunk.push(&prefix);
+        let mut first = std::mem::take(&mut self.head);
+        first.extend_from_slice(chunk.bytes(self.playback.chunked));
+        let sent = send(self.listener.socket(), &first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         if !self.low_latency {
             self.reader.seek(0);
             self.initial_lag = 0;
         }
-        if let Err(stream) = fanouts.join(self) {
-            stream.end(End::Left);
-        }
-        Ok(())
+        sent == Ok(first.len())
     }
 
-    /// Catches up in a thread of its own, after it has left the fan-out.
-    pub(super) fn resume(self: Box<Self>, fanouts: &Arc<Fanouts>) -> Result<(), Box<ActiveStream>> {
-        self.spawn(fanouts, |stream, fanouts| stream.run(&fanouts))
-    }
-
-    /// Runs a function with the stream in a thread named "listener".
-    fn spawn(
-        self: Box<Self>,
-        fanouts: &Arc<Fanouts>,
-        run: fn(Box<ActiveStream>, Arc<Fanouts>),
-    ) -> Result<(), Box<ActiveStream>> {
-        // The stream goes to the thread after its start: what a closure holds is lost where there is no thread.
-        let (sender, receiver) = bounded(1);
-        let fanouts = Arc::clone(fanouts);
-        let body = move || {
-            if let Ok(stream) = receiver.recv() {
-                run(stream, fanouts);
-            }
-        };
-        match std::thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(body) {
-            Ok(_) => sender.send(self).map_err(|unsent| unsent.0),
-            Err(_) => Err(self),
-        }
-    }
-
-    /// Body of the thread "listener": sends until the stream is at the live edge or has ended.
-    fn run(self: Box<Self>, fanouts: &Arc<Fanouts>) {
-        let mut stream = self;
-        loop {
-            match stream.catch_up() {
-                Ok(Step::Join) => match fanouts.join(stream) {
-                    Ok(()) => return,
-                    // The operating system has no thread for the fan-out. This one goes on and tries again.
-                    Err(back) => stream = back,
-                },
-                Ok(Step::End(end)) => return stream.end(end),
-                Err(error) => {
-                    let end = stream.end_of(&error);
-                    return stream.end(end);
-                }
-            }
-            stream.sleep();
-        }
-    }
-
-    fn catch_up(&mut self) -> io::Result<Step> {
+    fn send_all(&mut self) -> io::Result<Step> {
         if let Some(end) = self.failure.take() {
             return Ok(Step::End(end));
         }
-        if matches!(self.playback.begin, StartAt::Frame(frame) if frame != self.frame()) {
+        if matches!(self.playback.begin, StartAt::Frame(frame) if frame != self.reader.frame()) {
             return Ok(Step::End(End::TooSlow));
         }
         if let Some(end) = self.send_unsent()? {
@@ -277,31 +215,20 @@ impl ActiveStream {
 
     /// Notes the place of the listener and applies the policy for slow listeners.
     fn apply_slow_policy(&mut self) -> Option<End> {
-        self.listener.position.store(self.frame(), Ordering::Relaxed);
+        self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
         let resume_at = self.playback.lag_target?;
-        let settings = self.listeners.settings.listeners();
+        let settings = self.settings.listeners();
         let limit = self.initial_lag + self.ring.format().frames_in(settings.max_lag);
         match decide(self.reader.lag(), limit, settings.when_behind, resume_at) {
             Action::Continue => None,
             Action::Disconnect => Some(End::TooSlow),
             Action::SkipTo(back) => {
                 let skipped = self.reader.seek(back);
-                self.listener.position.store(self.frame(), Ordering::Relaxed);
+                self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
                 self.record_skip(skipped);
                 None
             }
         }
-    }
-
-    /// Sleeps until there is as much new sound as an interval brings.
-    fn sleep(&self) {
-        let interval = match self.low_latency {
-            true => Duration::ZERO,
-            false => pacing::interval(self.listeners.settings.interval(), self.listeners.count()),
-        };
-        self.listener.interval_us.store(interval.as_micros() as u32, Ordering::Relaxed);
-        let blocks = pacing::blocks_in(interval, self.ring.format(), self.ring.block_frames());
-        self.reader.wait(self.reader.place().block + blocks - 1, POLL);
     }
 
     /// Continues with the next ring of the input, if there is one with the same format: after a reload of the
@@ -313,17 +240,12 @@ impl ActiveStream {
         // The next frame of the stream is the first one of the new ring, however long ago it was published.
         self.reader = ring.reader_at(0);
         self.ring = ring;
-        let overwritten = self.frame();
+        let overwritten = self.reader.frame();
         if overwritten > 0 {
             self.record_skip(overwritten);
         }
         true
     }
-}
-
-/// Logs the start of a stream.
-fn log_start(listener: &Listener) {
-    info!("{}: {} ({}) listens", listener.input, listener.ip(), listener.player);
 }
 
 #[cfg(test)]

@@ -13,25 +13,22 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::active_stream::{ActiveStream, Unsent};
-use super::chunked::Chunk;
+use super::batch::Batch;
+use super::catch_up::Step;
+use super::list::List;
+use super::pacing;
 use super::rota::Rota;
-use super::{Listeners, pacing};
-use crate::media::ring::{Place, Read, Reader, Ring};
-use crate::sys::clock::monotonic_ns;
+use super::stream::{End, Stream};
+use crate::media::ring::Ring;
+use crate::settings::Settings;
 
-/// The buffer of a thread in bytes: more than the longest interval brings in nearly every format.
-const BATCH_BYTES: usize = 64 * 1024;
-/// The stack of a thread in bytes. Buffers are on the heap.
+/// The stack of a thread in bytes. Buffers are on the heap; formatting a log line goes deepest.
 const STACK: usize = 128 * 1024;
 /// The longest sleep of a thread whose ring gets no blocks.
 const POLL: Duration = Duration::from_secs(1);
@@ -41,9 +38,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// If there is no thread for a listener that leaves, the next attempt is made after this time.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The fan-out threads of all rings.
+/// The fan-out threads that run.
 #[derive(Default)]
-pub struct Fanouts {
+pub(super) struct Fanouts {
     /// Locked to join, and by a thread that ends: a stream that was sent under this lock has a thread that receives it.
     /// No other lock is taken while it is held.
     running: Mutex<Vec<Running>>,
@@ -53,32 +50,83 @@ pub struct Fanouts {
 struct Running {
     ring: Ring,
     low_latency: bool,
-    joining: Sender<Box<ActiveStream>>,
+    joining: Sender<Box<Stream>>,
 }
 
 impl Fanouts {
+    /// Starts the thread "listener", in which the stream catches up before it joins.
+    ///
+    /// # Errors
+    ///
+    /// The stream itself, if the operating system gives no thread.
+    pub(super) fn start(self: &Arc<Self>, stream: Box<Stream>) -> Result<(), Box<Stream>> {
+        let fanouts = Arc::clone(self);
+        // The stream goes to the thread after its start: what a closure holds is lost if there is no thread.
+        let (sender, receiver) = bounded(1);
+        let body = move || {
+            if let Ok(stream) = receiver.recv() {
+                fanouts.catch_up(stream);
+            }
+        };
+        match thread::Builder::new().name("listener".to_owned()).stack_size(STACK).spawn(body) {
+            Ok(_) => sender.send(stream).map_err(|unsent| unsent.0),
+            Err(_) => Err(stream),
+        }
+    }
+
+    /// Body of the thread "listener": sends until the stream is at the live edge or has ended.
+    fn catch_up(self: &Arc<Self>, mut stream: Box<Stream>) {
+        stream.log_start();
+        loop {
+            match stream.catch_up() {
+                Step::End(end) => return stream.end(end),
+                Step::Join => match self.join(stream) {
+                    Ok(()) => return,
+                    // The operating system has no thread for the fan-out. This one goes on and tries again.
+                    Err(back) => stream = back,
+                },
+            }
+            stream.sleep();
+        }
+    }
+
     /// Gives a stream that has nothing left to send to the fan-out thread of its ring, which is started if it does not
     /// run.
     ///
     /// # Errors
     ///
     /// The stream itself, if the operating system gives no thread.
-    pub(super) fn join(self: &Arc<Self>, stream: Box<ActiveStream>) -> Result<(), Box<ActiveStream>> {
+    fn join(self: &Arc<Self>, stream: Box<Stream>) -> Result<(), Box<Stream>> {
         self.join_with(stream, FanoutThread::run)
     }
 
-    /// Returns `true` if the fan-out thread of the stream's ring runs.
-    pub(super) fn runs_for(&self, stream: &ActiveStream) -> bool {
-        let running = self.lock();
-        running.iter().any(|one| one.is_for(&stream.ring, stream.low_latency))
+    /// Has an endless stream begin at the live edge, in a fan-out thread that runs already.
+    ///
+    /// # Errors
+    ///
+    /// The stream itself, if it has to catch up first or if no such thread runs.
+    pub(super) fn start_at_live_edge(self: &Arc<Self>, mut stream: Box<Stream>) -> Result<(), Box<Stream>> {
+        let is_running = self.lock().iter().any(|one| one.is_for(&stream.ring, stream.low_latency));
+        if !is_running || !stream.can_skip_burst() {
+            return Err(stream);
+        }
+        stream.log_start();
+        if !stream.skip_burst() {
+            stream.end(End::Left);
+            return Ok(());
+        }
+        if let Err(stream) = self.join(stream) {
+            stream.end(End::Left);
+        }
+        Ok(())
     }
 
     /// Like [`join`](Self::join), with the given body for a new thread.
     fn join_with(
         self: &Arc<Self>,
-        stream: Box<ActiveStream>,
+        stream: Box<Stream>,
         body: fn(&mut FanoutThread),
-    ) -> Result<(), Box<ActiveStream>> {
+    ) -> Result<(), Box<Stream>> {
         let mut running = self.lock();
         let found = running.iter().position(|one| one.is_for(&stream.ring, stream.low_latency));
         let index = match found {
@@ -108,16 +156,17 @@ impl Running {
 #[expect(clippy::vec_box, reason = "a stream goes from one thread to the other as one pointer")]
 struct FanoutThread {
     fanouts: Arc<Fanouts>,
-    listeners: Arc<Listeners>,
+    settings: Arc<Settings>,
+    list: Arc<List>,
     ring: Ring,
     low_latency: bool,
-    joining: Receiver<Box<ActiveStream>>,
+    joining: Receiver<Box<Stream>>,
     /// The streams that the thread sends to.
-    streams: Vec<Box<ActiveStream>>,
+    streams: Vec<Box<Stream>>,
     /// Index of the stream that is being sent to.
     current: usize,
     /// Streams that leave, and had no thread yet.
-    leaving: Vec<Box<ActiveStream>>,
+    leaving: Vec<Box<Stream>>,
     batch: Batch,
     /// The turns, as of the last round.
     rota: Rota,
@@ -129,9 +178,9 @@ impl FanoutThread {
     /// Starts a thread for listeners like that one. The caller holds the lock and adds the thread to those that run.
     fn start(
         fanouts: &Arc<Fanouts>,
-        stream: &ActiveStream,
+        stream: &Stream,
         body: fn(&mut FanoutThread),
-    ) -> io::Result<Sender<Box<ActiveStream>>> {
+    ) -> io::Result<Sender<Box<Stream>>> {
         let (sender, joining) = unbounded();
         let mut this = FanoutThread::new(fanouts, stream, joining);
         let name = format!("fanout {}", stream.input.name);
@@ -142,14 +191,11 @@ impl FanoutThread {
         Ok(sender)
     }
 
-    fn new(
-        fanouts: &Arc<Fanouts>,
-        stream: &ActiveStream,
-        joining: Receiver<Box<ActiveStream>>,
-    ) -> FanoutThread {
+    fn new(fanouts: &Arc<Fanouts>, stream: &Stream, joining: Receiver<Box<Stream>>) -> FanoutThread {
         FanoutThread {
             fanouts: Arc::clone(fanouts),
-            listeners: Arc::clone(&stream.listeners),
+            settings: Arc::clone(&stream.settings),
+            list: Arc::clone(stream.listener.list()),
             ring: stream.ring.clone(),
             low_latency: stream.low_latency,
             joining,
@@ -213,14 +259,10 @@ impl FanoutThread {
     /// Sends to all listeners that were due at one of these blocks. Returns the first block after them at which a
     /// listener is due.
     fn send_due(&mut self, blocks: Range<u64>) -> u64 {
-        let interval = match self.low_latency {
-            true => Duration::ZERO,
-            false => pacing::interval(self.listeners.settings.interval(), self.listeners.count()),
-        };
+        let interval = pacing::current(&self.settings, self.list.count(), self.low_latency);
         let every = pacing::blocks_in(interval, self.ring.format(), self.ring.block_frames());
         self.rota = Rota::new(every, self.streams.len());
-        // The batch of the last round ends at another live edge.
-        self.batch.from = None;
+        self.batch.clear();
         let (end, interval_us) = (blocks.end, interval.as_micros() as u32);
         for group in self.rota.due_in(blocks) {
             self.send_group(group, |stream, batch| stream.send_new(batch, interval_us));
@@ -229,7 +271,7 @@ impl FanoutThread {
     }
 
     /// Sends to all listeners of a group with `send_to`, which returns `false` for a listener that leaves.
-    fn send_group(&mut self, group: u64, mut send_to: impl FnMut(&mut ActiveStream, &mut Batch) -> bool) {
+    fn send_group(&mut self, group: u64, mut send_to: impl FnMut(&mut Stream, &mut Batch) -> bool) {
         self.current = 0;
         while self.current < self.streams.len() {
             // A panic ends the stream that it happens in, and no other.
@@ -246,7 +288,7 @@ impl FanoutThread {
             if sent.is_err() && self.current < self.streams.len() {
                 // Some bytes may have been sent to the listener, and the batch may be half filled.
                 drop(self.streams.swap_remove(self.current));
-                self.batch.from = None;
+                self.batch.clear();
             }
         }
     }
@@ -259,8 +301,8 @@ impl FanoutThread {
     }
 
     /// Gives a stream that leaves a thread of its own.
-    fn release(&mut self, stream: Box<ActiveStream>) {
-        if let Err(stream) = stream.resume(&self.fanouts) {
+    fn release(&mut self, stream: Box<Stream>) {
+        if let Err(stream) = self.fanouts.start(stream) {
             self.leaving.push(stream);
         }
     }
@@ -272,96 +314,6 @@ impl Drop for FanoutThread {
     fn drop(&mut self) {
         if !self.is_retired {
             self.fanouts.lock().retain(|one| !one.is_for(&self.ring, self.low_latency));
-        }
-    }
-}
-
-/// Frames between two places in the ring, ready to be sent to many listeners.
-struct Batch {
-    chunk: Chunk,
-    /// The first frame. `None` if the batch has to be filled again.
-    from: Option<u64>,
-    /// The place behind the last frame.
-    to: Place,
-    frames: u64,
-    /// CLOCK_MONOTONIC in ns when the last block was captured.
-    captured_at: u64,
-    /// True if the batch reaches to the live edge.
-    reaches_edge: bool,
-}
-
-impl Batch {
-    fn new(ring: &Ring) -> Batch {
-        Batch {
-            chunk: Chunk::new(BATCH_BYTES.max(ring.format().frame_bytes())),
-            from: None,
-            to: ring.reader(0).place(),
-            frames: 0,
-            captured_at: 0,
-            reaches_edge: false,
-        }
-    }
-
-    /// Copies all frames from that reader's place on, as far as they fit. Returns `false` if the reader was lapped or its
-    /// ring was closed.
-    fn fill(&mut self, from: &Reader) -> bool {
-        let mut reader = from.clone();
-        let frame_bytes = reader.format().frame_bytes();
-        (self.from, self.frames, self.reaches_edge) = (None, 0, false);
-        self.chunk.clear();
-        while self.chunk.spare().len() >= frame_bytes {
-            match reader.read(self.chunk.spare()) {
-                Read::Block { frames, captured_at } => {
-                    self.chunk.advance(frames * frame_bytes);
-                    self.frames += frames as u64;
-                    self.captured_at = captured_at;
-                }
-                Read::Nothing => {
-                    self.reaches_edge = true;
-                    break;
-                }
-                Read::Lapped { .. } | Read::End => return false,
-            }
-        }
-        self.from = Some(from.frame());
-        self.to = reader.place();
-        true
-    }
-}
-
-impl ActiveStream {
-    /// Sends all frames up to the live edge without waiting. Returns `false` if the listener has to leave the fan-out:
-    /// the kernel does not accept all of it, the connection failed, the reader was lapped, or the ring was closed.
-    fn send_new(&mut self, batch: &mut Batch, interval_us: u32) -> bool {
-        let listener = &*self.listener;
-        listener.interval_us.store(interval_us, Ordering::Relaxed);
-        loop {
-            if batch.from != Some(self.reader.frame()) && !batch.fill(&self.reader) {
-                return false;
-            }
-            if batch.frames == 0 {
-                return true;
-            }
-            let bytes = batch.chunk.bytes(self.playback.chunked);
-            let sent = match send(listener.socket(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => sent,
-                Err(Errno::AGAIN | Errno::INTR) => 0,
-                Err(error) => {
-                    self.failure = Some(self.end_of(&error.into()));
-                    return false;
-                }
-            };
-            self.reader.go_to(batch.to);
-            if sent < bytes.len() {
-                self.unsent = Unsent { bytes: bytes[sent..].to_vec(), frames: batch.frames };
-                return false;
-            }
-            listener.sent.fetch_add(batch.frames, Ordering::Relaxed);
-            listener.position.store(batch.to.frame, Ordering::Relaxed);
-            listener.latency.record(monotonic_ns().saturating_sub(batch.captured_at));
-            if batch.reaches_edge {
-                return true;
-            }
         }
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!                    thread "listener"                      thread "fanout live"
-//! admit ─▶ start ─▶ catch up: head, burst, ──joins by────▶ send to all that keep up, ──▶ socket
+//! reserve ─▶ start ─▶ catch up: head, burst, ──joins by────▶ send to all that keep up, ──▶ socket
 //!                   past sound             ◀─leaves: slow, failed, ring closed─┘
 //!                        └─▶ end
 //! ```
 //!
 //! | | |
 //! |---|---|
-//! | [`active_stream`] | one listener's stream: its body, its place in the ring, its start and its end |
-//! | [`catch_up`] | one thread for a listener that is not at the live edge |
-//! | [`fanout`] | one thread for all listeners of a ring that are |
+//! | [`list`] | who listens: admission, and the end of a connection |
+//! | [`active_stream`] | a stream that is ready to start: the entry for `http` |
+//! | [`stream`] | one listener's stream: its body, its place in the ring, its end |
+//! | [`catch_up`] | what the thread of a listener does that is not at the live edge |
+//! | [`fanout`] | the threads: one for all listeners of a ring that are, one for each of the others |
+//! | [`batch`] | frames that go to many listeners |
 //! | [`rota`] | the turns of the listeners in a fan-out |
 //! | [`pacing`] | the interval at which a listener is sent data |
 //! | [`slow`] | the policy for listeners that are too slow |
@@ -22,88 +25,50 @@
 //! the connection.
 
 pub mod active_stream;
+pub mod batch;
 pub mod catch_up;
 pub mod chunked;
 pub mod fanout;
 pub mod latency;
+pub mod list;
 pub mod pacing;
 pub mod rota;
 pub mod slow;
+pub mod stream;
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use rustix::net::{RecvFlags, recv};
-
-use self::latency::Histogram;
+pub use self::active_stream::ActiveStream;
+use self::fanout::Fanouts;
+use self::list::List;
+pub use self::list::{Admission, Admitted, Full, Listener, Place, Seat};
+pub use self::stream::{Playback, StartAt};
 use crate::settings::Settings;
-use crate::sys::client_key::ClientKey;
-use crate::sys::socket;
-
-/// A value that has to live as long as a connection, such as the connection's slot in the gate.
-pub type Place = Box<dyn Send + Sync>;
 
 /// All clients that listen.
 pub struct Listeners {
     /// Settings that a reload replaces. Written by the main thread.
     pub settings: Arc<Settings>,
-    /// The id of the newest listener.
-    last_id: AtomicU64,
-    /// The number of listeners, for readers that need no more.
-    count: AtomicUsize,
-    /// Written when a place is reserved, occupied or given up. No other lock is taken, no call blocks and nothing is sent
-    /// while this lock is held.
-    registry: Mutex<Registry>,
-}
-
-/// The places that are taken.
-#[derive(Default)]
-struct Registry {
-    /// The longest listening first, which is the order of their ids.
-    listeners: Vec<Arc<Listener>>,
-    /// The clients of requests that are about to listen.
-    reserved: Vec<ClientKey>,
-}
-
-/// The limits for one admission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
-    /// The most listeners in all.
-    pub max: u32,
-    /// The most listeners of the client that asks.
-    pub max_per_client: usize,
-}
-
-/// The limit that leaves no room for one more listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// This many clients listen already.
-    All(usize),
-    /// The client that asks has this many listeners already.
-    Client(usize),
+    list: Arc<List>,
+    /// The threads that send to listeners at the live edge.
+    fanouts: Arc<Fanouts>,
 }
 
 impl Listeners {
     /// Returns an empty list.
     pub fn new(settings: Arc<Settings>) -> Listeners {
-        Listeners {
-            settings,
-            last_id: AtomicU64::new(0),
-            count: AtomicUsize::new(0),
-            registry: Mutex::default(),
-        }
+        Listeners { settings, list: Arc::default(), fanouts: Arc::default() }
     }
 
     /// Returns the number of listeners. Takes no lock.
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.list.count()
     }
 
     /// Returns all listeners, the longest listening first.
     pub fn all(&self) -> Vec<Arc<Listener>> {
-        self.lock().listeners.clone()
+        self.list.all()
     }
 
     /// Reserves a place for a listener of the client at `client`, which is connected to the address `local` of this machine.
@@ -111,183 +76,10 @@ impl Listeners {
     /// # Errors
     ///
     /// [`Full`], if one of the limits is reached.
-    pub fn reserve(
-        self: &Arc<Self>,
-        limits: Admission,
-        client: IpAddr,
-        local: Option<IpAddr>,
-    ) -> Result<Seat, Full> {
-        let key = ClientKey::of(client, local);
-        let mut registry = self.lock();
-        let count = registry.listeners.len() + registry.reserved.len();
-        if count >= limits.max as usize {
-            return Err(Full::All(count));
-        }
-        let listening = registry.listeners.iter().map(|listener| listener.key);
-        let of_client =
-            listening.chain(registry.reserved.iter().copied()).filter(|other| *other == key).count();
-        if of_client >= limits.max_per_client {
-            return Err(Full::Client(of_client));
-        }
-        registry.reserved.push(key);
-        Ok(Seat { key, list: Arc::clone(self) })
+    pub fn reserve(&self, limits: Admission, client: IpAddr, local: Option<IpAddr>) -> Result<Seat, Full> {
+        self.list.reserve(limits, client, local)
     }
-
-    fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A reserved place for a listener. It is free again when this is dropped.
-pub struct Seat {
-    key: ClientKey,
-    list: Arc<Listeners>,
-}
-
-impl Seat {
-    /// Adds a listener of `input`. It stays on the list until the returned value is dropped.
-    ///
-    /// `client` is the client's address, which behind a proxy is not the peer of `socket`. `socket` must be blocking.
-    /// `place` is dropped with the listener.
-    pub fn occupy(
-        self,
-        input: &str,
-        client: SocketAddr,
-        player: String,
-        socket: TcpStream,
-        place: Place,
-    ) -> Admitted {
-        let list = Arc::clone(&self.list);
-        let mut registry = list.lock();
-        let listener = Arc::new(Listener {
-            id: list.last_id.fetch_add(1, Ordering::Relaxed) + 1,
-            input: input.to_owned(),
-            address: client,
-            player,
-            since: Instant::now(),
-            sent: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            position: AtomicU64::new(u64::MAX),
-            interval_us: AtomicU32::new(0),
-            latency: Histogram::new(),
-            key: self.key,
-            socket,
-            is_cut: AtomicBool::new(false),
-        });
-        registry.listeners.push(Arc::clone(&listener));
-        list.count.store(registry.listeners.len(), Ordering::Relaxed);
-        drop(registry);
-        // Dropping the seat gives up the reservation, which the listener has replaced.
-        Admitted { listener, list, _place: place }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut registry = self.list.lock();
-        if let Some(index) = registry.reserved.iter().position(|key| *key == self.key) {
-            registry.reserved.swap_remove(index);
-        }
-    }
-}
-
-/// One listener, as all threads see it. The thread that sends to it writes the counters; any thread reads them.
-pub struct Listener {
-    /// A number that no other listener of this process has. The first is 1.
-    pub id: u64,
-    /// The name of the input.
-    pub input: String,
-    /// The address of the client, without regard to the proxy in between.
-    pub address: SocketAddr,
-    /// The product that the client names in `User-Agent`.
-    pub player: String,
-    /// The time of the admission.
-    pub since: Instant,
-    /// Frames that were handed to the kernel.
-    pub sent: AtomicU64,
-    /// Frames that the listener was too slow for, and will never get.
-    pub skipped: AtomicU64,
-    /// Index in the ring of the first frame that was not handed to the kernel yet. Beyond the live edge before the
-    /// stream starts.
-    pub position: AtomicU64,
-    /// The interval at which the listener is sent data, in µs.
-    pub interval_us: AtomicU32,
-    /// The time from the capture of a block until the kernel has it.
-    pub latency: Histogram,
-    /// The client that the listener counts for.
-    key: ClientKey,
-    socket: TcpStream,
-    is_cut: AtomicBool,
-}
-
-impl Listener {
-    /// Returns the number of bytes that the kernel has accepted and the client has not acknowledged.
-    pub fn queued_bytes(&self) -> u64 {
-        socket::unacknowledged(&self.socket)
-    }
-
-    /// Returns the socket.
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-
-    /// Returns the address of the client without its port; an IPv4 address as such, even on an IPv6 socket.
-    pub fn ip(&self) -> IpAddr {
-        self.address.ip().to_canonical()
-    }
-
-    /// Ends the listener. A thread that is blocked in a send to it continues at once.
-    pub fn cut(&self) {
-        self.is_cut.store(true, Ordering::Relaxed);
-        // An error means that the client was faster to end the connection.
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
-
-    /// Returns whether [`cut`](Self::cut) was called.
-    fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::Relaxed)
-    }
-}
-
-/// A listener's entry on the list. Its end is the end of the connection.
-pub struct Admitted {
-    listener: Arc<Listener>,
-    list: Arc<Listeners>,
-    _place: Place,
-}
-
-impl std::ops::Deref for Admitted {
-    type Target = Listener;
-
-    fn deref(&self) -> &Listener {
-        &self.listener
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let mut registry = self.list.lock();
-        if let Ok(index) = registry.listeners.binary_search_by_key(&self.listener.id, |listener| listener.id)
-        {
-            registry.listeners.remove(index);
-        }
-        self.list.count.store(registry.listeners.len(), Ordering::Relaxed);
-        drop(registry);
-        close(&self.listener.socket);
-    }
-}
-
-/// Ends a connection after the bytes that the kernel has accepted.
-fn close(socket: &TcpStream) {
-    // If close(2) finds bytes that were not read, such as another request, the kernel sends a reset, which can cost the
-    // client the end of the stream. The receive buffer of a connection is a few kilobytes; the bound is for a client
-    // that goes on sending.
-    let mut bytes = [0; 1024];
-    let _ = (0..64).find(|_| !matches!(recv(socket, &mut bytes, RecvFlags::DONTWAIT), Ok((1.., _))));
-    let _ = socket.shutdown(Shutdown::Both);
 }
 
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod tests;

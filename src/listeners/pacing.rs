@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Interval;
 use crate::media::format::StreamFormat;
+use crate::settings::Settings;
 
 /// Sends per second to all ordinary listeners together, as long as no listener has to wait for longer than
 /// [`LONGEST_INTERVAL`].
@@ -18,8 +19,16 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(40);
 /// The longest interval, however many listeners there are.
 pub const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Returns the interval of a listener now, among that many.
+pub(super) fn current(settings: &Settings, listeners: usize, low_latency: bool) -> Duration {
+    match low_latency {
+        true => Duration::ZERO,
+        false => interval(settings.interval(), listeners),
+    }
+}
+
 /// Returns the interval of ordinary listeners for `[listeners] interval` and the number of all listeners.
-pub(super) fn interval(configured: Interval, listeners: usize) -> Duration {
+fn interval(configured: Interval, listeners: usize) -> Duration {
     match configured {
         Interval::Every(interval) => interval,
         Interval::Auto => {

@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::active_stream::{ActiveStream, Playback, StartAt};
-use super::{Admission, Admitted, Listeners, Place};
+use super::{ActiveStream, Admission, Admitted, Listeners, Place, Playback, StartAt};
 use crate::config::{self, Interval, Limits};
 use crate::inputs::LiveInput;
 use crate::media::format::{SampleFormat, StreamFormat};

@@ -172,7 +172,7 @@ fn every_hole_of_a_listener_that_sleeps_again_and_again_is_counted() {
     let skipped = listener(&daemon, "dozer").expect("it is there")["frames_skipped"].as_u64();
     assert_eq!(skipped.map(|frames| frames as u16), Some(missing), "{:?}", ramp.holes);
     // One warning, not one for each hole.
-    let warnings = daemon.log().into_iter().filter(|line| line.contains("too slowly")).count();
+    let warnings = daemon.log().into_iter().filter(|line| line.contains("is too slow")).count();
     assert_eq!(warnings, 1);
 }
 

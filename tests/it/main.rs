@@ -3,6 +3,8 @@
 //! The test files beside this folder are programs of their own; each says why in its first line.
 
 mod access;
+mod addresses;
+mod capture;
 mod exact;
 mod faults;
 mod hostile;
@@ -11,6 +13,7 @@ mod lifecycle;
 mod listeners;
 mod page;
 mod proxy;
+mod reload;
 mod requests;
 mod service;
 mod stopwatch;

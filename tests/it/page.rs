@@ -185,7 +185,9 @@ fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
     assert_eq!(events.state()["listeners"], 0);
 
     // The ramp reaches both ends of the scale at each turn.
-    daemon.wait_for_edge(2 * 65_536);
+    wait_for("two turns of the ramp", || {
+        (daemon.input("roof")["frames"].as_u64() >= Some(2 * 65_536)).then_some(())
+    });
     let levels = daemon.input("roof")["levels"].clone();
     assert_eq!(levels.as_array().map(Vec::len), Some(2), "{levels}");
     assert!(levels[0]["clipped"].as_u64() >= Some(3), "{levels}");

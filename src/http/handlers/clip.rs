@@ -17,7 +17,7 @@ use crate::http::byte_range::{ByteRange, Bytes, Layout};
 use crate::http::response_head::{Civil, unix_time_before};
 use crate::http::stream_response::{StreamResponse, playback, start_head};
 use crate::http::target::{BadRequest, FrameRange, StreamQuery};
-use crate::listeners::active_stream::StartAt;
+use crate::listeners::StartAt;
 use crate::media::ring::Ring;
 use crate::media::wav::{self, HEADER_BYTES, Sizes};
 use crate::sys::clock::{self, monotonic_ns};

@@ -16,7 +16,7 @@ use crate::http::response::Response;
 use crate::http::stream_response::{self, StreamRequest, StreamResponse};
 use crate::http::target::{BadRequest, StreamQuery};
 use crate::inputs::LiveInput;
-use crate::listeners::active_stream::ActiveStream;
+use crate::listeners::ActiveStream;
 use crate::listeners::{Admission, Full};
 use crate::media::ring::Ring;
 
@@ -189,7 +189,7 @@ fn start(
         // By this the page knows the time of capture of what it plays.
         head.push("Wavecast-Frame", format!("{}/{}", ring.id(), stream.frame()));
     }
-    if let Err(stream) = stream.start(&context.fanouts, head.render()) {
+    if let Err(stream) = stream.start(head.render()) {
         stream.refuse(&Response::unavailable("There is no thread left for another listener.").render_alone());
     }
 }

@@ -3,18 +3,17 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use super::super::active_stream::Playback;
 use super::*;
 use crate::config::{self, WhenBehind};
-use crate::listeners::Listener;
 use crate::listeners::testing::{
     BLOCK, LIVE, Ramp, every_block, listeners, read, read_to_end, samples, stream, wait_for,
 };
+use crate::listeners::{ActiveStream, Listener};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn start(stream: ActiveStream, head: &[u8]) {
-    stream.start(&Arc::default(), head.to_vec()).unwrap_or_else(|_| panic!("no thread"));
+    stream.start(head.to_vec()).unwrap_or_else(|_| panic!("no thread"));
 }
 
 #[test]

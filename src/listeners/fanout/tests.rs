@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::panic::resume_unwind;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::listeners::testing::{
@@ -28,12 +29,11 @@ fn threads(name: &str) -> usize {
 #[test]
 fn one_thread_sends_to_all_listeners_and_ends_after_the_last() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("one", HISTORY));
-    let fanouts = Arc::new(Fanouts::default());
     ramp.publish(1);
     let mut clients: Vec<TcpStream> = (0..5)
         .map(|_| {
             let (stream, client) = stream(&all, &ramp, LIVE);
-            stream.start(&fanouts, Vec::new()).unwrap_or_else(|_| panic!("no thread"));
+            stream.start(Vec::new()).unwrap_or_else(|_| panic!("no thread"));
             client
         })
         .collect();
@@ -45,40 +45,38 @@ fn one_thread_sends_to_all_listeners_and_ends_after_the_last() {
     for client in &mut clients {
         assert_eq!(read(client, 4 * 160), samples(BLOCK..5 * BLOCK));
     }
-    assert_eq!((fanouts.lock().len(), threads("fanout one")), (1, 1));
+    assert_eq!((all.fanouts.lock().len(), threads("fanout one")), (1, 1));
     drop(clients);
     wait_for("all to leave", || {
         ramp.publish(1);
         all.count() == 0
     });
-    wait_for("the end of the thread", || threads("fanout one") == 0 && fanouts.lock().is_empty());
+    wait_for("the end of the thread", || threads("fanout one") == 0 && all.fanouts.lock().is_empty());
 }
 
 #[test]
 fn a_closed_ring_ends_its_streams_and_its_thread_at_once() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("closed", HISTORY));
-    let fanouts = Arc::new(Fanouts::default());
     let (stream, mut client) = stream(&all, &ramp, LIVE);
-    fanouts.join(Box::new(stream)).unwrap_or_else(|_| panic!("no thread"));
+    all.fanouts.join(stream.stream).unwrap_or_else(|_| panic!("no thread"));
     ramp.publish(2);
     assert_eq!(read(&mut client, 320), samples(0..2 * BLOCK));
     ramp.ring.close();
     assert_eq!(read_to_end(&mut client), b"");
     wait_for("the end of the thread", || threads("fanout closed") == 0);
-    assert_eq!((all.count(), fanouts.lock().len()), (0, 0));
+    assert_eq!((all.count(), all.fanouts.lock().len()), (0, 0));
 }
 
 #[test]
 fn a_panic_while_one_listener_is_sent_to_ends_that_listener_only() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("panic", HISTORY));
-    let fanouts = Arc::new(Fanouts::default());
     let (first, mut first_client) = stream(&all, &ramp, LIVE);
     let (second, mut second_client) = stream(&all, &ramp, LIVE);
     let (third, mut third_client) = stream(&all, &ramp, LIVE);
     ramp.publish(1);
     let (_sender, joining) = unbounded();
-    let mut thread = FanoutThread::new(&fanouts, &first, joining);
-    thread.streams = [first, second, third].map(Box::new).into();
+    let mut thread = FanoutThread::new(&all.fanouts, &first.stream, joining);
+    thread.streams = [first, second, third].map(|one| one.stream).into();
     let failing = thread.streams[1].listener.id;
     thread.send_group(0, |stream, batch| {
         let keeps_up = stream.send_new(batch, 0);
@@ -100,12 +98,11 @@ fn a_panic_while_one_listener_is_sent_to_ends_that_listener_only() {
 #[test]
 fn after_a_panic_of_the_thread_the_next_listeners_get_another_one() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("again", HISTORY));
-    let fanouts = Arc::new(Fanouts::default());
     let (lost, mut lost_client) = stream(&all, &ramp, LIVE);
-    fanouts.join_with(Box::new(lost), |_| fail()).unwrap_or_else(|_| panic!("no thread"));
+    all.fanouts.join_with(lost.stream, |_| fail()).unwrap_or_else(|_| panic!("no thread"));
     assert_eq!(read_to_end(&mut lost_client), b"", "it is disconnected, so that its player connects again");
     let (next, mut client) = stream(&all, &ramp, LIVE);
-    fanouts.join(Box::new(next)).unwrap_or_else(|_| panic!("no thread"));
+    all.fanouts.join(next.stream).unwrap_or_else(|_| panic!("no thread"));
     ramp.publish(2);
     assert_eq!(read(&mut client, 320), samples(0..2 * BLOCK));
     assert_eq!(all.count(), 1);
@@ -115,12 +112,11 @@ fn after_a_panic_of_the_thread_the_next_listeners_get_another_one() {
 #[test]
 fn a_listener_that_accepts_no_more_leaves_and_the_others_are_sent_to() {
     let (all, mut ramp) = (listeners(every_block()), Ramp::new("slow", Duration::from_secs(10)));
-    let fanouts = Arc::new(Fanouts::default());
     let (slow, mut slow_client) = stream(&all, &ramp, LIVE);
     let (other, mut client) = stream(&all, &ramp, LIVE);
     let (_sender, joining) = unbounded();
-    let mut thread = FanoutThread::new(&fanouts, &slow, joining);
-    thread.streams = [slow, other].map(Box::new).into();
+    let mut thread = FanoutThread::new(&all.fanouts, &slow.stream, joining);
+    thread.streams = [slow, other].map(|one| one.stream).into();
     let mut blocks = 0;
     while thread.streams.len() == 2 {
         ramp.publish(8);

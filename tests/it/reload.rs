@@ -1,7 +1,5 @@
 //! Reloads, public sockets, `wavecast check`, and the names of inputs.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -16,11 +14,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::card::{Card, CardOptions, Cards, Order};
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::{PATIENCE, wait_for};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use support::card::{Card, CardOptions, Cards, Order};
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::{PATIENCE, wait_for};
 
 const RAMP: &str = "[input.live]\ndevice = \"synth:ramp\"\n";
 

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::testing::{UNLIMITED, admit, connection, listeners, read_to_end};
 use super::*;
 use crate::config;
+use crate::listeners::testing::{UNLIMITED, admit, connection, listeners, read_to_end};
 
 #[test]
 fn no_listener_is_admitted_beyond_the_limits() {

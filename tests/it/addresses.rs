@@ -1,12 +1,10 @@
 //! Faults of addresses, ranges, heads and proxies, asked of the running daemon.
 
-mod support;
-
 use std::io::{Read, Write};
 
-use support::daemon::Daemon;
-use support::http::{self, Response};
-use support::wait_for;
+use crate::support::daemon::Daemon;
+use crate::support::http::{self, Response};
+use crate::support::wait_for;
 
 const HEADER_BYTES: usize = 44;
 

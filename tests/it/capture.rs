@@ -1,13 +1,11 @@
 //! Faults of the capture room, seen from outside: what a reload or a card does to an input.
 
-mod support;
-
 use std::time::Duration;
 
-use support::card::{CardOptions, Cards, Order};
-use support::daemon::Daemon;
-use support::stopwatch::Stopwatch;
-use support::wait_for;
+use crate::support::card::{CardOptions, Cards, Order};
+use crate::support::daemon::Daemon;
+use crate::support::stopwatch::Stopwatch;
+use crate::support::wait_for;
 
 const RATE: u64 = 44_100;
 /// Bytes of one frame: stereo, s16.
