@@ -87,7 +87,7 @@ fn back_beyond_the_history_begins_with_the_oldest_frame() {
     wait_for("a second of sound", || (daemon.edge() > 44_100).then_some(()));
     let mut response = daemon.get("/live.wav?back=86400");
     assert_eq!(response.status, 200);
-    // What is there at once: far more than the burst of half a second.
+    // The bytes that arrive at once: far more than the burst of half a second.
     response.bytes(HEADER_BYTES + 44_100 * 4);
 }
 

@@ -78,7 +78,7 @@ impl Siege {
     /// Ends the attack, checks the honest listeners, the new listeners and the daemon, and returns the largest number
     /// of threads that the daemon had.
     fn lift(self, name: &str) -> usize {
-        self.newcomers.wait_for(2);
+        self.newcomers.wait_for(4);
         let seen = self.newcomers.end();
         let frames = self.honest.end();
         println!(
