@@ -107,6 +107,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod encode;
 pub mod http;
 pub mod inputs;
 pub mod listeners;

@@ -1,7 +1,7 @@
-//! The listening side: any number of players in one thread that check every frame of `synth:ramp`.
+//! The clients of the benchmark: any number of players in one thread, which check every frame of `synth:ramp`.
 //!
-//! The listening side shares the machine with the measured server, and is therefore as cheap as possible: one
-//! `epoll_wait` for all players, one `recv` per ready player, and one comparison of memory with the expected ramp.
+//! The players share the machine with the measured server, so they are kept cheap: one `epoll_wait` for all
+//! sockets, one `recv` for each readable socket, and one memory comparison with the expected ramp.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,53 +15,53 @@ use rustix::time::Timespec;
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
 const RAMP_BYTES: usize = RAMP_FRAMES * FRAME_BYTES;
-/// Bytes of the longest WAV header. A body without the chunk `data` in its first bytes has no WAV header.
+/// The limit of a WAV header, in bytes. A stream whose header has not ended by then has no header.
 const LONGEST_WAV_HEADER: usize = 512;
-/// The most bytes of one read.
+/// The size of the receive buffer, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// Gaps of at least this length are listed one by one, with their times.
+/// The shortest gap that the report lists individually, with its time.
 const LONG_GAP: Duration = Duration::from_millis(150);
-/// Rounds of the listening side itself that took longer than this are listed.
+/// The shortest `epoll` round of the players' own thread that the report lists.
 const LONG_ROUND: Duration = Duration::from_millis(30);
-/// All players must receive sound within this time.
+/// The time limit for all players to receive sound.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Players that listen to one server.
 pub(crate) struct Crowd {
     epoll: OwnedFd,
     players: Vec<Player>,
-    /// The bytes of the ramp, followed by its beginning, so that any read can be compared in one piece.
+    /// The ramp, and its beginning again, so that any read can be compared in one piece.
     ramp: Vec<u8>,
     buffer: Vec<u8>,
     clock: Instant,
     heard: Heard,
 }
 
-/// The figures of a crowd since the last call of [`Crowd::listen`].
+/// The measurements of a crowd over some time.
 #[derive(Default)]
 pub(crate) struct Heard {
-    /// Chunks of all players; 0 from a server that sends none.
+    /// HTTP chunks, over all players; 0 from a server that sends none.
     pub(crate) chunks: u64,
-    /// Reads that brought sound, of all players.
+    /// Reads that returned sound, over all players.
     pub(crate) reads: u64,
     /// The longest time in which a player received nothing.
     pub(crate) largest_gap: Duration,
-    /// The gaps of at least [`LONG_GAP`].
+    /// Every gap of at least [`LONG_GAP`].
     pub(crate) gaps: Vec<Gap>,
-    /// The rounds over the ready players that took longer than [`LONG_ROUND`].
+    /// Rounds over the readable sockets longer than [`LONG_ROUND`], spent in this process.
     pub(crate) rounds: Vec<Gap>,
     /// Frames of the ramp that are missing.
     pub(crate) lost: u64,
-    /// Frames that are not frames of the ramp, or silence in place of the ramp.
+    /// Frames that are not of the ramp, or silence in its place.
     pub(crate) wrong: u64,
     /// Streams that ended.
     pub(crate) ended: u64,
-    /// For each read, the time at which the read was done minus the time at which its last frame was due, in seconds. The
-    /// zero is arbitrary, so that only differences between two values have a meaning.
+    /// For each read, its time minus the due time of its last frame, in seconds. The origin is arbitrary: only
+    /// differences between two values mean something.
     arrivals: Vec<f64>,
 }
 
-/// A period in which something did not happen.
+/// An interval without an expected event.
 #[derive(Clone, Copy)]
 pub(crate) struct Gap {
     pub(crate) began: Instant,
@@ -75,10 +75,10 @@ impl Gap {
 }
 
 impl Heard {
-    /// Returns the quantile `share` of the reads' lateness, as the delay against the fastest read.
+    /// Returns the `share` quantile of the lateness of all reads, relative to the fastest read.
     pub(crate) fn lateness(&self, share: f64) -> Duration {
-        // The ramp gives a frame's time only modulo its own length, so that the arrivals are points on a circle. The
-        // spread of the points is far less than half of the circle.
+        // The ramp gives a frame's time only modulo its own length, so the arrivals are points on a circle. Their
+        // spread is far less than half of the circle.
         let circle = RAMP_FRAMES as f64 / f64::from(FORMAT.rate);
         let Some(first) = self.arrivals.first() else { return Duration::ZERO };
         let from_first = |at: &f64| (at - first + circle / 2.0).rem_euclid(circle) - circle / 2.0;
@@ -90,7 +90,7 @@ impl Heard {
 }
 
 impl Crowd {
-    /// Connects the players one after the other, and waits until all of them have received sound.
+    /// Connects `players` players, one after the other, and waits until all of them receive sound.
     pub(crate) fn new(address: SocketAddr, target: &str, players: usize) -> Crowd {
         let mut crowd = Crowd {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll descriptor"),
@@ -111,7 +111,7 @@ impl Crowd {
             )
             .expect("room for one more");
             crowd.players.push(Player::new(socket));
-            // The connected players go on reading while the others connect.
+            // Connected players continue to read while the others connect.
             crowd.listen(Duration::from_millis(1));
         }
         let end = Instant::now() + PATIENCE;
@@ -122,7 +122,7 @@ impl Crowd {
         crowd
     }
 
-    /// Listens for `time`, and returns the figures since the last call.
+    /// Reads for `time`, and returns the measurements since the previous call.
     pub(crate) fn listen(&mut self, time: Duration) -> Heard {
         let end = Instant::now() + time;
         let mut events = Vec::with_capacity(256);
@@ -163,7 +163,7 @@ impl Crowd {
         }
         let (chunks, checked) = (player.framing.chunks, &mut player.checked);
         let mut sound = false;
-        player.framing.take_apart(&buffer[..bytes], |bytes| {
+        player.framing.parse(&buffer[..bytes], |bytes| {
             sound = true;
             checked.check(bytes, ramp, heard);
         });
@@ -201,9 +201,9 @@ impl Player {
 /// The position of a player in the ramp.
 #[derive(Default)]
 struct Checked {
-    /// The byte of the ramp that should come next; `None` before the first frame.
+    /// The offset in the ramp of the next expected byte; `None` before the first frame.
     place: Option<usize>,
-    /// The first bytes of a frame whose end has not come yet; before the first frame, all bytes until now.
+    /// The bytes of an incomplete frame, or those before the first recognised frame.
     rest: Vec<u8>,
 }
 
@@ -223,7 +223,7 @@ impl Checked {
                 self.place = Some((place + sound.len()) % RAMP_BYTES);
                 return;
             }
-            // The read differs from the ramp: compare frame by frame, from the beginning of the frame at `place`.
+            // The comparison failed: check frame by frame, from the start of the frame that contains `place`.
             let begun = place % FRAME_BYTES;
             self.rest.extend_from_slice(&ramp[place - begun..place]);
             self.place = Some(place - begun);
@@ -249,8 +249,7 @@ impl Checked {
     }
 }
 
-/// Returns the index at which the ramp begins in the first bytes of a stream. Some servers send silence first, or begin in
-/// the middle of a frame.
+/// Returns the offset of the ramp. Some servers start in the middle of a frame, or with silence.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     let value = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let frame = |at: usize| (value(at) == value(at + 2)).then(|| value(at));
@@ -259,13 +258,13 @@ fn first_frame(bytes: &[u8]) -> Option<usize> {
         .find(|at| (0..3).all(|frames| follows(at + frames * FRAME_BYTES) == Some(true)))
 }
 
-/// Removes the head, the chunk framing and the WAV header from a stream. The streams of some servers have no chunks and no
-/// WAV header.
+/// A parser that removes the response head, the chunk framing and the WAV header from a stream. Other servers
+/// send neither chunks nor a WAV header.
 struct Framing {
     head: Vec<u8>,
     chunked: bool,
     part: Part,
-    /// The received part of the WAV header; `None` behind the header.
+    /// The bytes of the WAV header so far; `None` after its end.
     wav_header: Option<Vec<u8>>,
     chunks: u64,
 }
@@ -282,17 +281,17 @@ enum Part {
     /// Status line and header fields.
     #[default]
     Head,
-    /// A chunk's size: the value of its digits until now.
+    /// A chunk's size: the value of the digits so far.
     Size(usize),
-    /// The body, or a chunk's data: bytes left.
+    /// The bytes of the body that are left.
     Body(usize),
-    /// The line end after a chunk: bytes left.
+    /// The bytes that are left of the line end after a chunk.
     End(usize),
 }
 
 impl Framing {
-    /// Takes received bytes, and passes the bytes of sound in them to `sound`.
-    fn take_apart(&mut self, mut bytes: &[u8], mut sound: impl FnMut(&[u8])) {
+    /// Parses received bytes and passes the bytes of sound to `sound`.
+    fn parse(&mut self, mut bytes: &[u8], mut sound: impl FnMut(&[u8])) {
         while let [first, rest @ ..] = bytes {
             match &mut self.part {
                 Part::Head => {
@@ -350,8 +349,8 @@ impl Framing {
     }
 }
 
-/// Returns the index at which sound begins: behind the head of the chunk `data`, or 0 where there is no WAV header. `None`
-/// while there are too few bytes to decide.
+/// Returns the offset of the sound: the end of the `data` chunk's header, or 0 without a WAV header. Returns `None`
+/// while more bytes are needed.
 fn wav_header_end(bytes: &[u8]) -> Option<usize> {
     match bytes.len() {
         0..12 => None,
@@ -366,21 +365,21 @@ fn wav_header_end(bytes: &[u8]) -> Option<usize> {
 fn request(address: SocketAddr, target: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).expect("the server listens");
     socket.set_nodelay(true).expect("a socket of our own");
-    // Players send a request in one piece.
+    // A single write, as players send their requests.
     let text = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: bench\r\n\r\n");
     socket.write_all(text.as_bytes()).expect("the server takes the request");
     socket
 }
 
-/// The waiting times of a new player, from before the connect.
+/// The waiting times of a new player, from before it connects.
 pub(crate) struct Start {
-    /// Until the WAV header: the time that the server needs for a request.
+    /// The time until the WAV header: the server's time for a request.
     pub(crate) header: Duration,
-    /// Until the first byte of sound.
+    /// The time until the first byte of sound.
     pub(crate) sound: Duration,
 }
 
-/// Connects one player, and disconnects at the first byte of sound.
+/// Connects one player, and disconnects after its first byte of sound.
 pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
     let began = Instant::now();
     let mut socket = request(address, target);
@@ -391,7 +390,7 @@ pub(crate) fn start(address: SocketAddr, target: &str) -> Start {
         let bytes = socket.read(&mut buffer).expect("the stream begins");
         let now = began.elapsed();
         assert!(bytes > 0, "the stream ended before it began");
-        framing.take_apart(&buffer[..bytes], |_| sound = Some(now));
+        framing.parse(&buffer[..bytes], |_| sound = Some(now));
         if framing.wav_header.is_none() {
             header.get_or_insert(now);
         }

@@ -1,8 +1,8 @@
-"""The prototype from which this project grew: a generator for each listener, behind the threaded server of Flask.
+"""The prototype of this project: one generator for each listener, behind Flask's own threaded server.
 
     flask_prototype.py PORT SAMPLES
 
-SAMPLES are played in a loop, 4096 frames at a time and in real time: 44.1 kHz, stereo, 16 bit.
+SAMPLES is a raw file that is played in a loop, 4096 frames at a time and in real time: 44.1 kHz, stereo, 16 bit.
 """
 
 import struct

@@ -1,8 +1,8 @@
-//! The floor: the least work with which a server can serve many listeners. One thread makes one blocking `send` on a
-//! plain socket for each block and listener; the only HTTP is a constant head.
+//! The floor: the least work of a server with many listeners. A single thread makes one blocking `send` on a plain
+//! socket for each block and listener; the only HTTP is a constant response head.
 //!
-//! The floor protects no listener from another, has no configuration, and stops when a single player stops reading. The
-//! cost of all other servers is compared with the cost of the floor.
+//! The floor has no configuration and does not isolate listeners: one player that stops reading stops all. The
+//! benchmark measures the cost of the other servers against the floor.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,17 +14,17 @@ use wavecast::media::wav::{self, Sizes};
 
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
-/// The first argument of the floor's process.
+/// The first command-line argument of the floor's process.
 pub(crate) const ARGUMENT: &str = "floor";
 
-/// The floor as a process of its own, so that its CPU time can be measured. Killed on drop.
+/// The floor in a process of its own, so that its CPU time can be measured separately.
 pub(crate) struct Floor {
     child: Child,
     address: SocketAddr,
 }
 
 impl Floor {
-    /// Starts a floor that waits for this number of listeners and then sends `frames` frames at a time to each of them.
+    /// Starts a floor that waits for `listeners` listeners and then sends each of them `frames` frames at a time.
     pub(crate) fn start(listeners: usize, frames: usize) -> Floor {
         let mut child = Command::new(env::current_exe().expect("this program"))
             .args([ARGUMENT, &listeners.to_string(), &frames.to_string()])
@@ -52,7 +52,7 @@ impl Drop for Floor {
     }
 }
 
-/// Runs the floor's process until the process is killed. The arguments are those of [`Floor::start`].
+/// Runs the floor's process until it is killed. The arguments are those of [`Floor::start`].
 pub(crate) fn run(arguments: &[String]) -> ! {
     let [listeners, frames] = arguments else { panic!("LISTENERS and FRAMES") };
     let (listeners, frames): (usize, usize) =
@@ -69,13 +69,13 @@ pub(crate) fn run(arguments: &[String]) -> ! {
     while players.len() < listeners {
         let (mut player, _) = socket.accept().expect("a player");
         player.set_nodelay(true).expect("a socket of our own");
-        // The content of the request does not matter.
+        // The request is read and ignored.
         let _ = player.read(&mut [0; 1024]).expect("a request");
         player.write_all(&head).expect("it is there");
         players.push(player);
     }
 
-    // The ramp is made before the first send, so that the floor has no cost for sound.
+    // Rendered in advance, so that the sound itself costs the floor no CPU time.
     let ramp = ramp(0, RAMP_FRAMES + frames);
     let (began, mut sent) = (Instant::now(), 0);
     loop {

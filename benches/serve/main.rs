@@ -1,24 +1,24 @@
-//! The cost of serving sound: measures the built daemon on the loopback, with 16-bit stereo at 44.1 kHz.
+//! The cost of serving sound, measured on the built daemon over the loopback: 44.1 kHz stereo, 16 bit.
 //!
 //! ```text
 //! cargo bench --bench serve -- [--quick] [--seconds N] [--rounds N] [--listeners 1,50,200,1000] [--peers vlc,mpd]
 //!                              [--endurance] [--markdown]
 //! ```
 //!
-//! - **Meter**: the time in which the capture thread measures the levels of a block, for the page's meters.
-//! - **Start**: the time that a player waits, from before the connect to the first byte of sound.
-//! - **Serving**: CPU time, memory and threads of the server; the lateness of sound and the missing frames, as the server
-//!   and as its listeners see them. Every step is followed by the [floor], which serves the same number of listeners at
-//!   the same interval with one `send` each and no other work. The ratio of the two depends least on the machine.
-//! - **Peers**: the same work done by the installed ones of the [peers].
+//! - **Meter**: the time that the capture thread needs to measure the levels of a block for the page's meters.
+//! - **Start**: the time from before a player connects to its first byte of sound.
+//! - **Serving**: CPU time, memory and threads of the server; lateness of the sound and missing frames, as seen by
+//!   the server and by its listeners. After every step the [floor] serves as many listeners at the same interval
+//!   with one `send` each and nothing else; the ratio of the two is the figure that holds on another machine.
+//! - **Peers**: equal work done by the [peers] that are installed.
 //!
 //! `--endurance` measures one step only: 1000 listeners at the default interval for ten minutes.
 //!
-//! The table is printed, and kept in `target/bench` with a picture of CPU time against listeners.
+//! The table is printed, and written to `target/bench` with a picture of CPU against listeners.
 //!
-//! The daemon is a new process for each step; the listeners are one thread of this process ([crowd]). Steps are repeated
-//! in rounds, so that a noisy minute disturbs one repetition of each step, not all repetitions of one step. The table has
-//! medians, and the range for CPU time. The bench never fails: it measures, and lists the project's targets as met or not.
+//! Each step starts a new daemon process; the listeners are one thread of this process ([crowd]). Steps are
+//! repeated in rounds, so that a noisy minute affects one repetition of each step and not all of one. The report
+//! shows medians, and for CPU the range. The benchmark never fails: it reports which targets of the project are met.
 
 mod crowd;
 mod floor;
@@ -47,7 +47,7 @@ use process::Ticks;
 use stalls::Stalls;
 use support::daemon::Daemon;
 
-/// The format that all servers send. The daemon's configuration repeats these defaults.
+/// The format that all servers send: the daemon's defaults, repeated in its configuration.
 const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
 const FRAME_BYTES: usize = FORMAT.frame_bytes();
 /// Frames in a block: a period of 10 ms.
@@ -55,13 +55,12 @@ const PERIOD: usize = 441;
 /// Frames after which the ramp repeats itself.
 const RAMP_FRAMES: usize = 65_536;
 const HISTORY: Duration = Duration::from_secs(30);
-/// The configured intervals in ms: one block of 10 ms, and blocks of 1024, 2048 and 4096 frames, which other servers send.
-/// The daemon rounds an interval down to whole periods.
+/// The configured send intervals: one block of 10 ms, and blocks of 1024, 2048 and 4096 frames, which other servers
+/// send. The daemon sends whole periods, and at most the configured interval.
 const INTERVALS_MS: [u32; 4] = [10, 23, 46, 93];
-/// The number of listeners in the project's targets, unless a target names another one.
+/// The number of listeners to which the project's targets apply, unless a target names another number.
 const COMPARED: usize = 200;
-/// The time before a measurement, in which the bursts are sent and the daemon settles at the interval for this number of
-/// listeners.
+/// The time until the bursts are sent and all listeners are served at the interval for their number.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 fn main() {
@@ -69,7 +68,7 @@ fn main() {
     if arguments.first().is_some_and(|first| first == floor::ARGUMENT) {
         floor::run(&arguments[1..]);
     }
-    // Cargo passes --bench for `cargo bench`, and not for `cargo test --benches`.
+    // Cargo passes `--bench` under `cargo bench` and not under `cargo test --benches`.
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!("Only `cargo bench` and scripts/bench measure.");
         return;
@@ -127,7 +126,7 @@ fn main() {
     }
 }
 
-/// Writes the table and the picture to `target/bench`.
+/// Writes the table and the picture to the build directory.
 fn keep(report: &report::Report<'_>) -> io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     fs::create_dir_all(&folder)?;
@@ -139,8 +138,8 @@ fn keep(report: &report::Report<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the time in which the meter measures a block of noise: the minimum of several rounds, since other programs only
-/// add time.
+/// Returns the time to measure the levels of a block of noise: the minimum over 20 rounds, since other programs can
+/// only add time.
 fn measure_levels() -> Duration {
     const BLOCKS: u32 = 2000;
     let levels = Meter::new(FORMAT, PERIOD as u32);
@@ -154,17 +153,17 @@ fn measure_levels() -> Duration {
     (0..20).map(|_| round()).min().unwrap_or_default()
 }
 
-/// The options of a run.
+/// The selected measurements and their durations.
 struct Options {
     listeners: Vec<usize>,
-    /// Duration of each step.
+    /// The duration of each step.
     time: Duration,
     rounds: usize,
-    /// Starts of a player in each round.
+    /// The number of player starts in each round.
     starts: usize,
-    /// Peers to measure.
+    /// The other servers to measure.
     peers: Vec<Peer>,
-    /// Measures only the long step with 1000 listeners.
+    /// Measures only long-term serving.
     endurance: bool,
     markdown: bool,
 }
@@ -227,8 +226,8 @@ impl Options {
         Ok(options)
     }
 
-    /// Returns the number of listeners at which intervals are compared and targets are checked: [`COMPARED`], or the number
-    /// in the options that is nearest below, or else the smallest number in the options.
+    /// Returns the number of listeners at which intervals are compared and to which the targets apply: [`COMPARED`], or
+    /// the nearest selected number.
     fn compared(&self) -> usize {
         let below = self.listeners.iter().rev().find(|listeners| **listeners <= COMPARED);
         below.or(self.listeners.first()).copied().unwrap_or(1)
@@ -255,8 +254,7 @@ impl Options {
     }
 
     fn estimate(&self) -> Duration {
-        // There are two kinds of starts, each with a pause of 20 ms on average. Each step is served twice, by the daemon and
-        // by the floor.
+        // Starts pause for 20 ms on average and have two kinds. Both the daemon and the floor serve each step.
         let starts = Duration::from_millis(45) * self.starts as u32;
         let twice = if self.endurance { 1 } else { 2 };
         let steps = (self.time + SETTLE + Duration::from_millis(500)) * twice * self.steps().len() as u32;
@@ -265,12 +263,12 @@ impl Options {
     }
 }
 
-/// A number of listeners, and the way in which the daemon serves them.
+/// A number of listeners, and the way they are served.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Step {
     listeners: usize,
     low_latency: bool,
-    /// The configured interval; `None` for the default, which depends on the number of listeners.
+    /// The configured interval; `None` is the default, which depends on the number of listeners.
     interval_ms: Option<u32>,
 }
 
@@ -285,27 +283,25 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// The figures of the daemon in a step.
+/// The measurements of the daemon in one step.
 struct Served {
-    /// CPU time per second of serving.
+    /// CPU time per second of serving; the kernel's share of it; and the CPU time of the capture thread per second.
     cpu: Duration,
-    /// The kernel's share of the CPU time, 0 to 1.
     system: f64,
-    /// CPU time of the capture thread per second of serving.
     capture: Duration,
     size: process::Size,
     heard: crowd::Heard,
-    /// Periods in one send, from the number of chunks that the listeners received.
+    /// Periods per send, as the listeners observed.
     blocks: usize,
     status: Status,
 }
 
-/// The figures in the daemon's `/status.json` after a step.
+/// The daemon's own figures after a step.
 #[derive(Default)]
 struct Status {
     overruns: u64,
     skipped: u64,
-    /// The latency of each listener from the capture to the kernel, in ms: median and 99th percentile.
+    /// For each listener, the latency from capture to the kernel in ms: median and 99th percentile.
     latency: Vec<(f64, f64)>,
 }
 
@@ -327,13 +323,13 @@ impl Status {
     }
 }
 
-/// The figures of the floor in a step.
+/// The measurements of the floor in one step.
 struct FloorServed {
     cpu: Duration,
     heard: crowd::Heard,
 }
 
-/// The figures of a peer.
+/// The measurements of one of the other servers.
 struct PeerServed {
     cpu: Duration,
     size: process::Size,
@@ -380,8 +376,7 @@ impl Step {
     }
 }
 
-/// Returns the CPU time per second of a process while the crowd listens for `time` after [`SETTLE`], and the figures of the
-/// crowd.
+/// Returns the process's CPU time per second while the crowd listens for `time`, and the crowd's measurements.
 fn measure(pid: u32, crowd: &mut Crowd, time: Duration) -> (Duration, crowd::Heard) {
     crowd.listen(SETTLE);
     measure_settled(pid, crowd, time)
@@ -410,15 +405,15 @@ fn daemon(interval_ms: Option<u32>) -> Daemon {
             FORMAT.sample.name()
         ),
     );
-    // The status has a format once there is a stream.
+    // The format is known as soon as the stream exists.
     support::wait_for("a stream", || daemon.input("live")["format"].is_object().then_some(()));
     daemon
 }
 
-/// Starts players one after the other, at varying moments between two blocks.
+/// Starts players one after the other, each at another offset between two blocks.
 fn measure_starts(count: usize, starts: &mut report::Starts) {
     let daemon = daemon(None);
-    // A burst needs a history.
+    // The burst needs some history.
     thread::sleep(Duration::from_secs(1));
     for number in 0..count {
         let pause = || thread::sleep(Duration::from_micros(15_000 + number as u64 * 1_618 % 10_000));
@@ -429,7 +424,7 @@ fn measure_starts(count: usize, starts: &mut report::Starts) {
     }
 }
 
-/// Returns `frames` frames of the ramp from the frame `first` on, as `synth:ramp` sends them.
+/// Returns `frames` frames of the ramp from frame `first` on, as `synth:ramp` sends them.
 fn ramp(first: usize, frames: usize) -> Vec<u8> {
     let frame = |number: usize| [(number as u16).to_le_bytes(); FORMAT.channels as usize];
     (first..first + frames).flat_map(frame).flatten().collect()

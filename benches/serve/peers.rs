@@ -1,8 +1,8 @@
-//! The peers: other servers from the distribution that stream the same ramp, each configured as its documentation says,
-//! and the prototype from which this project grew.
+//! The peers: programs from the distribution that serve the ramp, each configured as its documentation describes,
+//! and the prototype of this project.
 //!
-//! The peers play the ramp from a file, since none of them reads `synth:ramp`. Only the serving process is measured. Icecast
-//! gets its sound from an ffmpeg process, which is not measured.
+//! The peers play the ramp from a file, since none of them reads `synth:ramp`. The benchmark counts the CPU time of
+//! the serving process only; the ffmpeg that feeds Icecast is not counted.
 
 use std::env;
 use std::fmt;
@@ -17,12 +17,12 @@ use wavecast::media::wav::{self, Sizes};
 
 use crate::{FORMAT, FRAME_BYTES, RAMP_FRAMES, ramp};
 
-/// The number of whole ramps in the file: three minutes, more than a step takes.
+/// Repetitions of the ramp in the file: three minutes, longer than a step.
 const TURNS: usize = 121;
-/// A peer must serve within this time.
+/// The time limit for a peer to start serving.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server to compare with.
+/// A server that is compared with the daemon.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Icecast,
@@ -44,7 +44,7 @@ impl Peer {
         }
     }
 
-    /// Returns the most listeners that the peer is measured with. With more listeners a peer with a limit only falls behind.
+    /// Returns the largest number of listeners to measure: with more, the peer only falls behind.
     pub(crate) const fn most(self) -> usize {
         match self {
             Peer::Flask => 50,
@@ -52,7 +52,7 @@ impl Peer {
         }
     }
 
-    /// Returns the peer's version, or `None` if the peer is not installed.
+    /// Returns the version, if the peer is installed.
     pub(crate) fn version(self) -> Option<String> {
         let (program, arguments): (&str, &[&str]) = match self {
             Peer::Icecast => ("icecast2", &["-v"]),
@@ -77,9 +77,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A running peer. Killed on drop.
+/// A running peer.
 pub(crate) struct Running {
-    /// The process that serves, then the process that feeds it, if there is one.
+    /// The serving process first; then the process that feeds it.
     processes: Vec<Child>,
     address: SocketAddr,
     folder: PathBuf,
@@ -89,7 +89,7 @@ impl Running {
     pub(crate) fn start(peer: Peer) -> Running {
         let folder = env::temp_dir().join(format!("wavecast-bench-{}-{}", std::process::id(), peer.word()));
         fs::create_dir_all(&folder).expect("a folder");
-        // Some peers refuse to run as root. They run as another user and write to this folder.
+        // Some peers refuse to run as root and need write access as another user.
         let _ = Command::new("chmod").arg("777").arg(&folder).status();
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
@@ -111,7 +111,7 @@ impl Running {
         self.processes[0].id()
     }
 
-    /// The target of the stream, the same on all peers.
+    /// The path of the stream, for every peer.
     pub(crate) const TARGET: &str = "/live.wav";
 
     fn icecast(&mut self) {
@@ -154,7 +154,7 @@ impl Running {
             "application/octet-stream",
         ]);
         self.spawn(ffmpeg.arg(format!("icecast://source:bench@127.0.0.1:{port}{}", Running::TARGET)));
-        // A mount exists once its source has sent data.
+        // A mount exists once its source has sent some data.
         thread::sleep(Duration::from_secs(2));
     }
 
@@ -216,7 +216,7 @@ impl Running {
 
     fn wait(&mut self) {
         let began = Instant::now();
-        // Before the server listens, a connect to a port of this machine can connect the socket to itself.
+        // Before the peer listens, a connection to a local port may connect to itself.
         let serves = |socket: TcpStream| socket.local_addr().is_ok_and(|own| own != self.address);
         while !TcpStream::connect(self.address).is_ok_and(serves) {
             let ended = self.processes[0].try_wait().expect("our child").is_some();
@@ -258,8 +258,7 @@ impl Drop for Running {
     }
 }
 
-/// Returns a command that runs a program as the user nobody where this process is root. Some programs refuse to run as
-/// root.
+/// Returns a command that runs as `nobody` if this process is root, for programs that refuse to run as root.
 fn as_nobody(program: &str) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);

@@ -1,25 +1,23 @@
-//! A picture of CPU time against listeners for the README: both axes are logarithmic, the colors follow light and dark
-//! pages.
+//! A plot of CPU against listeners for the README: both axes logarithmic, for light and dark pages.
 
 use std::fmt::Write as _;
 
-/// The line of one server.
+/// The line of one server: points of (listeners, percent of a core).
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Pairs of the number of listeners and the share of a core in percent.
     pub(crate) points: Vec<(f64, f64)>,
-    /// True for the server that the picture is about.
+    /// Marks the line of the daemon, which is highlighted.
     pub(crate) ours: bool,
 }
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 400.0;
-/// Margins around the lines, in pixels: room for numbers to the left and below, for names to the right.
+/// Margins around the plot: for numbers on the left and below, for names on the right.
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
-/// The least distance between two names, in pixels.
+/// The least distance between two names.
 const NAME_HEIGHT: f64 = 17.0;
 
 const STYLE: &str = "\
@@ -27,12 +25,12 @@ text{font:13px system-ui,sans-serif;fill:#333}.axis{stroke:#ddd}.line{fill:none;
 .dot{fill:#888}.ours{stroke:#c33;stroke-width:3}.dot.ours{fill:#c33;stroke:none}text.ours{fill:#c33;font-weight:600;stroke:none}\
 @media(prefers-color-scheme:dark){text{fill:#ccc}.axis{stroke:#444}.ours{stroke:#f77}.dot.ours,text.ours{fill:#f77}}";
 
-/// A logarithmic axis from one power of ten to another.
+/// A logarithmic axis between two powers of ten.
 struct Axis {
-    /// The decimal logarithm of the first and of the last value.
+    /// The exponents of ten at both ends.
     from: f64,
     to: f64,
-    /// Position of the first value in the picture, and the length of the axis, in pixels. A negative length runs upwards.
+    /// The position in the picture.
     at: f64,
     length: f64,
 }
@@ -53,7 +51,7 @@ impl Axis {
     }
 }
 
-/// Returns the picture as SVG; `None` if there is nothing to draw.
+/// Returns the picture; `None` without data.
 pub(crate) fn svg(title: &str, lines: &[Line]) -> Option<String> {
     let points = lines.iter().flat_map(|line| &line.points).filter(|(x, y)| *x > 0.0 && *y > 0.0);
     points.clone().next()?;
@@ -100,7 +98,7 @@ pub(crate) fn svg(title: &str, lines: &[Line]) -> Option<String> {
             let _ = writeln!(out, "<circle class=\"dot{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
         }
     }
-    // Names stand at the ends of the lines, and are moved down where two names would overlap.
+    // Names at the ends of the lines, moved apart if they overlap.
     let mut ends: Vec<(&Line, f64, f64)> = lines
         .iter()
         .filter_map(|line| line.points.last().map(|(at, value)| (line, x.place(*at), y.place(*value))))

@@ -1,19 +1,18 @@
-//! CPU time and memory of a process, and a description of the machine, from /proc.
+//! Figures of the kernel about a process and about the machine.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// Returns the CPU time that a process has used until now: user and system time of all its threads, ended threads
-/// included.
+/// Returns the CPU time that a process has used so far: user and system, over all threads, including ended threads.
 ///
-/// The source is the scheduler's clock of that process (clock_getcpuclockid(3)), in nanoseconds. `/proc/PID/stat` has
-/// the same value in steps of 10 ms, which is a listener's cost of half a minute. `/proc/PID/task/*/schedstat` forgets
-/// threads that ended, does not count the time of a running thread since the last tick, and needs one read per thread.
+/// The source is the scheduler's clock of the process (clock_getcpuclockid(3)), in nanoseconds. `/proc/PID/stat`
+/// counts in steps of 10 ms, which is a listener's cost of half a minute. `/proc/PID/task/*/schedstat` forgets ended
+/// threads, does not count a running thread's time since the last tick, and needs one file per thread.
 pub(crate) fn cpu_time(pid: u32) -> Duration {
     let mut clock: libc::clockid_t = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: both calls only write to the variables whose addresses they get, and the variables outlive the calls.
+    // SAFETY: both calls only write to `clock` and `time`, which outlive the calls.
     let failed = unsafe {
         libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) != 0
             || libc::clock_gettime(clock, &mut time) != 0
@@ -22,7 +21,7 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Returns the CPU time of a process in the kernel, and its total CPU time, in clock ticks.
+/// Returns a process's CPU time in the kernel and its total CPU time, in the scheduler's ticks.
 pub(crate) fn system_ticks(pid: u32) -> (u64, u64) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The fields after the name, which ends with the last parenthesis: utime and stime (proc(5)).
@@ -34,8 +33,8 @@ pub(crate) fn system_ticks(pid: u32) -> (u64, u64) {
     }
 }
 
-/// Returns the CPU time of the living threads whose names begin with `name`; zero if there is none. The time of a running
-/// thread is as of the last tick of the scheduler.
+/// Returns the CPU time of the process's threads whose names begin with `name`; zero without such a thread. The
+/// time is current to the scheduler's last tick, or to the thread's last sleep.
 pub(crate) fn threads_time(pid: u32, name: &str) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let times = tasks.filter_map(|task| {
@@ -46,20 +45,20 @@ pub(crate) fn threads_time(pid: u32, name: &str) -> Duration {
     times.sum()
 }
 
-/// Memory and threads of a process.
+/// A process's memory and threads.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
-    /// Resident memory in KB of 1000 bytes: VmRSS, which includes the pages of libraries.
+    /// Resident memory in KB of 1000 bytes: VmRSS, which includes the libraries' pages.
     pub(crate) rss: f64,
     pub(crate) threads: f64,
 }
 
-/// Returns the present size of a process.
+/// Returns the current memory and threads of a process.
 pub(crate) fn size(pid: u32) -> Size {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let number = |key| field(&status, key).and_then(|value| value.split(' ').next()?.parse().ok());
     Size {
-        // The kernel's kB are 1024 bytes.
+        // The kernel counts in units of 1024 bytes.
         rss: number("VmRSS").expect("Linux says VmRSS") * 1.024,
         threads: number("Threads").expect("Linux says Threads"),
     }
@@ -73,11 +72,11 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-/// Returns a description of the machine, and the date, for the head of a report.
+/// Describes the machine and the date, for the head of the report.
 pub(crate) fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
-    // Boards have a model name in the device tree. The CPU of an arm64 board has no name in cpuinfo.
+    // Boards name their model; the CPU of an arm64 board has no name.
     let board = read("/proc/device-tree/model");
     let cpu = match board.trim_end_matches('\0') {
         "" => field(&cpuinfo, "model name").unwrap_or("unknown CPU").to_owned(),
@@ -97,16 +96,16 @@ pub(crate) fn machine() -> String {
     )
 }
 
-/// CPU times in seconds at one moment, from two files of /proc that count in the same ticks.
+/// CPU times in seconds, from two files of /proc that count in the scheduler's ticks.
 pub(crate) struct Ticks {
-    /// CPU time of all processes on the machine.
+    /// The time of all processes on the machine.
     all: f64,
-    /// CPU time of this process and of its children that have ended.
+    /// The time of this process and of its children that have ended.
     own: f64,
 }
 
 impl Ticks {
-    /// Returns the present times.
+    /// Reads the current times.
     pub(crate) fn now() -> Ticks {
         let numbers = |text: &str| -> Vec<f64> {
             text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
@@ -124,7 +123,7 @@ impl Ticks {
         }
     }
 
-    /// Returns the CPU time that other processes used since `earlier`.
+    /// Returns the CPU time of all other processes between `earlier` and `self`.
     pub(crate) fn others_since(&self, earlier: &Ticks) -> f64 {
         (self.all - earlier.all) - (self.own - earlier.own)
     }

@@ -1,4 +1,4 @@
-//! The figures as tables, for the terminal or in Markdown, and the project's targets that the figures meet or miss.
+//! The report: the figures as a table, in the terminal or in Markdown, and a comparison with the targets.
 
 use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -8,40 +8,40 @@ use crate::crowd::{Gap, Start};
 use crate::peers::Peer;
 use crate::plot::{self, Line};
 
-/// All figures of a run.
+/// All results of the benchmark.
 pub(crate) struct Report<'a> {
     pub(crate) machine: String,
-    /// Start of the run.
+    /// The start of the measurements.
     pub(crate) began: Instant,
-    /// Cores that other processes kept busy during the run.
+    /// The number of cores that other processes kept busy meanwhile.
     pub(crate) busy: f64,
-    /// Stalls of the machine; `None` where stalls cannot be measured.
+    /// Stalls of the machine itself; `None` if they cannot be measured.
     pub(crate) stalls: Option<Vec<Gap>>,
     pub(crate) options: &'a Options,
-    /// Time of the meter for a block.
+    /// The time to measure the levels of one block.
     pub(crate) levels: Duration,
     pub(crate) starts: Starts,
     pub(crate) rows: Vec<Row>,
     pub(crate) others: Vec<PeerRow>,
 }
 
-/// The figures of a peer with one number of listeners, for each round.
+/// A peer at one number of listeners.
 pub(crate) struct PeerRow {
     pub(crate) peer: Peer,
     pub(crate) listeners: usize,
     pub(crate) served: Vec<PeerServed>,
 }
 
-/// The waiting times of new players.
+/// The waiting times of players for their first sound.
 #[derive(Default)]
 pub(crate) struct Starts {
     /// Players that get a burst of the last half second.
     pub(crate) ordinary: Vec<Start>,
-    /// Players that get the next block.
+    /// Players with `latency=low`, which start with the next block.
     pub(crate) low_latency: Vec<Start>,
 }
 
-/// A step, and the figures of its rounds.
+/// A step and the measurements of its rounds.
 pub(crate) struct Row {
     pub(crate) step: Step,
     pub(crate) served: Vec<Served>,
@@ -61,17 +61,17 @@ impl Row {
         Figure::of(self.floor.iter().map(figure))
     }
 
-    /// Returns `true` for a step with the daemon's default settings.
+    /// Returns whether the step uses the default interval and latency.
     fn is_default(&self) -> bool {
         self.step.interval_ms.is_none() && !self.step.low_latency
     }
 
-    /// Returns the CPU time per listener and second, in µs.
+    /// Converts CPU time per second to µs for each listener and second.
     fn micros(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / self.step.listeners as f64
     }
 
-    /// Returns the interval at which a listener was served, in ms.
+    /// Returns the interval between two sends to a listener, in ms.
     fn interval(&self) -> f64 {
         self.served(|served| ms(FORMAT.duration_of((served.blocks * PERIOD) as u64))).median
     }
@@ -82,21 +82,19 @@ impl Row {
         Figure::of(rounds.map(|(served, floor)| served.cpu.as_secs_f64() / floor.cpu.as_secs_f64()))
     }
 
-    /// Returns the latency from the capture to the kernel, in ms: the listeners' medians and their 99th percentiles, over
-    /// all rounds.
+    /// Returns the latency from capture to the kernel over the listeners of all rounds: medians and 99th percentiles.
     fn latency(&self) -> (Figure, Figure) {
         let all = || self.served.iter().flat_map(|served| &served.status.latency);
         (Figure::of(all().map(|latency| latency.0)), Figure::of(all().map(|latency| latency.1)))
     }
 
-    /// Returns the resident memory that a listener adds, in KB. `nobody` is the step without listeners.
+    /// Returns the resident memory that one listener adds, in KB.
     fn memory_of_one(&self, nobody: &Row) -> f64 {
         (self.served(|s| s.size.rss).median - nobody.served(|s| s.size.rss).median)
             / self.step.listeners as f64
     }
 
-    /// Returns the frames of the ramp that listeners did not get, the frames that the server reports as skipped, and the
-    /// streams that ended, added up.
+    /// Returns the sum of lost and wrong frames, frames that the server reports as skipped, and ended streams.
     fn missing(&self) -> u64 {
         self.served
             .iter()
@@ -105,7 +103,7 @@ impl Row {
     }
 }
 
-/// One figure over several rounds.
+/// A figure over several rounds: median and range.
 #[derive(Clone, Copy)]
 struct Figure {
     median: f64,
@@ -151,12 +149,12 @@ fn ms(time: Duration) -> f64 {
 }
 
 impl Report<'_> {
-    /// Returns the report for a terminal.
+    /// Renders the report for a terminal.
     pub(crate) fn text(&self) -> String {
         self.render(Style::Text)
     }
 
-    /// Returns the report in Markdown.
+    /// Renders the report for a README.
     pub(crate) fn markdown(&self) -> String {
         self.render(Style::Markdown)
     }
@@ -167,7 +165,7 @@ impl Report<'_> {
         let _ = write!(
             out,
             "{FORMAT}, periods of {} ms, loopback; {} × {} s for each line, medians and (ranges); \
-             other processes kept {:.2} cores busy",
+             others kept {:.2} cores busy meanwhile",
             ms(FORMAT.duration_of(PERIOD as u64)),
             self.options.rounds,
             self.options.time.as_secs(),
@@ -210,9 +208,9 @@ impl Report<'_> {
     }
 
     fn starts(&self) -> Vec<Vec<String>> {
-        let row = |what: &str, times: Vec<f64>| {
+        let row = |label: &str, times: Vec<f64>| {
             vec![
-                what.to_owned(),
+                label.to_owned(),
                 format!("{:.2}", quantile(&times, 0.5)),
                 format!("{:.2}", quantile(&times, 0.99)),
             ]
@@ -259,12 +257,12 @@ impl Report<'_> {
                 cells.resize(SERVING.len() - 5, String::new());
                 let blocks = 1.0 / FORMAT.duration_of(PERIOD as u64).as_secs_f64();
                 cells.push(format!("{:.0}", row.served(|s| s.capture.as_secs_f64() * 1e6 / blocks).median));
-                // A short step may have no tick of 10 ms, and no share then.
+                // A share of ticks of 10 ms is undefined if no tick was counted.
                 let system = row.served(|s| s.system * 100.0).median;
                 cells.push(if system.is_nan() { String::new() } else { format!("{system:.0} %") });
                 cells.push(format!("{:.1}", row.served(|served| served.size.rss).median / 1000.0));
                 cells.push(match (row.step.listeners, nobody) {
-                    // With fewer listeners the noise of a few pages is larger than a listener's memory.
+                    // With fewer listeners a page or two more or less would dominate the figure.
                     (10.., Some(nobody)) => format!("{:.1}", row.memory_of_one(nobody)),
                     _ => String::new(),
                 });
@@ -274,7 +272,7 @@ impl Report<'_> {
             .collect()
     }
 
-    /// Returns the rows that compare the daemon with its peers, by number of listeners.
+    /// Returns the rows of the comparison between the daemon and the peers.
     fn compared(&self) -> Vec<Vec<String>> {
         let mut rows = Vec::new();
         let micros = |cpu: Duration, listeners: usize| cpu.as_secs_f64() * 1e6 / listeners as f64;
@@ -318,7 +316,7 @@ impl Report<'_> {
         rows.into_iter().map(|(_, cells)| cells).collect()
     }
 
-    /// Returns the picture of CPU time against listeners, for all servers; `None` if there is nothing to draw.
+    /// Plots CPU against listeners, for all servers.
     pub(crate) fn plot(&self) -> Option<String> {
         let rows: Vec<&Row> =
             self.rows.iter().filter(|row| row.is_default() && row.step.listeners > 0).collect();
@@ -353,7 +351,7 @@ impl Report<'_> {
         self.rows.iter().find(|row| row.step.listeners == 0)
     }
 
-    /// Returns the longest gaps of listeners as text: time, number of listeners, and stalls of the machine at that time.
+    /// Lists the longest gaps of the listeners: time, number of listeners, and simultaneous stalls.
     fn gaps(&self) -> String {
         const MOST: usize = 10;
         let heard = || self.rows.iter().flat_map(|row| &row.served).map(|served| &served.heard);
@@ -374,7 +372,7 @@ impl Report<'_> {
                 };
                 let event = format!(
                     "at {:.1} s {} listeners heard nothing for up to {:.0} ms; the machine stood still for {} ms, \
-                     long rounds of the listening side took {} ms",
+                     this side was at work for {} ms",
                     (began - self.began).as_secs_f64(),
                     gaps.len(),
                     ms(longest),
@@ -385,7 +383,7 @@ impl Report<'_> {
             })
             .collect();
         events.sort_by_key(|(longest, _)| std::cmp::Reverse(*longest));
-        let mut out = format!("{} gaps of 150 ms or more at any listener", events.len());
+        let mut out = format!("{} times somebody heard nothing for 150 ms or more", events.len());
         out += if events.len() > MOST { "; the longest of them:\n" } else { "\n" };
         for (_, event) in events.iter().take(MOST) {
             let _ = writeln!(out, "{event}");
@@ -393,7 +391,7 @@ impl Report<'_> {
         out + "\n"
     }
 
-    /// Returns the project's targets that the figures can decide, each with `true` if the target is met.
+    /// Returns each target of the project that these figures cover, and whether the target is met.
     fn targets(&self) -> Vec<(bool, String)> {
         let mut targets = Vec::new();
         if !self.options.endurance {
@@ -403,16 +401,16 @@ impl Report<'_> {
         let default = |step: &Step| step.interval_ms.is_none();
         for row in self.rows.iter().filter(|row| row.step.listeners > 0 && default(&row.step)) {
             let p99 = row.latency().1.median;
-            let what = format!(
+            let target = format!(
                 "at most 1 ms from capture to socket at the 99th percentile, {}: {p99:.2} ms",
                 row.step
             );
-            targets.push((p99 <= 1.0, what));
+            targets.push((p99 <= 1.0, target));
         }
         if let Some(nobody) = self.nobody() {
             let percent = nobody.served(|served| served.capture.as_secs_f64() * 100.0).median;
-            let what = format!("the capture thread under 0.2 % of a core with nobody: {percent:.2} %");
-            targets.push((percent < 0.2, what));
+            let target = format!("the capture thread under 0.2 % of a core with nobody: {percent:.2} %");
+            targets.push((percent < 0.2, target));
         }
         if let Some(row) = self.rows.iter().find(|row| row.step.listeners == 1 && row.is_default()) {
             let percent = row.served(|served| served.cpu.as_secs_f64() * 100.0).median;
@@ -426,10 +424,10 @@ impl Report<'_> {
                 targets.push((gap <= 200.0, format!("no gap over 200 ms, {}: {gap:.0} ms", row.step)));
                 continue;
             }
-            let what = format!(
+            let target = format!(
                 "at most 1.5 × the floor at {compared} listeners, every {interval:.0} ms: {ratio:.2}"
             );
-            targets.push((ratio <= 1.5, what));
+            targets.push((ratio <= 1.5, target));
         }
         if let Some(nobody) = self.nobody() {
             let history = FORMAT.frames_in(HISTORY) as f64 * FORMAT.frame_bytes() as f64 / 1e6;
@@ -454,19 +452,19 @@ impl Report<'_> {
             if let Some(row) = self.rows.iter().find(|row| row.step.listeners == compared && row.is_default())
             {
                 let ours = row.served(|served| row.micros(served.cpu)).median;
-                let what = format!(
+                let target = format!(
                     "less CPU than {} for {compared} listeners: {:.2} of it",
                     peer.peer,
                     ours / theirs
                 );
-                targets.push((ours < theirs, what));
+                targets.push((ours < theirs, target));
             }
         }
         let missing: u64 = self.rows.iter().map(Row::missing).sum();
         let overruns: u64 =
             self.rows.iter().flat_map(|row| &row.served).map(|served| served.status.overruns).sum();
-        let what = format!("nobody misses a frame: {missing} missing, {overruns} overruns of the source");
-        targets.push((missing == 0, what));
+        let target = format!("nobody misses a frame: {missing} missing, {overruns} overruns of the source");
+        targets.push((missing == 0, target));
         targets
     }
 }
@@ -511,15 +509,15 @@ const OTHERS: [&str; 9] = [
 ];
 
 const NOTES: &str = "\
-µs/listener·s  CPU time of the server, user and system, per listener and second; then the CPU time of the floor for the
-       same work at the same interval, measured right after the server, and the ratio of the two
-added  latency from the capture to the kernel, from the blocks' capture times in status.json since each listener's start:
-       the middle listener's median and 99th percentile, and the worst listener's; up to a quarter octave too high
-late   delay of the listeners' reads against the fastest read, which includes the work of the listening side
-gap    the longest time in which a listener received nothing
-missing  frames lost, replaced or skipped, and streams that ended
-capture  CPU time of the capture thread per block
-system  the kernel's share of the CPU time
+µs/listener·s  CPU time of the server, user and system, for each listener and second; then the floor's for the
+       same work at the same interval, right after it, and what the one is of the other
+added  from capture to the kernel, from the blocks' own times, as status.json has it: the middle listener's median
+       and 99th percentile, and the worst listener's; up to a quarter octave too high, and from a listener's start on
+late   the same from the other end: later at the listener than the fastest of all blocks, with the listeners' own work
+gap    the longest that any listener got nothing
+missing  frames lost, replaced or left out, and streams that ended
+capture  CPU time of the capture thread for each block
+system  how much of the CPU time was the kernel's
 
 ";
 
@@ -529,7 +527,7 @@ enum Style {
     Markdown,
 }
 
-/// Returns a table with the first column to the left and the others to the right.
+/// Renders a table with the first column left-aligned and the other columns right-aligned.
 fn table(style: Style, head: &[&str], rows: Vec<Vec<String>>) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -1,8 +1,8 @@
-//! Stalls of the machine: times in which the host gave a virtual machine no processor. Sound that is late at such a time
-//! is not the server's fault.
+//! Detection of stalls of the machine. A virtual machine stalls now and then, and no measured program causes the
+//! delays during a stall.
 //!
-//! A real-time thread on each core sleeps and measures the delay of its wake-up. The measured programs have lower
-//! priorities and cannot delay the thread; only the kernel or the host can.
+//! On each core a realtime thread, which only the kernel can delay, sleeps and measures how late it wakes. No
+//! measured program can delay that thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,21 +14,21 @@ use wavecast::sys::limits;
 
 use crate::crowd::Gap;
 
-/// The time of one sleep. A stall that begins and ends during a sleep is not seen.
-const SLEEP: Duration = Duration::from_millis(20);
+/// The sleep of a thread. Stalls shorter than a millisecond or two are not of interest.
+const NAP: Duration = Duration::from_millis(20);
 /// The shortest stall that is reported.
 const LONG: Duration = Duration::from_millis(10);
-/// The real-time priority of the threads, above the priorities of the measured programs.
+/// A realtime priority above those of the measured programs.
 const PRIORITY: u8 = 80;
 
-/// The threads that measure stalls.
+/// The running threads, one for each core.
 pub(crate) struct Stalls {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Option<Vec<Gap>>>>,
 }
 
 impl Stalls {
-    /// Starts one thread per core.
+    /// Starts the threads.
     pub(crate) fn start() -> Stalls {
         let over = Arc::<AtomicBool>::default();
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -41,8 +41,8 @@ impl Stalls {
                     let may = sched_setaffinity(None, &only).is_ok() && limits::realtime(PRIORITY).is_ok();
                     let mut stalls = Vec::new();
                     while may && !over.load(Ordering::Relaxed) {
-                        let due = Instant::now() + SLEEP;
-                        thread::sleep(SLEEP);
+                        let due = Instant::now() + NAP;
+                        thread::sleep(NAP);
                         let stall = Gap { began: due, ended: Instant::now() };
                         if stall.length() >= LONG {
                             stalls.push(stall);
@@ -55,8 +55,7 @@ impl Stalls {
         Stalls { over, threads }
     }
 
-    /// Stops the threads, and returns all stalls of at least 10 ms, of all cores. `None` where the process may not have
-    /// real-time threads.
+    /// Returns all stalls of at least 10 ms on all cores; `None` if a thread cannot get realtime priority.
     pub(crate) fn end(self) -> Option<Vec<Gap>> {
         self.over.store(true, Ordering::Relaxed);
         let each: Option<Vec<Vec<Gap>>> =

@@ -10,7 +10,7 @@ use crate::config::Config;
 pub(super) struct Credentials(Option<BTreeSet<String>>);
 
 impl Credentials {
-    /// Reads the password file of `config`, which [`Access::new`] has checked.
+    /// Reads the password file of `config`, which `Access::new` has checked.
     pub(super) fn read(config: &Config) -> Credentials {
         let Some(file) = &config.access.passwords else { return Credentials(None) };
         let text = fs::read_to_string(file).unwrap_or_default();

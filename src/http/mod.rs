@@ -2,7 +2,7 @@
 //!
 //! The way of a request: [`gate`] (accepts, reads the head, applies the limits) → tiny_http (parses) → [`server`] →
 //! `exchange` (the request and its connection) → `router` ([`access`]: may this client listen?
-//! [`target`]: which endpoint?) → one of the [`handlers`]. A short [response](self::response) is rendered by tiny_http and
+//! [`target`]: which endpoint?) → one of the [`handlers`]. A short [response] is rendered by tiny_http and
 //! goes back through the gate. For a stream ([`stream_response`], [`players`]) and for the events of the page
 //! ([`event_stream`]) the handler takes the socket out of the gate.
 

@@ -1,4 +1,4 @@
-// The page: what it shows, and what its buttons do.
+// The page: its display and its controls.
 
 import { Events } from './events.js';
 import { Live, prepare, supported } from './live.js';
@@ -10,9 +10,9 @@ import { texts } from './texts.js';
 
 const JUMPS = [5, 15, 30];
 const SAVES = [10, 30];
-// A connection that is not there for so long is spoken of.
+// Time without a connection until it is reported.
 const PATIENCE_MS = 1500;
-// The delay shown is the median of so many figures.
+// Number of values in the median of the delay.
 const FIGURES = 9;
 
 const $ = (id) => document.getElementById(id);
@@ -21,7 +21,7 @@ const make = (tag, properties, ...children) => {
 	element.append(...children);
 	return element;
 };
-// Changes only what is another one: the rest needs not be drawn.
+// Writes a property only on a change, to avoid redraws.
 const set = (element, property, value) => element[property] === value || (element[property] = value);
 const write = (element, text) => set(element, 'textContent', text);
 const label = (element, text) => element.getAttribute('aria-label') === text || element.setAttribute('aria-label', text);
@@ -43,18 +43,18 @@ const ways = [...document.getElementsByName('way')];
 
 let input = new URLSearchParams(location.search).get('input');
 let player = supported && remembered() !== 'steady' ? live : steady;
-// What the player does: stopped, connecting, playing, waiting, interrupted; and more about it.
+// Player state (stopped, connecting, playing, waiting, interrupted) and its details.
 let state = 'stopped';
 let detail = {};
 let delays = [];
 let count = 0;
-// To play before it knew what.
+// Play before the input is known.
 let early = false;
-// Since when there should be a connection, and whether there is no such input.
+// Start of the wait for a connection; true if the input is missing.
 let since = performance.now();
 let missing = false;
 
-// The choice of the last visit. A browser may forbid to remember it.
+// The choice of the last visit. A browser may forbid the storage.
 function remembered(way) {
 	try {
 		if (way) localStorage.setItem('wavecast.way', way);
@@ -64,7 +64,7 @@ function remembered(way) {
 	}
 }
 
-// What the player says, and what it is told.
+// Player: events and commands.
 
 const going = () => state !== 'stopped' && state !== 'interrupted';
 
@@ -83,13 +83,13 @@ function start(back = 0) {
 	player.start(input, back);
 	const session = navigator.mediaSession;
 	if (!session) return;
-	// For lock screens and the keys on headphones.
+	// For lock screens and headphone keys.
 	session.metadata = new MediaMetadata({ title: input, artist: location.hostname, album: texts.title() });
 	session.setActionHandler('play', () => start());
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
 }
 
-// Goes back from what is heard: from now, while that is live.
+// Jumps back from the heard position, or from now during live play.
 function jump(by) {
 	const from = detail.back ? (player.figures?.delay ?? 0) / 1000 : 0;
 	start(Math.min(events.state?.history_seconds ?? 0, Math.round(by + from)));
@@ -117,17 +117,17 @@ function select(name) {
 	if (was) start();
 }
 
-// What the server says.
+// Server events.
 
 function hello() {
 	missing = false;
-	// When all is shown: with some browsers it takes long where there is no loudspeaker.
+	// After the display: without a loudspeaker some browsers take long.
 	if (player === live) setTimeout(prepare, 300);
 	write($('version'), texts.version(events.hello.version));
 }
 
 function levels() {
-	// While nobody listens five in a second are enough.
+	// Without playback five draws a second are enough.
 	const draw = going() || ++count % 2 === 0;
 	meters.show(events.levels.levels, draw);
 	spectrogram.level(events.levels.levels, draw);
@@ -137,7 +137,7 @@ function news() {
 	const { inputs, history_seconds: history, phase } = events.state;
 	input = events.state.input;
 	if (phase === 'waiting') meters.clear();
-	// The stream that a player waits for is there by now.
+	// The stream that the player waits for exists now.
 	if (state === 'waiting' && phase === 'capturing') player.nudge();
 	fill($('input'), inputs.join(), () => inputs.map((name) => make('option', { value: name, textContent: name })));
 	$('inputs').hidden = inputs.length < 2;
@@ -157,7 +157,7 @@ function news() {
 	describe();
 }
 
-// There is no such input: an old address, or another configuration now.
+// Handles a missing input: an old address or a new configuration.
 async function refused() {
 	if (!events.state && input) {
 		input = null;
@@ -168,9 +168,9 @@ async function refused() {
 	missing = answer?.status === 404;
 }
 
-// What it shows.
+// Display.
 
-// What is happening: a key for each kind, and the words.
+// The current condition: its key and its text.
 function words() {
 	const told = events.state;
 	const plain = (key) => [key, texts[key]];
@@ -194,7 +194,7 @@ function words() {
 	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
 }
 
-// How far it is behind in ms; each figure alone is only good to some of them.
+// The median delay in ms; single values are off by some ms.
 const median = () => [...delays].sort((a, b) => a - b)[delays.length >> 1] ?? null;
 
 function describe() {
@@ -205,7 +205,7 @@ function describe() {
 	write($('status'), text);
 	if ($('main').dataset.words !== key) {
 		$('main').dataset.words = key;
-		// Once for each kind: nobody wants to be told of every second.
+		// Once per key: screen readers must not read every second.
 		$('said').textContent = text;
 	}
 	let behind = '';
@@ -236,7 +236,7 @@ function describe() {
 function addresses() {
 	const { name, address } = events.hello;
 	const { host, protocol } = location;
-	// Localhost is nobody else's name, a proxy with a certificate has only the one that it was asked by.
+	// Other machines cannot use localhost; an HTTPS proxy has only the name in the URL.
 	const here = /^(localhost|127\.|\[::1\])/.test(host);
 	const others = protocol === 'https:' ? [] : [name, address];
 	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);
@@ -250,7 +250,7 @@ function addresses() {
 		label(button, texts.copyLabel(link));
 		return make('li', {}, anchor(link), button);
 	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`))]);
-	// By number: not every phone finds the names of a house.
+	// By IP address: not all phones resolve local names.
 	const target = base(others[1] ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
 	const rows = lonely ? null : qr(target);
 	$('code').toggleAttribute('hidden', !rows);
@@ -265,7 +265,7 @@ async function copy(text, button) {
 	try {
 		await navigator.clipboard.writeText(text);
 	} catch {
-		// Insecure origins have only the clipboard of old.
+		// Insecure origins have only the old clipboard API.
 		const field = make('textarea', { value: text, className: 'unseen' });
 		button.after(field);
 		field.select();
@@ -277,7 +277,7 @@ async function copy(text, button) {
 	setTimeout(() => { button.textContent = texts.copy; }, 2000);
 }
 
-// What is done to it.
+// User input.
 
 label($('play'), texts.play);
 $('play').onclick = () => (going() ? player.stop() : start());
@@ -310,7 +310,7 @@ addEventListener('online', nudge);
 addEventListener('pageshow', nudge);
 document.addEventListener('visibilitychange', () => {
 	since = performance.now();
-	// A browser has few connections for one server, and they are for what is seen.
+	// Connections per server are scarce: hidden pages release theirs.
 	if (document.hidden) events.rest();
 	else nudge();
 });

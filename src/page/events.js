@@ -1,11 +1,11 @@
-// What the server says of an input as it happens, and what that tells about its clock.
+// The server's events for an input, and an estimate of the server's clock.
 
 const SILENT_MS = 4000;
 const PAUSE_MS = { first: 500, most: 8000 };
 const WINDOW_MS = 30_000;
 
 export class Events {
-	// The last of each kind, null before the first; and the page's time of the state.
+	// The last event of each kind, or null; `stateAt` is the page's time of `state`.
 	hello = null;
 	state = null;
 	stateAt = 0;
@@ -17,17 +17,17 @@ export class Events {
 	#timer = 0;
 	#pause = 0;
 	#last = 0;
-	// How much later than sent events came, the least first; and how long they are on their way at least.
+	// Arrival minus send time of events, least first; and the least transit time (ms).
 	#late = [];
 	#way = 0;
 
-	// `tell` hears of `hello`, `state`, `levels` and `lost`, and of `refused` when there is no such input.
+	// Calls `tell` with `hello`, `state`, `levels`, `lost`, or `refused` for a missing input.
 	constructor(tell) {
 		this.#tell = tell;
 		setInterval(() => this.#source && performance.now() - this.#last > SILENT_MS && this.#lost(), 1000);
 	}
 
-	// Listens to what is said of that input, `null` for the first one.
+	// Subscribes to an input; `null` is the first input.
 	watch(input) {
 		if (input !== this.#input) this.state = this.levels = null;
 		this.#input = input;
@@ -35,7 +35,7 @@ export class Events {
 		this.#open();
 	}
 
-	// Listens to nothing until it is nudged.
+	// Unsubscribes until `nudge`.
 	rest() {
 		clearTimeout(this.#timer);
 		this.#source?.close();
@@ -43,12 +43,12 @@ export class Events {
 		this.connected = false;
 	}
 
-	// Looks again at once.
+	// Reconnects at once.
 	nudge() {
 		if (!this.connected) this.watch(this.#input);
 	}
 
-	// The page's time (ms) at which a frame of a stream was captured; null while that is not known.
+	// The page's time (ms) of the capture of a stream's frame; null if unknown.
 	captured(stream, frame) {
 		if (!this.levels || this.state?.stream !== stream) return null;
 		return this.levels.time - (this.levels.frame - frame) / this.state.format.rate * 1000 + this.#late[0].ms - this.#way;
@@ -56,7 +56,7 @@ export class Events {
 
 	#open() {
 		this.rest();
-		// No more often than it is drawn.
+		// Levels no more often than they are drawn.
 		const source = this.#source = new EventSource(`${this.#input ? `${this.#input}/` : ''}levels?interval=100`);
 		this.#last = performance.now();
 		const on = (kind, take) => source.addEventListener(kind, ({ data }) => {
@@ -80,7 +80,7 @@ export class Events {
 		});
 		source.onerror = () => {
 			if (source !== this.#source) return;
-			// A browser gives up on an answer that is none of events.
+			// A browser closes the source if the answer is no event stream.
 			const refused = source.readyState === EventSource.CLOSED;
 			this.#lost();
 			if (refused) this.#tell('refused');
@@ -91,12 +91,12 @@ export class Events {
 		this.rest();
 		this.#tell('lost');
 		this.#pause = Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
-		// Not all pages at the same time.
+		// Spreads the pages' retries.
 		this.#timer = setTimeout(() => this.#open(), this.#pause * (0.75 + Math.random() / 2));
 	}
 }
 
-// An event's way takes half as long as a question and its answer.
+// The transit time of an event: half of the least round trip.
 function way() {
 	const asked = ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind));
 	const took = asked.map((entry) => entry.responseStart - entry.requestStart).filter((ms) => ms > 0);

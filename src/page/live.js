@@ -1,33 +1,33 @@
-// Live: the stream as it comes, from fetch() to the loudspeaker, as little behind the room as can be.
+// Live: the stream from fetch() to the loudspeaker, with as little delay as possible.
 //
-// What is queued at least is held at a margin by playing up to half a percent faster or slower; what is far too much is
-// skipped. The margin grows when sound ran out, and shrinks again.
+// Playback runs up to half a percent faster or slower to hold the least queue length at a margin. A large excess is
+// skipped. The margin grows when sound runs out, and shrinks again.
 
 import { Resampler, WavReader } from './sound.js';
 
 // In seconds, like all times of the context.
 const MOST_MARGIN = 0.4;
-// So much too much is skipped: to play it away would take long.
+// Excess to skip: playing faster would take too long.
 const SKIP = 0.05;
 const MOST_FASTER = 0.005;
-// So much of the past is given away at once: a page may sleep for a second.
+// Past sound to queue at once: a page may sleep for a second.
 const AHEAD = 1.5;
 const BLEND = 0.004;
 const WINDOW_MS = 500;
 const SETTLE_MS = 3000;
-// A stream that brings nothing for so long is dead.
+// Time without data after which a stream is dead.
 const SILENT_MS = 3000;
 const CONNECT_MS = 6000;
 const FADE_MS = 60;
 const PAUSE_MS = { first: 250, most: 5000 };
 
-// Web Audio may be switched off.
+// Web Audio may be disabled.
 export const supported = Boolean(globalThis.AudioContext);
 
 let context;
 let worklet;
 
-// Made ahead, for it takes a tenth of a second.
+// In advance: a context takes 0.1 s to start.
 export const prepare = () => context || make().suspend();
 
 function make() {
@@ -38,9 +38,9 @@ function make() {
 }
 
 export class Live {
-	// Is given all sound, and its rate.
+	// Receives all sound, and its rate.
 	onsound = () => {};
-	// How often sound ran out, and when it did last.
+	// Number of dropouts, and time of the last.
 	dropouts = 0;
 	lastDropout = 0;
 	#clock;
@@ -54,19 +54,19 @@ export class Live {
 	#play;
 	#margin = 0;
 
-	// `clock.captured(stream, frame)` is its time; `tell(state, detail)` hears of all that happens.
+	// `clock.captured(stream, frame)` returns the capture time of a frame; `tell(state, detail)` receives all changes.
 	constructor(clock, tell) {
 		this.#clock = clock;
 		this.#tell = tell;
 		setInterval(() => this.#look(), 1000);
 	}
 
-	// Plays an input, from `back` seconds ago. Within a click: elsewhere iOS gives silence.
+	// Plays an input, from `back` seconds ago. Call in a click: otherwise iOS is silent.
 	start(name, back = 0) {
 		this.stop(true);
 		make();
 		context.onstatechange = () => this.#gain && context.state !== 'running' && this.#tell('interrupted');
-		// A phone's silent switch leaves alone what is played on purpose.
+		// A phone's silent switch does not mute deliberate playback.
 		if (navigator.audioSession) navigator.audioSession.type = 'playback';
 		context.resume();
 		this.#name = name;
@@ -90,7 +90,7 @@ export class Live {
 		if (!again) this.#tell('stopped');
 	}
 
-	// Looks again at once: the network or somebody is back.
+	// Retries at once, after the network or the user is back.
 	nudge() {
 		if (!this.#gain) return;
 		context.resume();
@@ -99,7 +99,7 @@ export class Live {
 		this.#look();
 	}
 
-	// How many ms ago was captured what is heard now, and how it is made.
+	// The age in ms of the sound heard now, and its playback path.
 	get figures() {
 		const play = this.#play;
 		if (!play?.began) return null;
@@ -117,7 +117,7 @@ export class Live {
 		if (this.#play && performance.now() - this.#last > SILENT_MS) this.#abort.abort();
 	}
 
-	// Connects, again and again until it is stopped.
+	// Connects repeatedly until `stop`.
 	async #run(back, gain) {
 		this.#tell('connecting');
 		for (;;) {
@@ -128,13 +128,13 @@ export class Live {
 				why = error.status ? { cause: 'refused', text: error.message } : { cause: 'lost' };
 			}
 			if (gain !== this.#gain) return;
-			// One that played is tried again at once: its format may be another one now.
+			// Retry at once if sound played: the format may have changed.
 			this.#pause = this.#play?.began ? 50 : Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
 			[this.#play, back] = [null, 0];
 			this.#tell('waiting', why);
 			await new Promise((resolve) => {
 				this.#resume = resolve;
-				// Not all pages at the same time.
+				// Spreads the pages' retries.
 				setTimeout(resolve, this.#pause * (0.75 + Math.random() / 2));
 			});
 			if (gain !== this.#gain) return;
@@ -179,7 +179,7 @@ export class Live {
 		} finally {
 			clearTimeout(patience);
 			abort.abort();
-			// After the last of it has faded out.
+			// After the last sound has faded out.
 			setTimeout(() => {
 				into.disconnect();
 				output?.close?.();
@@ -191,7 +191,7 @@ export class Live {
 		if (play.began) {
 			this.#regulate(play);
 		} else {
-			// A device that is being opened does not play yet.
+			// A device does not play while it opens.
 			if (context.state !== 'running' || context.currentTime === play.stood) {
 				if (play.back) play.pending.push(piece);
 				else play.end += piece[0].length;
@@ -218,25 +218,25 @@ export class Live {
 			play.starved = output.starved;
 			this.dropouts++;
 			this.lastDropout = now;
-			// A device that starts takes what it can get.
+			// A starting device takes all it can get.
 			this.#margin = Math.min(MOST_MARGIN, this.#margin * (now - play.began < SETTLE_MS ? 1.1 : 1.4));
-			// Not shrunk again for ten minutes.
+			// No shrinking for ten minutes.
 			[play.least, play.since, play.calm] = [Infinity, now, -1200];
 		}
 		if (output.waits) return;
 		play.least = Math.min(play.least, queued(play));
 		if (now - play.since < WINDOW_MS) return;
-		// What lies in the past keeps the distance that it began with.
+		// Past sound keeps its initial distance.
 		if (play.back) play.target ??= play.least;
 		const excess = play.least - (play.target ?? this.#margin);
-		// At first it may be heard: a device that starts is fed too much.
+		// An initial skip may be audible: a starting device is overfed.
 		if (!play.back && excess > (now - play.began < SETTLE_MS ? SKIP / 4 : SKIP) && play.skip === 0) {
 			play.skip = Math.round(excess * play.rate);
 			play.faster = 1;
 		} else {
 			play.faster = 1 + Math.max(-MOST_FASTER, Math.min(MOST_FASTER, excess * 0.2));
 		}
-		// So near to running out that the next time it may; or never near it for half a minute.
+		// More margin near a dropout; less after 30 s without a near one.
 		if (play.least < this.#margin * 0.4) {
 			play.calm = Math.min(0, play.calm);
 			this.#margin = Math.min(MOST_MARGIN, this.#margin + 0.003);
@@ -247,12 +247,12 @@ export class Live {
 	}
 }
 
-// Seconds of sound that are here and not played yet.
+// Seconds of received sound not yet played.
 function queued(play) {
 	return play.output.end - context.currentTime + play.pending.reduce((sum, piece) => sum + piece[0].length, 0) / play.rate;
 }
 
-// Leaves out what is to be skipped, and blends what was before into what comes after.
+// Skips sound that is due, and blends the sound before into the sound after.
 function cut(play, piece) {
 	if (play.skip > 0) {
 		play.tail ??= piece.map((samples) => samples.slice(0, Math.round(BLEND * play.rate)));
@@ -271,28 +271,28 @@ function cut(play, piece) {
 	return piece;
 }
 
-// Asked how far the loudspeaker is, Firefox on Linux may stop for ever: it holds a lock that its sound waits for.
+// Queried for its latency, Firefox on Linux may deadlock: it holds a lock that its audio waits for.
 const AWAY = /Linux.*Firefox/.test(navigator.userAgent) && 0.038;
 
-// The context's time of what the loudspeaker plays now.
+// The context's time of the sound heard now.
 function heard() {
 	if (AWAY) return context.currentTime - AWAY;
 	const stamp = context.getOutputTimestamp?.();
-	// WebKit's is of another clock.
+	// WebKit's has another clock.
 	const age = performance.now() - stamp?.performanceTime;
 	const time = Math.abs(age) < 100 ? stamp.contextTime + age / 1000 : Infinity;
-	// Firefox leaves that way out of it.
+	// Firefox omits the output latency.
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 
-// Samples of litter with each piece. Chromium takes apart what was played when it collects garbage, all at once and on the
-// page's own thread: 29 ms after the first minute. With litter it collects every other second.
+// Garbage samples per piece. Chromium frees played buffers during garbage collection, together and on the page's
+// thread: 29 ms after the first minute. With this garbage it collects every other second.
 const LITTER = 8192;
 
-// Plays by buffers, one begins where another ends.
+// Plays by consecutive buffers.
 class Scheduled {
 	way = 'scheduled';
-	// The page's own thread queues them, and pauses more.
+	// The page's thread queues the buffers, with more pauses.
 	least = 0.029;
 	waits = false;
 	starved = 0;
@@ -304,7 +304,7 @@ class Scheduled {
 		this.#into = into;
 	}
 
-	// When what was given ends.
+	// End time of the queue.
 	get end() {
 		return this.#end / context.sampleRate;
 	}
@@ -320,7 +320,7 @@ class Scheduled {
 		const source = context.createBufferSource();
 		const buffer = context.createBuffer(piece.length, length, context.sampleRate);
 		piece.forEach((samples, c) => buffer.copyToChannel(samples, c));
-		// Firefox takes what is in it now.
+		// Firefox copies the content here.
 		source.buffer = buffer;
 		source.connect(this.#into);
 		source.start(this.end);
@@ -329,7 +329,7 @@ class Scheduled {
 	}
 }
 
-// Plays on the sound's own thread.
+// Plays on the audio thread.
 class Worklet {
 	way = 'worklet';
 	least = 0.022;
@@ -343,7 +343,7 @@ class Worklet {
 		this.#node = new AudioWorkletNode(context, 'player', { numberOfInputs: 0, outputChannelCount: [channels] });
 		this.#node.connect(into);
 		this.#node.port.onmessage = ({ data: { end, taken, starved, waits } }) => {
-			// What was given since is still on its way.
+			// Later pieces are still in transit.
 			this.end = end + (this.#given - taken) / context.sampleRate;
 			[this.starved, this.waits] = [starved, waits];
 		};

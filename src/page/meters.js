@@ -1,4 +1,4 @@
-// Level meters: what the server measured, with peak hold and clip lamps.
+// Level meters of the server's levels, with peak hold and clip lamps.
 
 import { channelName, texts } from './texts.js';
 
@@ -41,7 +41,7 @@ export class Meters {
 			row.peak = Math.max(peak ?? -200, row.peak - FALL);
 			row.rms = Math.max(rms ?? -200, row.rms - FALL);
 			if (row.peak >= row.hold || now - row.held > HOLD_MS) [row.hold, row.held] = [row.peak, now];
-			// A stream that began anew counts from zero.
+			// A new stream counts from zero.
 			if (!(row.forgiven <= clipped)) row.forgiven = clipped;
 			row.clipped = clipped;
 			if (!draw) return;
@@ -79,7 +79,7 @@ export class Meters {
 	#draw(row) {
 		const { canvas, peak, rms, hold } = row;
 		const { width, height } = canvas;
-		// What looks the same needs not be drawn.
+		// Unchanged bars need no drawing.
 		const look = [peak, rms, hold].map((db) => Math.round(share(db) * width)).join();
 		if (look === row.look) return;
 		row.look = look;

@@ -1,21 +1,21 @@
 // QR codes (ISO/IEC 18004) of up to 106 bytes: level M, versions 1 to 6, the first mask.
 
-// Codewords of each version, those for correction in each block, blocks.
+// For each version: codewords, correction codewords per block, blocks.
 const VERSIONS = [[26, 10, 1], [44, 16, 1], [70, 26, 1], [100, 18, 2], [134, 24, 2], [172, 16, 4]];
 // The format of level M and the first mask, with its own correction.
 const FORMAT = 0x5412;
 
-// A text's code as rows of booleans, true for dark; null if it is too long.
+// The code of a text as rows of booleans, true for dark; null if too long.
 export function qr(text) {
 	const bytes = new TextEncoder().encode(text);
 	const version = VERSIONS.findIndex(([total, ec, blocks]) => bytes.length + 2 <= total - ec * blocks) + 1;
 	return version === 0 ? null : draw(codewords(bytes, ...VERSIONS[version - 1]), version);
 }
 
-// Data and correction, block by block interleaved.
+// Data and correction, interleaved by blocks.
 function codewords(bytes, total, ec, count) {
 	const capacity = total - ec * count;
-	// Four bits say that bytes come and eight how many: each byte lies in the halves of two codewords.
+	// Four bits for byte mode, eight for the length: each byte is split between two codewords.
 	const data = [0x4, bytes.length >> 4, bytes.length & 15, ...[...bytes].flatMap((byte) => [byte >> 4, byte & 15]), 0]
 		.reduce((all, half, i) => (i % 2 ? [...all.slice(0, -1), all.at(-1) | half] : [...all, half << 4]), []);
 	for (let pad = 0xEC; data.length < capacity; pad ^= 0xEC ^ 0x11) data.push(pad);
@@ -52,7 +52,7 @@ function draw(words, version) {
 	const set = (x, y, dark) => {
 		if (rows[y]?.[x] !== undefined) rows[y][x] = Boolean(dark);
 	};
-	// The finders with their margins and the one for alignment, squares in squares; the timing lines.
+	// The finders with margins and the alignment pattern, nested squares; the timing lines.
 	const square = (cx, cy, reach, light) => {
 		for (let y = -reach; y <= reach; y++) {
 			for (let x = -reach; x <= reach; x++) set(cx + x, cy + y, !light.includes(Math.max(Math.abs(x), Math.abs(y))));

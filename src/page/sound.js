@@ -1,8 +1,8 @@
-// Sound as bytes and as numbers: takes a WAV stream apart, and changes its rate.
+// Sound formats: parses a WAV stream, and changes its rate.
 
 const HEADER = 44;
 
-// One array after another.
+// Concatenates two arrays.
 function joined(a, b) {
 	const all = new a.constructor(a.length + b.length);
 	all.set(a);
@@ -10,13 +10,13 @@ function joined(a, b) {
 	return all;
 }
 
-// Reads a WAV stream as it comes.
+// An incremental WAV reader.
 export class WavReader {
-	// { rate, channels, bits } once the header has come.
+	// { rate, channels, bits } after the header.
 	format = null;
 	#rest = new Uint8Array(0);
 
-	// The whole frames among these bytes and those before, a Float32Array for each channel; or null.
+	// The complete frames so far, a Float32Array for each channel; or null.
 	push(bytes) {
 		bytes = joined(this.#rest, bytes);
 		const view = new DataView(bytes.buffer);
@@ -43,7 +43,7 @@ export class WavReader {
 	}
 }
 
-// A windowed sinc: what its steps add to the sound lies below the last of 16 bits.
+// A windowed sinc: the error of its steps is below the last of 16 bits.
 const HALF = 16;
 const TAPS = 2 * HALF;
 const STEPS = 256;
@@ -55,7 +55,7 @@ function kernel(cutoff) {
 		row.forEach((_, tap) => {
 			const x = tap - HALF + 1 - step / STEPS;
 			const w = 2 * Math.PI * (x + HALF) / TAPS;
-			// Blackman and Harris' window, 92 dB.
+			// Blackman-Harris window, 92 dB.
 			const window = 0.35875 - 0.48829 * Math.cos(w) + 0.14128 * Math.cos(2 * w) - 0.01168 * Math.cos(3 * w);
 			row[tap] = window * (x === 0 ? cutoff : Math.sin(Math.PI * cutoff * x) / (Math.PI * x));
 		});
@@ -65,9 +65,9 @@ function kernel(cutoff) {
 	return table;
 }
 
-// Changes the rate, with a phase that goes on from piece to piece.
+// Changes the rate, with a phase that continues across pieces.
 export class Resampler {
-	// How many input frames the output so far stands for.
+	// Number of input frames in the output so far.
 	consumed = 0;
 	#at = 0;
 	#step;
@@ -81,7 +81,7 @@ export class Resampler {
 		this.#kept = Array.from({ length: channels }, () => new Float32Array(TAPS - 1));
 	}
 
-	// Resamples a piece, `faster` times faster than the rates say.
+	// Resamples a piece, `faster` times the nominal rate.
 	push(piece, faster) {
 		const input = piece.map((samples, c) => joined(this.#kept[c], samples));
 		const step = this.#step * faster;

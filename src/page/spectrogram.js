@@ -1,20 +1,20 @@
-// The last minute: its pitches while Live plays, and how loud it was while there are no samples here.
+// The last minute: pitches during Live, and loudness without local samples.
 
 const [COLUMNS, ROWS] = [300, 112];
 const COLUMN_MS = 200;
 const SIZE = 4096;
 export const [LOWEST, HIGHEST] = [50, 20_000];
-// So many waves of each pitch are looked at, as far as they fit.
+// Number of waves of each pitch to analyse, as far as they fit.
 const WAVES = 24;
 const [QUIET, LOUD] = [-90, -20];
 const [BACKGROUND, LEVEL] = ['#10101c', '#7e8cbe'];
-// From nothing over violet and orange to nearly white.
+// From black over violet and orange to near white.
 const colour = (s) => [16 + 239 * s ** 0.8, 16 + 220 * s ** 2.2, 28 + 110 * Math.sin(Math.PI * s) + 170 * s ** 8, 255];
 
 export class Spectrogram {
 	#pen;
 	#column;
-	// Up to when it is drawn, and when there was sound.
+	// Time of the last column, and of the last sound.
 	#drawn = 0;
 	#heard = -Infinity;
 	#peak = -200;
@@ -35,7 +35,7 @@ export class Spectrogram {
 		this.#drawn = performance.now();
 	}
 
-	// Whether what is drawn now are pitches.
+	// True while pitches are drawn.
 	get hears() {
 		return performance.now() - this.#heard < 1000;
 	}
@@ -75,7 +75,7 @@ export class Spectrogram {
 		this.#pen.putImageData(this.#column, COLUMNS - 1, 0);
 	}
 
-	// Makes room for a column when one is due; of a time in which nothing came, as much as it was.
+	// Scrolls when a column is due; after a pause without data, by its length.
 	#scroll() {
 		const due = Math.floor((performance.now() - this.#drawn) / COLUMN_MS);
 		if (due < 1) return 0;
@@ -87,7 +87,7 @@ export class Spectrogram {
 	}
 }
 
-// What each row is compared with: its pitch under Hann's window. A sine at full scale has the magnitude 1.
+// The reference of each row: its pitch under Hann's window. A full-scale sine has magnitude 1.
 function waves(rate) {
 	return Array.from({ length: ROWS }, (_, row) => {
 		const hertz = HIGHEST * (LOWEST / HIGHEST) ** (row / ROWS);

@@ -1,10 +1,10 @@
-// Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps. Its sound
-// is not led through Web Audio, where iOS gives silence for it.
+// Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps. Web
+// Audio is not used: iOS is silent there.
 
-// A player that stands still for so long is started anew.
+// Time without progress until a restart.
 const STUCK_MS = 8000;
 const PAUSE_MS = { first: 500, most: 8000 };
-// So many seconds more behind than at first, and it plays faster; ten times as many, and it starts anew.
+// Extra delay in seconds to play faster; ten times as much restarts.
 const LATE = 0.5;
 
 export class Steady {
@@ -29,7 +29,7 @@ export class Steady {
 		on('playing', () => this.#plays());
 		on('waiting', () => {
 			const { currentTime } = this.#audio;
-			// WebKit says so and plays on.
+			// WebKit reports this and plays on.
 			setTimeout(() => {
 				if (!this.#began || !this.#wanted || this.#audio.currentTime > currentTime) return;
 				this.#stands = true;
@@ -45,7 +45,7 @@ export class Steady {
 		setInterval(() => this.#look(), 1000);
 	}
 
-	// Plays an input, from `back` seconds ago. Within a click.
+	// Plays an input, from `back` seconds ago. Call in a click.
 	start(name, back = 0) {
 		[this.#name, this.#back, this.#wanted, this.#pause] = [name, back, true, 0];
 		this.#load();
@@ -57,7 +57,7 @@ export class Steady {
 		this.#wanted = false;
 		clearTimeout(this.#timer);
 		this.#audio.pause();
-		// Without this it would go on to fetch.
+		// Otherwise fetching goes on.
 		this.#audio.removeAttribute('src');
 		this.#audio.load();
 		if (!again) this.#tell('stopped');
@@ -70,7 +70,7 @@ export class Steady {
 	get figures() {
 		const { buffered, currentTime } = this.#audio;
 		if (!this.#began || buffered.length === 0) return null;
-		// What it has beyond what it plays is what it is behind, unless it was given more than it takes at once.
+		// The delay is the buffer ahead, unless the player was given more than it takes at once.
 		const ahead = buffered.end(buffered.length - 1) - currentTime;
 		const past = this.#back + (performance.now() - this.#asked) / 1000 - currentTime;
 		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'steady' };

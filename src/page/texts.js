@@ -7,7 +7,7 @@ const seconds = (s) => {
 const length = (s) => (s < 120 || s % 60 > 0 ? `${s} s` : `${s / 60} min`);
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}`.replace(/\.?$/, '.');
 
-// What a channel is called.
+// Name of a channel.
 export function channelName(channel, channels) {
 	if (channels === 1) return 'Mono';
 	if (channels === 2) return channel === 0 ? 'Left' : 'Right';
@@ -15,7 +15,7 @@ export function channelName(channel, channels) {
 }
 
 export const texts = {
-	// What stands on the page from the beginning, by data-text.
+	// Initial texts of the page, by data-text.
 	fixed: {
 		input: 'Input',
 		way: 'How to listen',
@@ -41,12 +41,12 @@ export const texts = {
 	save: (s) => length(s),
 	saveLabel: (s) => `Save the last ${length(s)} as a WAV file`,
 
-	// What is happening, in one sentence.
+	// Current condition in one sentence.
 	looking: 'Looking for the device …',
 	gone: 'The device cannot be reached. The page looks for it and goes on by itself.',
 	cut: 'The connection was lost. The page looks for it and plays on by itself.',
 	noInput: (input) => `There is no input “${input}” any more.`,
-	// What helps the owner stands in the log.
+	// Details for the owner are in the log.
 	noSound: (problem) => `No sound yet: ${/no capture card/.test(problem) ? 'no sound card is plugged in.' : problem}`,
 	opening: 'The sound card is being opened …',
 	unplugged: (s) => `The sound card was unplugged ${seconds(s)} ago, waiting for it.`,

@@ -1,4 +1,4 @@
-// Plays what it is given, sample by sample, on the sound's own thread.
+// An audio-thread player of queued samples.
 
 class Player extends AudioWorkletProcessor {
 	#pieces = [];
@@ -6,7 +6,7 @@ class Player extends AudioWorkletProcessor {
 	#queued = 0;
 	#taken = 0;
 	#starved = 0;
-	// Frames to gather before it begins, and again after it ran out.
+	// Frames to queue before the start, and after a dropout.
 	#margin = 0;
 	#waits = true;
 	#told = 0;

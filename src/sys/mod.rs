@@ -4,9 +4,12 @@
 pub mod burst;
 pub mod client_key;
 pub mod clock;
+pub mod dl;
 pub(crate) mod futex;
 pub mod host;
+pub mod lame;
 pub mod limits;
 pub mod logging;
+pub mod opus;
 pub mod panics;
 pub mod socket;

@@ -1,4 +1,4 @@
-// The cost of the page: bytes, time until it can be used, and the processor while nothing plays.
+// The cost of the page: requests, time until the page is usable, and CPU time while nothing plays.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { Wire } from './support/wire.mjs';
 
 /** The limits on a machine that is not busy: ms until the page can be used, and a share of one core. */
 const TARGET = { ready: 100, idle: 0.05 };
-/** The share that a busy machine may add: each wake-up takes longer there. */
+/** The factor by which a busy machine may exceed the idle limit: each wake-up takes longer there. */
 const BUSY = 1.5;
 const ATTEMPTS = 3;
 
@@ -25,7 +25,7 @@ scenario('the page is there at once, asks for little, and leaves the processor a
   const browser = await use(chromium(await use(Loudspeaker.start())));
   await daemon.inState('live', 'capturing');
 
-  // From the beginning of the navigation to a button that works; more often where others keep the machine busy.
+  // From the start of the navigation to a working button. More repetitions while other programs keep the machine busy.
   const ready = [];
   let tab;
   for (let i = 0; i < 5 || (i < 15 && Math.min(...ready) > TARGET.ready); i++) {
@@ -41,7 +41,7 @@ scenario('the page is there at once, asks for little, and leaves the processor a
   const others = wire.exchanges.filter(({ headers }) => headers.host !== `localhost:${wire.port}`);
   assert.deepEqual(others, [], 'it asks nobody else');
   const answers = wire.exchanges.filter(({ target }) => target === '/' || target.startsWith('/@page/')).map(({ answer }) => answer.status);
-  // Each once; the one for the sound's own thread when all is shown.
+  // Each file once; the audio thread's file only after the page is displayed.
   assert.ok([11, 12].includes(answers.filter((status) => status === 200).length), `${answers}`);
 
   const idle = [];

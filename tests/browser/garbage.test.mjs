@@ -1,4 +1,4 @@
-// That a browser takes apart often what it has played: a minute of it at once would be heard.
+// Garbage collection in a browser that plays: freeing the buffers of a minute at once would be audible.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { Daemon } from './support/daemon.mjs';
 import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
 import { scenario } from './support/scenario.mjs';
 
-/** Without help Chromium does so for the first time after a minute. */
+/** The duration of the test. Without the page's garbage Chromium first collects after a minute. */
 const SECONDS = 25;
 
 scenario('Chromium collects its garbage early while it plays on an insecure origin', {
@@ -22,7 +22,7 @@ scenario('Chromium collects its garbage early while it plays on an insecure orig
   await tab.press('#play');
   await tab.inState('playing');
   await tab.page.tracing.start({ categories: ['blink.user_timing', 'v8'] });
-  // By this the page's process is known among others.
+  // The mark identifies the page's process in the trace.
   await tab.page.evaluate(() => performance.mark('the page'));
   await pause(SECONDS * 1000);
   const { traceEvents } = JSON.parse(Buffer.from(await tab.page.tracing.stop()).toString());

@@ -1,4 +1,4 @@
-// Live: how soon it is heard, how far it is behind the room, whether the page knows, and that it goes on so.
+// Live playback: time to the first sound, delay behind the room, accuracy of the page's figure, and dropouts.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,12 +9,12 @@ import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
 import { Room, noise, write } from './support/room.mjs';
 import { scenario } from './support/scenario.mjs';
 
-/** The limit of the page's delay, in ms, on a machine that is not busy. */
+/** The limits in ms, on a machine that is not busy: first sound, delay, and error of the page's delay. */
 const TARGET = { first: 150, delay: 100, wrong: 15 };
-/** The time without a gap, after the first seconds. WAVECAST_LONG=1 makes it ten minutes. */
+/** The time without a dropout after the first seconds, in s. WAVECAST_LONG=1 makes it ten minutes. */
 const SECONDS = process.env.WAVECAST_LONG === '1' ? 600 : 8;
 const SETTLE = 5;
-/** A host that is busy with others may be so for a minute. */
+/** The number of attempts. The host of a virtual machine may be busy for a minute. */
 const ATTEMPTS = SECONDS > 60 ? 3 : 6;
 
 const BROWSERS = [
@@ -57,7 +57,7 @@ for (const { name, programs, launch } of BROWSERS) {
           delays.push((await tab.figures()).delay);
           const now = await tab.gaps();
           if (now === known) continue;
-          // At once: of ten minutes somebody may want to know before they are over.
+          // Reported at once: a run takes up to ten minutes.
           const seconds = Math.round((performance.now() - began) / 1000);
           console.log(`${name}, ${way}: ${now - known} gaps more, ${seconds} s after the first ${SETTLE}`);
           known = now;
@@ -67,13 +67,13 @@ for (const { name, programs, launch } of BROWSERS) {
           await pause(200);
           const piece = recording.last(0.12);
           const { time, alike } = await room.captured(piece);
-          // The sound in the buffer of its device is still to be heard.
+          // The sound in the device's buffer is not audible yet.
           if (alike > 0.8) measured.push(piece.at + speaker.buffer() - time);
         }
         const { delay, figures } = await tab.figures();
         assert.equal(figures.way, way);
         const first = recording.soundAfter(clicked) - clicked;
-        // A browser that stutters plays something else than the source.
+        // A browser that stutters plays sound that does not match the source.
         const heard = measured.length < 4 ? NaN : median(measured);
         const result = { first, delay: heard, wrong: Math.abs(delay - heard), gaps: await tab.gaps() - gaps };
         t.diagnostic(
@@ -87,7 +87,7 @@ for (const { name, programs, launch } of BROWSERS) {
         return result;
       };
       const results = [];
-      // Each at least once: on a busy machine it may be another attempt that meets the next one.
+      // Each target in at least one attempt: on a busy machine different attempts may meet different targets.
       const kept = () => results.some(({ gaps }) => gaps === 0) && Object.entries(TARGET).every(([figure, most]) => (
         results.some((result) => result[figure] < most)
       ));

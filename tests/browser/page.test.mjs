@@ -1,4 +1,4 @@
-// The page in a browser: it loads without a complaint, and its players play.
+// The page in a browser: the page loads without a complaint, and the browser's player plays every format.
 
 import assert from 'node:assert/strict';
 
@@ -23,7 +23,7 @@ channels = ${channels}
 format = "s${bits}"
 `).join('');
 
-/** The sizes that the header must give each browser, RIFF's and the data's. */
+/** The data size that the WAV header must have for a browser that needs whole frames. */
 const WHOLE_FRAMES = (frame) => 0xFFFFFFFF - 36 - (0xFFFFFFFF - 36) % frame;
 const BROWSERS = [
   { name: 'Chromium', programs: CHROMIUM, launch: chromium, status: 200, data: () => 0xFFFFFFFF, player: /^Chrome \d/ },

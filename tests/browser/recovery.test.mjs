@@ -1,4 +1,4 @@
-// The page when something breaks: it says so, and plays on at the live edge without being loaded again.
+// Recovery of the page from failures: the page reports each failure, and resumes at the live edge without a reload.
 
 import assert from 'node:assert/strict';
 

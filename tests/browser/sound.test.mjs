@@ -1,5 +1,5 @@
-// What a card hears is what a browser says: two voices, from the card to the loudspeaker, and the connection is
-// reset in the middle of a frame.
+// Fidelity of the sound from the card to the loudspeaker: a stereo recording of two voices, with a connection reset in
+// the middle of a frame.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -17,9 +17,9 @@ const LEFT = 'A small daemon listens to the sound card, and everybody in the hou
 const RIGHT = 'Seven players went out one evening. Six of them buffered for a second or two; ' +
   'the seventh was a browser, and it waited for a quarter of a megabyte before it sang.';
 
-/** Bytes before the first frame of the stream, and those of a frame. */
+/** The sizes in bytes of the WAV header and of a frame. */
 const [HEADER, FRAME] = [44, 4];
-/** The correlation at which a sound is recognisably the same. */
+/** The correlation from which two sounds count as equal. */
 const GOOD = 0.9;
 
 const BROWSERS = [
@@ -55,7 +55,7 @@ for (const { name, programs, launch } of BROWSERS) {
     assert.notEqual((first - HEADER) % FRAME, 0, `${headers.range} is the beginning of a frame`);
     assert.equal(answer.status, 206);
     assert.ok(answer.headers['content-range'].startsWith(`bytes ${first}-`), answer.headers['content-range']);
-    // The sound that it had before, and a second for the loudspeaker's own buffer.
+    // Skips the sound buffered before the reset, and a second for the loudspeaker's buffer.
     await tab.advances(2.5);
     const after = await speaker.hear(4);
     await tab.playedOn();
@@ -64,7 +64,7 @@ for (const { name, programs, launch } of BROWSERS) {
   });
 }
 
-/** Writes two voices, one on each side, as the samples of a card. */
+/** Writes two voices, one in each channel, as the samples of a card. */
 function speak(file) {
   const [left, right] = [`${file}.left.wav`, `${file}.right.wav`];
   execFileSync('espeak-ng', ['-v', 'en-gb', '-w', left, LEFT]);
@@ -74,9 +74,9 @@ function speak(file) {
 }
 
 /**
- * Checks that for three seconds or more a recording is the source, second by second: both sides at the same place,
- * and each second where the one before it ends. Returns how well each fits. On a busy machine the way from the
- * browser to the loudspeaker stutters now and then, which is why it need not be all of them.
+ * Checks that a recording matches the source for three seconds or more, second by second: both channels at one place,
+ * and each second at the end of the previous one. Returns a summary of the fit of each second. Not every second has to
+ * match, because on a busy machine the sound between the browser and the loudspeaker stutters now and then.
  */
 function compare(recording, source) {
   const scores = [];

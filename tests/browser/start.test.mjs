@@ -1,5 +1,5 @@
-// The time until Chromium plays, on an insecure origin such as the address of a device in the house, where its requests
-// say least about it and it must be recognised all the same.
+// The time until Chromium plays on an insecure origin, such as the address of a local device. There its requests carry
+// the fewest headers, and the daemon must recognise Chromium all the same.
 
 import assert from 'node:assert/strict';
 
@@ -25,7 +25,7 @@ scenario('Chromium on an insecure origin gets its burst and starts at once', {
     const started = await tab.play('live', { query });
     const { listeners: [listener] } = await daemon.status();
     assert.match(listener.player, /^Chrome \d/);
-    // Sound beyond the time that has passed since its request is of before the request.
+    // Sound in excess of the time since the request was captured before the request.
     const ahead = listener.frames_sent - listener.seconds * 44_100;
     await tab.close();
     await daemon.nobodyListens();
@@ -38,7 +38,7 @@ scenario('Chromium on an insecure origin gets its burst and starts at once', {
   t.diagnostic(`asks with ${JSON.stringify(headers)}`);
   assert.equal(headers['sec-fetch-dest'], undefined, 'what it sends on secure origins only');
 
-  // A tenth of a second is what the status rounds to.
+  // The status rounds to a tenth of a second.
   assert.ok(Math.abs(burst.ahead - BURST) < 15_000, `${burst.ahead} bytes of burst`);
   assert.ok(Math.abs(plain.ahead) < 15_000, `${plain.ahead} bytes of burst`);
   assert.ok(burst.started < 1000, `${burst.started} ms`);

@@ -1,4 +1,4 @@
-// Every button and every state of the page: what it says, what it does, and that nobody is kept out.
+// Every button and every state of the page: texts, effects and accessibility.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -37,19 +37,19 @@ for (const { name, programs, launch, host } of [
       await tab.shoot(name);
     };
 
-    // Before anything plays: meters, and what it is.
+    // Before playback: meters and facts.
     await state('Press play to hear “yard” now.', 'stopped');
     assert.deepEqual(await tab.listed('#meters li span:first-child'), ['Left', 'Right']);
     await until('the level', async () => /^(−\d+\.\d|0\.0)$/.test((await tab.listed('canvas + span'))[0]));
     assert.equal(await tab.fact('card'), 'fake');
     assert.equal(await tab.fact('format'), '44.1\u00a0kHz, stereo, 16\u00a0bit');
     assert.deepEqual(await listens(), []);
-    // The ramp touches full scale at each turn.
+    // The ramp reaches full scale in each cycle.
     await until('the clip lamp', async () => (await tab.listed('.lit')).length === 2);
     await tab.page.click('.lamp');
     assert.deepEqual(await tab.listed('#input option'), ['yard', 'roof']);
 
-    // Live, by the keyboard.
+    // Live playback, started by the keyboard.
     await tab.page.focus('#play');
     await tab.page.keyboard.press('Enter');
     await state('You hear “yard” live.', 'live');
@@ -58,7 +58,7 @@ for (const { name, programs, launch, host } of [
     assert.equal(await tab.fact('listeners'), '1');
     await until('the spectrogram', async () => (await tab.text('#caption')).startsWith('Pitches'));
 
-    // Back, further back, and to now again.
+    // A jump back, and the return to live.
     await tab.page.click('#jumps [value="5"]');
     await state('You hear what was 5 s ago.', 'back');
     await until('the time', async () => /^at .*\d/.test(await tab.text('#delay')));
@@ -69,14 +69,14 @@ for (const { name, programs, launch, host } of [
     await tab.says('You hear “yard” live.');
     assert.ok((await tab.figures()).delay < 300);
 
-    // Another input, which stands in the address.
+    // Another input, whose name appears in the address.
     await tab.page.select('#input', 'roof');
     await tab.says('You hear “roof” live.');
     assert.equal(new URL(tab.page.url()).search, '?input=roof');
     assert.deepEqual(await listens(), ['roof']);
     await until('its meter', async () => (await tab.listed('#meters li span:first-child')).join() === 'Mono');
 
-    // Steady, and that it is remembered.
+    // Steady playback, and its persistence across a reload.
     await tab.page.click('[value="steady"]');
     await state('You hear “roof” live.', 'steady');
     await until('the delay', async () => /^about \d\.\d s behind the room$/.test(await tab.text('#delay')));
@@ -91,7 +91,7 @@ for (const { name, programs, launch, host } of [
     await tab.says('Press play to hear “roof” now.');
     assert.equal(await tab.page.$eval('[value="steady"]', (radio) => radio.checked), true);
 
-    // A card that is gone, while it plays.
+    // An unplugged card during playback.
     await tab.page.click('[value="live"]');
     await tab.page.select('#input', 'yard');
     await tab.page.click('#play');

@@ -1,4 +1,4 @@
-// Things to take away from the page: files of past sound, addresses, and a code for the phone.
+// Exports of the page: files of past sound, stream addresses, and a QR code for the phone.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -12,7 +12,7 @@ import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
 import { folder, scenario, until } from './support/scenario.mjs';
 
 const RATE = 44_100;
-/** Nowhere near UTC, and with half an hour. */
+/** A time zone far from UTC, with a half hour in its offset. */
 const ZONE = 'Asia/Kolkata';
 const AHEAD_MS = 5.5 * 3600 * 1000;
 
@@ -38,7 +38,7 @@ for (const { name, programs, launch } of [
       const bytes = readFileSync(join(saves, file));
       return bytes.length === 44 + 10 * RATE * 4 && bytes;
     });
-    // Input and local time of the first frame, ten seconds ago.
+    // The name holds the input and the local time of the first frame, ten seconds ago.
     const [, date, hour, minute, second] = /^live-(\d{4}-\d\d-\d\d)-(\d\d)\.(\d\d)\.(\d\d)\.wav$/.exec(file);
     const age = Date.now() + AHEAD_MS - Date.parse(`${date}T${hour}:${minute}:${second}Z`);
     assert.ok(age > 9000 && age < 20_000, `${file} is ${age} ms old`);

@@ -1,4 +1,4 @@
-// A card that is unplugged under a browser that plays.
+// An unplugged card during playback in a browser.
 
 import assert from 'node:assert/strict';
 

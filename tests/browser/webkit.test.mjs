@@ -1,4 +1,4 @@
-// The page in WebKitGTK, whose engine is that of Safari: as near to an iPhone as Debian gets.
+// The page in WebKitGTK, which has the engine of Safari: the closest to an iPhone that Debian offers.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -29,7 +29,7 @@ for (const { origin, way, host } of [
 
     await tab.page.click('#play');
     await tab.says('You hear “live” live.');
-    // The figure has to stand still, whatever clock the browser tells the time of its sound by.
+    // The delay must be constant, whichever clock the browser uses for the time of its sound.
     for (let i = 0; i < 5; i++) {
       await pause(500);
       const { delay, figures } = await tab.figures();
@@ -50,7 +50,7 @@ for (const { origin, way, host } of [
     await until('the browser\u2019s own player', async () => (await daemon.status()).listeners.some(({ player }) => /Safari|WebKit/i.test(player)));
     await tab.says(/^You hear “live”/);
     await is440Hz(speaker);
-    // The player reports again and again that it waits, and plays on.
+    // The player reports `waiting` repeatedly, and plays on.
     await pause(3000);
     await tab.says(/^You hear “live”/);
 
@@ -60,7 +60,7 @@ for (const { origin, way, host } of [
   });
 }
 
-/** Checks that the sound crosses zero 440 times a second, upwards. */
+/** Waits until the sound crosses zero upwards 440 times a second. */
 async function is440Hz(speaker) {
   const crossings = async () => {
     const [left] = await speaker.hear(2);

@@ -1,19 +1,19 @@
-// A comparison that says if a recording is recognisably the same sound as its source.
+// A comparison of a recording with its source by cross-correlation.
 
 const COARSE = 16;
 
 /**
- * Looks for a piece of a recording in a source that repeats for ever, and returns the place where it fits best.
+ * Returns the position in an endlessly repeated source that fits a piece of a recording best.
  */
 export function whereAlike(piece, source) {
-  // First at every place, with little of the treble; then around the best one with every sample.
+  // A coarse search over all positions of decimated sound; then a fine search around the best one.
   const rough = best(decimated(piece), decimated(source), 0, Math.floor(source.length / COARSE));
   return best(piece, source, (rough - 2) * COARSE, (rough + 2) * COARSE);
 }
 
 /**
- * Returns the fit of a piece at a place of the source: the normalised cross-correlation, 1 for the same sound and 0 for
- * strangers.
+ * Returns the fit of a piece at a position of the source: the normalised cross-correlation, 1 for equal sounds and 0
+ * for unrelated sounds.
  */
 export function alikeAt(at, piece, source) {
   let [product, power, energy] = [0, 0, 0];

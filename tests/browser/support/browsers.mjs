@@ -1,4 +1,4 @@
-// The distribution's browsers, and a person before one.
+// The distribution's browsers, and actions of a user in a browser.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync } from 'node:fs';
@@ -9,12 +9,12 @@ import { launch as puppeteer } from 'puppeteer-core';
 
 import { PATIENCE_MS, answerTo, find, once, until } from './scenario.mjs';
 
-/** The names of each on Debian, Raspberry Pi OS and elsewhere. */
+/** Program names of each browser on Debian, Raspberry Pi OS and elsewhere. */
 export const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome'];
 export const FIREFOX = ['firefox-esr', 'firefox'];
 /**
- * A name that no browser takes for this machine's, so that it is an insecure origin, like `http://raspberrypi`, and
- * that the daemon takes for one of the local network.
+ * A name of this machine that browsers do not treat as local, so that it is an insecure origin, like
+ * `http://raspberrypi`, and that the daemon treats as a name of the local network.
  */
 export const INSECURE_HOST = 'wavecast.local';
 
@@ -27,7 +27,7 @@ const QUIET = [
   '--no-first-run',
 ];
 
-/** Starts Chromium, which plays to that loudspeaker. What it saves goes to `saves`, with the clock of that `zone`. */
+/** Starts Chromium, which plays to `speaker`, saves downloads to `saves`, and runs in the time zone `zone`. */
 export function chromium(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'chrome',
@@ -38,14 +38,14 @@ export function chromium(speaker, { saves, zone } = {}) {
     args: [
       ...QUIET,
       `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`,
-      // Its sandbox does not work for root, who runs tests in a container.
+      // Chromium's sandbox does not work for root, which runs tests in a container.
       ...(process.getuid() === 0 ? ['--no-sandbox'] : []),
     ],
     ignoreDefaultArgs: ['--mute-audio'],
   });
 }
 
-/** Starts Firefox likewise. */
+/** Starts Firefox with the options of `chromium`. */
 export function firefox(speaker, { saves, zone } = {}) {
   return puppeteer({
     browser: 'firefox',
@@ -61,12 +61,12 @@ export function firefox(speaker, { saves, zone } = {}) {
 
 const AXE = () => readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-/** A page of the daemon's, open in a browser. */
+/** A page of the daemon in a browser. */
 export class Tab {
-  /** Returns the browser's complaints: errors in the console, and actions that the policy forbade. */
+  /** The browser's complaints: errors in the console, and violations of the content policy. */
   complaints = [];
 
-  /** Opens an address and waits until it is there. */
+  /** Opens an address and waits until the page is loaded. */
   static async open(browser, url) {
     const tab = new Tab();
     tab.page = await browser.newPage();
@@ -79,13 +79,13 @@ export class Tab {
       document.addEventListener('securitypolicyviolation', (event) => {
         console.error(`forbidden by ${event.violatedDirective}: ${event.blockedURI}`);
       });
-      // When its button works, from the beginning of the navigation.
+      // The time when the page's button works, from the start of the navigation.
       new MutationObserver(() => {
         if (document.getElementById('main')?.dataset.words) window.readyAt ??= performance.now();
       }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-words'] });
     });
     const answer = await answerTo(() => tab.page.goto(url, { timeout: PATIENCE_MS }));
-    // Firefox says so too when it has the page already.
+    // Firefox reports 304 for a cached page.
     assert.ok([200, 304].includes(answer.status()), `${answer.status()}`);
     return tab;
   }
@@ -95,7 +95,7 @@ export class Tab {
     await until('the page to be ready', () => this.page.$eval('#main', (main) => main.dataset.words === 'stopped'));
   }
 
-  /** Clicks on something, and returns when that was, by `performance.now()` of this process. */
+  /** Clicks on an element, and returns the time of the click, by `performance.now()` of this process. */
   async press(selector) {
     await answerTo(() => this.page.$eval(selector, (element) => {
       delete window.clicked;
@@ -108,12 +108,12 @@ export class Tab {
     return await answerTo(clicked) - performance.timeOrigin;
   }
 
-  /** Waits until the player is in that state: stopped, connecting, playing, waiting, interrupted. */
+  /** Waits until the player is in a state: stopped, connecting, playing, waiting, interrupted. */
   inState(state) {
     return until(`the page to be ${state}`, () => this.page.$eval('#main', (main, state) => main.dataset.state === state, state));
   }
 
-  /** Waits until the page says that in words. */
+  /** Waits until the page's status is `text` or matches it. */
   async says(text) {
     let said;
     const right = async () => {
@@ -123,19 +123,19 @@ export class Tab {
     await until(`the page to say ${text}`, right).catch((error) => assert.fail(`${error.message}; it says ${said}`));
   }
 
-  /** Returns the way the sound is made, and its delay in ms. */
+  /** Returns the delay in ms, and the player's figures with the playback path. */
   figures() {
     return until('the page to know its delay', () => this.page.$eval('#delay', ({ dataset }) => (
       dataset.ms ? { delay: Number(dataset.ms), figures: JSON.parse(dataset.figures) } : null
     )));
   }
 
-  /** Returns the number of times that sound ran out on this page. */
+  /** Returns the number of dropouts on this page. */
   async gaps() {
     return Number.parseInt(await this.fact('dropouts'), 10) || 0;
   }
 
-  /** The text of an element, and of all of a kind. */
+  /** Returns the text of an element; `listed` returns the texts of all matching elements. */
   text(selector) {
     return answerTo(() => this.page.$eval(selector, (element) => element.textContent));
   }
@@ -144,12 +144,12 @@ export class Tab {
     return answerTo(() => this.page.$$eval(selector, (elements) => elements.map((element) => element.textContent)));
   }
 
-  /** One of the figures in the table. */
+  /** Returns a value of the table of facts. */
   fact(name) {
     return this.text(`#${name}`);
   }
 
-  /** Checks that nobody is kept out: WCAG 2.2 AA, and what axe-core knows beside that. In both schemes, if it can. */
+  /** Checks accessibility by axe-core's rules, WCAG 2.2 AA among them, in both colour schemes if the browser can. */
   async isAccessible() {
     if (!await this.page.evaluate(() => Boolean(globalThis.axe))) await this.page.evaluate(AXE());
     for (const scheme of await this.#schemes()) {
@@ -161,7 +161,7 @@ export class Tab {
     await this.#scheme('light');
   }
 
-  /** With WAVECAST_SHOTS=FOLDER, leaves pictures there, for people to look at. */
+  /** Saves screenshots for people to look at, if WAVECAST_SHOTS=FOLDER is set. */
   async shoot(name) {
     const folder = process.env.WAVECAST_SHOTS;
     if (!folder) return;
@@ -186,8 +186,8 @@ export class Tab {
   }
 
   /**
-   * Puts the browser's own player onto the page, presses the space bar on it, as a person does who uses the keyboard,
-   * and waits until the sound moves. Returns the milliseconds from the key to that.
+   * Adds the browser's own player to the page, presses the space bar on the player, as a keyboard user does, and waits
+   * until the sound advances. Returns the time from the key press to the sound, in ms.
    */
   async play(input, { query = '' } = {}) {
     this.selector = 'audio';
@@ -203,9 +203,9 @@ export class Tab {
         audio.addEventListener('play', () => {
           const began = performance.now();
           const look = setInterval(() => {
-            // The very first values are no sound yet in Firefox.
+            // In Firefox the very first positions carry no sound yet.
             if (audio.currentTime < 0.1) return;
-            // Sound that was heard meanwhile was not waited for.
+            // Sound already played is not waiting time.
             seen.started = performance.now() - began - audio.currentTime * 1000;
             clearInterval(look);
           }, 2);
@@ -214,7 +214,7 @@ export class Tab {
       },
       `/${input}.wav${query}`,
     );
-    // With a new address the controls are asleep until the player has taken it in.
+    // After a new address the controls do not react until the player has loaded it.
     await until('the player to be ready', () => this.page.$eval(this.selector, (audio) => (
       audio.networkState === HTMLMediaElement.NETWORK_IDLE && document.activeElement === audio
     )));
@@ -225,7 +225,7 @@ export class Tab {
     return until(`${input} to play`, () => this.page.evaluate(() => window.seen.started));
   }
 
-  /** Returns the player's position: its clock and the wall's in seconds, and the events that it has sent. */
+  /** Returns the player's clock and the wall clock in seconds, and the player's events so far. */
   now() {
     return answerTo(() => this.page.$eval(this.selector, (audio) => ({
       clock: audio.currentTime,
@@ -237,8 +237,8 @@ export class Tab {
   }
 
   /**
-   * Checks that for so long the player's clock goes as fast as the wall's, and returns how fast that was. Where the
-   * machine was too busy to play, it may try again; had it been the stream's fault, `playedOn` would tell.
+   * Checks that the player's clock keeps pace with the wall clock for `seconds`, and returns their ratio. A machine too
+   * busy to play gets further attempts; `playedOn` detects a fault of the stream.
    */
   async playsInRealTime(seconds, attempts = 3) {
     const before = await this.now();
@@ -251,14 +251,14 @@ export class Tab {
     return this.playsInRealTime(seconds, attempts - 1);
   }
 
-  /** Checks that since it began to play it had to wait for nothing, and was never loaded anew. */
+  /** Checks that the player has neither waited nor reloaded since its start. */
   async playedOn() {
     const { events, error } = await this.now();
     assert.deepEqual({ error, last: events.at(-1) }, { error: null, last: 'playing' }, events.join(' '));
     assert.equal(events.filter((event) => event === 'playing').length, 1, events.join(' '));
   }
 
-  /** Waits until the player's clock shows so many seconds more. */
+  /** Waits until the player's clock has advanced by `seconds`. */
   async advances(seconds) {
     const { clock } = await this.now();
     await until(`${seconds} s of sound`, async () => (await this.now()).clock >= clock + seconds);

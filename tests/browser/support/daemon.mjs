@@ -1,4 +1,4 @@
-// The built daemon and the fake sound card, as child processes with folders of their own.
+// The built daemon and the fake sound card, as child processes with their own folders.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
@@ -16,7 +16,7 @@ const PROGRAM = process.env.WAVECAST ?? join(ROOT, 'target/debug/wavecast');
 export class Daemon {
   log = [];
 
-  /** Starts it with those tables of a configuration, and waits until it listens. With `card` it sees only that. */
+  /** Starts a daemon with the tables in `config`, and waits until it listens. With `card` the daemon sees only that card. */
   static async start(config, card) {
     assert.ok(existsSync(PROGRAM), `${PROGRAM} is not built: cargo build, or set WAVECAST`);
     const daemon = new Daemon();
@@ -31,7 +31,7 @@ export class Daemon {
     return daemon;
   }
 
-  /** Starts it, again at the same address after it was killed. */
+  /** Starts the process; after `kill`, the daemon gets its previous address. */
   async run(config) {
     this.#configure(config);
     this.log.length = 0;
@@ -44,13 +44,13 @@ export class Daemon {
     this.port = Number(address[2]);
   }
 
-  /** Lets it read another configuration. */
+  /** Reloads the daemon with another configuration. */
   reload(config) {
     this.#configure(config);
     this.child.kill('SIGHUP');
   }
 
-  /** Ends it as a power cut does. */
+  /** Kills the daemon without a shutdown, like a power cut. */
   kill() {
     return end(this.child, 'SIGKILL');
   }
@@ -64,7 +64,7 @@ export class Daemon {
     return answer.json();
   }
 
-  /** Waits until an input is in that state (`waiting`, `capturing`, `lost`). */
+  /** Waits until an input is in a state (`waiting`, `capturing`, `lost`). */
   async inState(name, state) {
     return until(`${name} to be ${state}`, async () => {
       const { inputs } = await this.status();
@@ -72,7 +72,7 @@ export class Daemon {
     });
   }
 
-  /** Waits until so many seconds of every input are kept, which players may have at once. */
+  /** Waits until the history of every input holds `seconds` s, which players may fetch at once. */
   async remembers(seconds) {
     await until(`${seconds} s of sound to be kept`, async () => {
       const { inputs } = await this.status();
@@ -85,7 +85,7 @@ export class Daemon {
     return until('the listeners to leave', async () => (await this.status()).listeners.length === 0);
   }
 
-  /** Ends it; it must end well. */
+  /** Ends the daemon, and checks its exit code. */
   async close() {
     const code = await end(this.child);
     this.folder.remove();
@@ -93,9 +93,9 @@ export class Daemon {
   }
 }
 
-/** A fake sound card, `tests/support/fakecard.c`: devices `fake`, and `fakeraw` if it was given a sound. */
+/** A fake sound card, `tests/support/fakecard.c`: device `fake`, and `fakeraw` if the card has a sound. */
 export class Card {
-  /** Builds it. `record(path)` may write interleaved 16-bit samples there for `fakeraw` to play in a loop. */
+  /** Builds the card. `record(path)` may write interleaved 16-bit samples to `path` for `fakeraw` to play in a loop. */
   static async make(record, ...settings) {
     const card = new Card();
     card.folder = folder();
@@ -105,7 +105,7 @@ export class Card {
     return card;
   }
 
-  /** Tells the device `fake` what to do: `unplug`, `run`, and what else `fakecard.c` knows. */
+  /** Sends a command to the device `fake`: `unplug`, `run`, or another command of `fakecard.c`. */
   command(word) {
     const file = join(this.folder.path, 'fake', 'ctl');
     writeFileSync(`${file}.new`, word);

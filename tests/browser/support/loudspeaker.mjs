@@ -1,4 +1,4 @@
-// A loudspeaker without hardware: a PulseAudio of the test's own, whose only device keeps what is played to it.
+// A loudspeaker without hardware: a private PulseAudio server whose only device is a recordable null sink.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -9,16 +9,16 @@ import { end, folder, until } from './scenario.mjs';
 
 export const LOUDSPEAKER = ['pulseaudio', 'parec'];
 export const RATE = 44_100;
-// With rewinds it is asleep for up to two seconds before it notices a new stream.
+// With rewinds the null sink sleeps for up to two seconds before it notices a new stream.
 const SPECIFICATION = `norewinds=1 rate=${RATE} channels=2 format=s16le`;
 
-/** The loudspeaker; browsers find it by `env`. Firefox plays nothing on a machine without one. */
+/** A loudspeaker. Browsers find it by `env`. Firefox plays nothing on a machine without a loudspeaker. */
 export class Loudspeaker {
   log = [];
 
   /**
-   * Starts it. Browsers ask for little latency, and on a busy machine their sound then stutters on its last few
-   * centimetres. `steady` makes them ask for more, at the price of their clocks and of a late start.
+   * Starts the server. Browsers request low latency, and on a busy machine PulseAudio then drops sound on the last step.
+   * `steady` makes browsers request more latency, at the price of their clocks and of a late start.
    */
   static async start({ steady = false } = {}) {
     const speaker = new Loudspeaker();
@@ -40,7 +40,7 @@ export class Loudspeaker {
     return speaker;
   }
 
-  /** Listens for so long. Returns what each of the two channels played, as samples between -1 and 1. */
+  /** Records for `seconds`. Returns the sound of the two channels, as samples between -1 and 1. */
   async hear(seconds) {
     const recorder = spawn('parec', [
       '--device=room.monitor', '--raw', '--format=s16le', `--rate=${RATE}`, '--channels=2',
@@ -59,7 +59,7 @@ export class Loudspeaker {
     return channels(Buffer.concat(pieces));
   }
 
-  /** Begins to record. What it plays is there as soon as it can be had. */
+  /** Starts a recording. The sound is available as soon as PulseAudio delivers it. */
   async record() {
     const recording = new Recording();
     await recording.start(this.env);
@@ -67,8 +67,8 @@ export class Loudspeaker {
   }
 
   /**
-   * Returns the ms by which this device takes a sound before it is heard, as a real one does into its buffer. A recording
-   * of the device is early by as much.
+   * Returns the latency of the device's buffer in ms, which a real device has as well. A recording of the device is early
+   * by that latency.
    */
   buffer() {
     const env = { ...process.env, ...this.env };
@@ -82,11 +82,11 @@ export class Loudspeaker {
   }
 }
 
-/** Returns the sound that is played from some moment on, with its times. */
+/** A recording of the loudspeaker with its times. */
 export class Recording {
   #pieces = [];
   #bytes = 0;
-  /** The time (ms, of `performance.now()`) of the first sample: that of the piece that came the soonest. */
+  /** The time (ms, of `performance.now()`) of the first sample, computed from the piece with the least delay. */
   began = Infinity;
 
   async start(env) {
@@ -101,19 +101,19 @@ export class Recording {
     await until('the recording to begin', () => this.#bytes > 0);
   }
 
-  /** The seconds recorded. */
+  /** The recorded length in seconds. */
   get seconds() {
     return this.#bytes / 4 / RATE;
   }
 
-  /** The first channel from so many seconds before now on, and the time of its first sample. */
+  /** Returns the last `seconds` of the first channel, and the time of the first sample. */
   last(seconds) {
     const sound = channels(Buffer.concat(this.#pieces))[0];
     const first = Math.max(0, sound.length - Math.round(seconds * RATE));
     return { sound: sound.subarray(first), at: this.began + first / RATE * 1000 };
   }
 
-  /** When there was the first sound after that time. */
+  /** Returns the time of the first sound after `time`, or null. */
   soundAfter(time) {
     const { sound } = this.last(Infinity);
     const from = Math.max(0, Math.ceil((time - this.began) / 1000 * RATE));
@@ -126,7 +126,7 @@ export class Recording {
   }
 }
 
-/** Takes interleaved 16-bit stereo apart. */
+/** Splits interleaved 16-bit stereo into two channels. */
 export function channels(buffer) {
   const frames = Math.floor(buffer.length / 4);
   const channel = (c) => Float32Array.from({ length: frames }, (_, i) => buffer.readInt16LE(i * 4 + c * 2) / 32768);

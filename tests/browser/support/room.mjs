@@ -1,4 +1,4 @@
-// A room whose sound says when it was heard: noise that is unlike itself at every other time.
+// A room whose sound identifies its time: noise without self-similarity.
 
 import { writeFileSync } from 'node:fs';
 
@@ -7,7 +7,7 @@ import { RATE } from './loudspeaker.mjs';
 
 const SECONDS = 10;
 
-/** Noise without treble, so that a place in it is found soon: a loop of ten seconds. */
+/** Returns a loop of ten seconds of noise without treble, in which a position is found quickly. */
 export function noise() {
   let [seed, low] = [1, 0];
   return Float32Array.from({ length: SECONDS * RATE }, () => {
@@ -17,7 +17,7 @@ export function noise() {
   });
 }
 
-/** Writes it as both channels of a card. */
+/** Writes a sound as both channels of a card. */
 export function write(sound, file) {
   const raw = Buffer.alloc(sound.length * 4);
   sound.forEach((sample, i) => {
@@ -27,14 +27,14 @@ export function write(sound, file) {
   writeFileSync(file, raw);
 }
 
-/** Knows when each part of the room's sound was captured by a daemon on this machine. */
+/** A mapping from the room's sound to the capture time in a daemon on this machine. */
 export class Room {
-  /** Looks at a daemon whose input `live` plays that sound. */
+  /** Creates the mapping for a daemon whose input `live` plays `sound`. */
   static async of(port, sound) {
     const room = new Room();
     room.sound = sound;
     room.url = `http://127.0.0.1:${port}`;
-    // Which frame of the stream is which of the sound.
+    // The offset between frames of the stream and samples of the sound.
     const stream = await fetch(`${room.url}/live.wav?latency=low`);
     const first = Number(stream.headers.get('wavecast-frame').split('/')[1]);
     let bytes = Buffer.alloc(0);
@@ -47,18 +47,18 @@ export class Room {
     return room;
   }
 
-  /** When the card heard what a recording has at its beginning, the last time before `at`; and how alike they are. */
+  /** Returns the latest capture time before `at` of the recording's beginning, and the correlation with the source. */
   async captured({ sound, at }) {
     const { frame, time } = await this.#edge();
     const place = whereAlike(sound, this.sound) + this.first;
     const loop = this.sound.length;
-    // The newest such frame that is older than the recording.
+    // The newest matching frame that is older than the recording.
     const newest = frame + (at - time) / 1000 * RATE;
     const found = place + Math.floor((newest - place) / loop) * loop;
     return { time: time + (found - frame) / RATE * 1000, alike: alikeAt(place - this.first, sound, this.sound) };
   }
 
-  /** A frame of the stream and when it was captured, by this process's clock. */
+  /** Returns a frame of the stream and its capture time, by this process's clock. */
   async #edge() {
     const events = await fetch(`${this.url}/live/levels`);
     let text = '';
@@ -67,7 +67,7 @@ export class Room {
       const found = /^data: (\{"frame".*\})$/m.exec(text);
       if (!found) continue;
       const { frame, time } = JSON.parse(found[1]);
-      // Both are CLOCK_MONOTONIC, but Node counts from its own start.
+      // Both clocks are CLOCK_MONOTONIC, but Node counts from its own start.
       const offset = Number(process.hrtime.bigint()) / 1e6 - performance.now();
       return { frame, time: time - offset };
     }

@@ -1,4 +1,4 @@
-// A test that uses daemons, browsers and cards, and puts all of them away in the end.
+// Tests that use daemons, browsers and cards, and close all of them at the end.
 
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -8,23 +8,23 @@ import { tmpdir } from 'node:os';
 
 import { Stopwatch } from './stopwatch.mjs';
 
-/** The time that a test waits for an event that must happen, on a machine that stalls at times. */
+/** The time limit for an expected event, on a machine that stalls at times. */
 export const PATIENCE_MS = 20_000;
-/** The share of a core that the host of a virtual machine took, from which on a stutter of the browser proves nothing. */
+/** The share of a core taken by the host of a virtual machine from which on a stutter of the browser proves nothing. */
 const ROBBED = 0.05;
-/** The number of attempts in that case. The last one counts in any case. Each retry is a line "retried" of the test. */
+/** The number of attempts in that case. The last attempt always counts. Each retry prints a line "retried". */
 const ATTEMPTS = 3;
 
 /**
  * Declares a test.
  *
- * `needs` names programs (each one or a list of alternatives). Where one is missing the test is skipped and says
- * so, unless WAVECAST_ALL_PLAYERS=1 makes that a failure. After `seconds` an attempt has failed.
+ * `needs` names programs (each one or a list of alternatives). If a program is missing, the test is skipped with a
+ * message, or fails with WAVECAST_ALL_PLAYERS=1. An attempt fails after `seconds`.
  *
- * `run(t, use)` does it. `await use(thing)` returns the thing (or what the promise of it gives), whose `close()` is
- * called in the end, the last one first. When the test fails, what each has in `log` is printed.
+ * `run(t, use)` runs the test. `await use(thing)` returns the thing (or the value of a promise) and registers its
+ * `close()`, which is called at the end in reverse order. If the test fails, the `log` of each thing is printed.
  *
- * A browser in a virtual machine that hardly runs stutters, whatever it is given: see ROBBED.
+ * A browser in a virtual machine without CPU time stutters, whatever sound it receives: see ROBBED.
  */
 export function scenario(name, { needs = [], seconds = 90 }, run) {
   const missing = needs.filter((program) => !find(program)).map((program) => [program].flat().join(' or '));
@@ -52,7 +52,7 @@ async function attempt(t, run) {
     return used.at(-1);
   };
   const tell = () => used.forEach(({ log }) => log?.forEach((line) => t.diagnostic(line)));
-  // The time is over, and the things that the test waits for may not end by themselves.
+  // After the timeout, the resources that the test waits for may not end by themselves.
   t.signal.addEventListener('abort', tell);
   try {
     await run(t, use);
@@ -65,7 +65,7 @@ async function attempt(t, run) {
   }
 }
 
-/** The path of a program, or of the first of several that is there. */
+/** Returns the path of a program, or of the first installed program of a list. */
 export function find(program) {
   const folders = process.env.PATH.split(delimiter);
   const paths = [program].flat().flatMap((name) => folders.map((folder) => join(folder, name)));
@@ -79,12 +79,12 @@ export function find(program) {
   });
 }
 
-/** The time in ms after which a question to the browser, or its answer, is lost. An answer takes milliseconds. */
+/** The time in ms after which a request to the browser, or its answer, counts as lost. An answer takes milliseconds. */
 const LOST_MS = 5000;
 
 /**
- * Returns what `look` returns. `look` is called again if no answer comes, so it must do no harm twice: Firefox, asked some
- * thousand times, loses one now and then, while its page goes on.
+ * Returns the result of `look`, and calls `look` again if no answer arrives; `look` must therefore be idempotent. In some
+ * thousand requests Firefox loses an answer now and then, while its page goes on.
  */
 export async function answerTo(look) {
   for (let tries = 4; ; tries--) {
@@ -94,7 +94,7 @@ export async function answerTo(look) {
   }
 }
 
-/** Does something once, where its answer may be lost: `isDone` tells whether it was done. */
+/** Runs `act` once, although its answer may be lost: `isDone` returns whether `act` took effect. */
 export async function once(act, isDone) {
   for (let tries = 4; ; tries--) {
     const { lost } = await answerOf(act());
@@ -120,7 +120,7 @@ async function answerOf(question) {
   return heard;
 }
 
-/** Waits until `look`, which changes nothing, returns something true, and returns that. */
+/** Waits until `look`, which must not change anything, returns a true value, and returns that value. */
 export async function until(what, look, patience = PATIENCE_MS) {
   const watch = new Stopwatch();
   for (;;) {
@@ -131,13 +131,13 @@ export async function until(what, look, patience = PATIENCE_MS) {
   }
 }
 
-/** An empty folder, and what removes it. */
+/** Creates an empty folder; returns its path and a function that removes it. */
 export function folder() {
   const path = mkdtempSync(join(tmpdir(), 'wavecast-'));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** Ends a child process: asks, and after two seconds insists. Returns its exit code, null after a signal. */
+/** Ends a child process by `signal`, and by SIGKILL after two seconds. Returns its exit code, null after a signal. */
 export async function end(child, signal = 'SIGTERM') {
   if (child.exitCode === null && child.signalCode === null) {
     const gone = new Promise((resolve) => child.once('exit', resolve));

@@ -1,13 +1,13 @@
-// Time as this machine had it. See tests/support/stopwatch.rs.
+// Elapsed time without the time stolen by the host. See tests/support/stopwatch.rs.
 
 import { readFileSync } from 'node:fs';
 
-/** Measures how long something takes, without the time that the host of a virtual machine gave to others meanwhile. */
+/** A stopwatch that excludes the time that the host of a virtual machine gave to other machines. */
 export class Stopwatch {
   #began = performance.now();
   #stolen = stolen();
 
-  /** Returns the time since the start in ms, without the time that the host took from the core from which it took most. */
+  /** Returns the time since the start in ms, without the stolen time of the core with the most stolen time. */
   elapsed() {
     return this.byTheClock() - this.stolen();
   }
@@ -21,7 +21,7 @@ export class Stopwatch {
   }
 }
 
-/** Returns the time that the host took from each core since the machine was started, in ms: `steal` in proc_stat(5). */
+/** Returns the stolen time of each core since the boot, in ms: `steal` in proc_stat(5). */
 function stolen() {
   const cores = readFileSync('/proc/stat', 'latin1').split('\n').filter((line) => /^cpu\d/.test(line));
   return cores.map((line) => 10 * Number(line.split(' ')[8] ?? 0));

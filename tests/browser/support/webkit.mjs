@@ -1,5 +1,5 @@
-// WebKitGTK, whose engine is that of Safari, by its WebDriver (https://www.w3.org/TR/webdriver2/): what the tests use of
-// puppeteer's interface, as puppeteer does not know this browser.
+// WebKitGTK, which has the engine of Safari, by its WebDriver (https://www.w3.org/TR/webdriver2/): the part of
+// puppeteer's interface that the tests use, as puppeteer does not support this browser.
 
 import { spawn } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
@@ -14,8 +14,8 @@ const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf';
 const KEYS = { Enter: '\uE007', ' ': ' ' };
 
 /**
- * Starts it, on a screen of its own. It plays to that loudspeaker. With `proxy`, a port of this machine, it asks that for
- * names that are not this machine's; a daemon takes such questions, which is how it gets an insecure origin.
+ * Starts the browser on a virtual screen, with sound to `speaker`. With `proxy`, a port of this machine, the browser asks
+ * that port for names of other machines; a daemon answers such requests, so the test gets an insecure origin.
  */
 export async function webkit(speaker, { proxy } = {}) {
   const home = folder();
@@ -29,7 +29,7 @@ export async function webkit(speaker, { proxy } = {}) {
   const driver = spawn('WebKitWebDriver', [`--port=${port}`], {
     env: {
       ...process.env, ...speaker.env, DISPLAY: `:${display}`, HOME: home.path, XDG_RUNTIME_DIR: home.path,
-      // Without a desktop and a graphics card.
+      // Settings for a machine without a desktop and a graphics card.
       GDK_BACKEND: 'x11', GTK_A11Y: 'none', NO_AT_BRIDGE: '1', WEBKIT_DISABLE_DMABUF_RENDERER: '1',
     },
     stdio: 'ignore',
@@ -45,7 +45,7 @@ export async function webkit(speaker, { proxy } = {}) {
   return browser;
 }
 
-/** The browser that belongs to the driver: beside the library, in a folder that has its version in its name. */
+/** Returns the path of the driver's browser: beside the library, in a folder whose name holds the version. */
 function miniBrowser() {
   const root = '/usr/lib';
   const folders = readdirSync(root).filter((name) => name.includes('-linux-')).flatMap((name) => (
@@ -67,10 +67,10 @@ class Browser {
   #address;
   #stop;
   #session;
-  // Commands go one after the other: each is for the window that was switched to.
+  // Commands are serialised: each applies to the window that was selected last.
   #last = Promise.resolve();
   #current;
-  // The window that it begins with.
+  // The initial window.
   #first;
   #version;
 
@@ -99,7 +99,7 @@ class Browser {
     return new Page(this, handle);
   }
 
-  /** A command for a window. */
+  /** Sends a command for a window. */
   command(handle, method, path, body) {
     const turn = this.#last.then(async () => {
       if (this.#current !== handle) {
@@ -140,11 +140,11 @@ class Page {
 
   async goto(url) {
     await this.#command('POST', '/url', { url });
-    // The driver does not tell more; a page that is not there is one without the element that is looked for next.
+    // The driver reports no status; on a missing page, the next look-up of an element fails.
     return { status: () => 200 };
   }
 
-  /** Runs a function there, or a text; what it, or its promise, returns. */
+  /** Runs a function or a script in the page; returns its result, or the value of its promise. */
   evaluate(run, ...values) {
     return this.#run(typeof run === 'string' ? run : `return (${run})(...values)`, values);
   }
@@ -168,7 +168,7 @@ class Page {
     return value;
   }
 
-  /** As a person does: it counts as a gesture. */
+  /** Clicks like a user: the click counts as a user gesture. */
   async click(selector) {
     const element = await this.#find(selector);
     await this.#command('POST', `/element/${element}/click`, {});
@@ -187,11 +187,11 @@ class Page {
   }
 
   close() {
-    // The last one stays, or the session would end with it.
+    // The last window must stay open, or the session would end.
     return this.#command('POST', '/url', { url: 'about:blank' });
   }
 
-  // WebKit has no counterpart to these.
+  // WebKit has no counterpart to these functions.
   setDefaultTimeout() {}
   on() {}
   async evaluateOnNewDocument() {}

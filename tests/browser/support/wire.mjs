@@ -1,14 +1,14 @@
-// The wire between a browser and the daemon: a TCP proxy that sees every request and answer, and can be cut.
+// A TCP proxy between a browser and the daemon, which records every request and answer and can cut connections.
 
 import { createServer, connect } from 'node:net';
 
 /** A proxy on a port of its own. */
 export class Wire {
-  /** Every request so far, with the beginning of its answer. */
+  /** All requests so far, each with the beginning of its answer. */
   exchanges = [];
   #connections = new Set();
 
-  /** Starts it in front of that port. */
+  /** Starts a proxy in front of `port`. */
   static async to(port) {
     const wire = new Wire();
     wire.server = createServer((browser) => wire.#connect(browser, connect(port, '127.0.0.1')));
@@ -17,25 +17,25 @@ export class Wire {
     return wire;
   }
 
-  /** The requests for that path, with or without a query. */
+  /** Returns the requests for a path, with or without a query. */
   asked(path) {
     return this.exchanges.filter(({ target }) => target.split('?')[0] === path);
   }
 
   /**
-   * Cuts all connections as a router does that forgot them: with a reset, and in the middle of a frame. New ones are
-   * welcome.
+   * Cuts all connections like a router that lost its state: with a reset, in the middle of a frame. New connections are
+   * accepted.
    */
   reset() {
     for (const { browser, daemon, heard } of this.#connections) {
-      // One on which nothing comes is cut at once, or the browser would come back on it.
+      // An idle connection is cut at once; otherwise the browser would reuse it.
       if (performance.now() - heard > 300) {
         browser.resetAndDestroy();
         continue;
       }
       daemon.unpipe(browser);
       daemon.once('data', (data) => {
-        // Without a chunk's end, which is two bytes, and one byte of sound. Then time to take in what was sent.
+        // Omits the chunk's end, which is two bytes, and one byte of sound. The delay lets the browser read the data.
         browser.write(data.subarray(0, -3));
         setTimeout(() => browser.resetAndDestroy(), 50);
       });
@@ -43,7 +43,7 @@ export class Wire {
     }
   }
 
-  /** Lets nothing through any more, as when the network is gone: nobody is told. */
+  /** Blocks all traffic without closing connections, as a network failure does. */
   block() {
     this.blocked = true;
     for (const { browser, daemon } of this.#connections) {
@@ -52,7 +52,7 @@ export class Wire {
     }
   }
 
-  /** Lets new connections through; the old ones are dead, as the kernel finds out some day. */
+  /** Accepts new connections; the old connections are dead, as a kernel detects in time. */
   unblock() {
     this.blocked = false;
     for (const { browser } of this.#connections) browser.destroy();
@@ -86,7 +86,7 @@ export class Wire {
   }
 }
 
-/** A request, and what there is of its answer. Browsers send a request in one piece, and one at a time. */
+/** A request and its answer so far. Browsers send a request in one piece, and one request at a time. */
 class Exchange {
   #answer = Buffer.alloc(0);
   bytes = 0;
@@ -102,7 +102,7 @@ class Exchange {
     if (this.#answer.length < 4096) this.#answer = Buffer.concat([this.#answer, data]);
   }
 
-  /** The answer's status and headers, and the first bytes of its body without the first chunk's size. */
+  /** Returns the answer's status and headers, and the first bytes of its body without the first chunk's size. */
   get answer() {
     const at = this.#answer.indexOf('\r\n\r\n');
     if (at < 0) return undefined;
