@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::codec::Codec;
+use super::encoder::{EncodeError, Encoder, OpenError, Packet, Sink};
 use super::intake::Intake;
-use super::{Codec, EncodeError, Encoder, OpenError, Packet, Sink};
 use crate::encode::downmix;
 use crate::media::format::StreamFormat;
 use crate::sys::lame::{Lame, LameError};

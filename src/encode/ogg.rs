@@ -4,7 +4,7 @@
 //! 64 KB that a page holds. All listeners may get the same pages: players accept any page number and granule
 //! position behind the header pages.
 
-use super::{Packet, Sink};
+use super::encoder::{Packet, Sink};
 
 /// Bytes of a page before the table of segments.
 const PAGE_HEADER_BYTES: usize = 27;

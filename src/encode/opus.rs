@@ -1,8 +1,9 @@
 //! Opus by libopus, in Ogg pages (RFC 7845): packets of 20 ms at a constant bit rate.
 
+use super::codec::Codec;
+use super::encoder::{EncodeError, Encoder, OpenError, Options, Packet, Sink, Target};
 use super::intake::{Block, Intake};
 use super::ogg::{self, Pager, Paging};
-use super::{Codec, EncodeError, Encoder, OpenError, Options, Packet, Sink, Target};
 use crate::encode::downmix;
 use crate::media::format::StreamFormat;
 use crate::sys::opus::{MOST_BYTES, Opus, OpusError};
