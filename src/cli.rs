@@ -23,12 +23,29 @@ pub enum Command {
     Devices,
     /// `check`: report mistakes of the configuration, and conditions that keep it from running. Opens no card and no port.
     Check,
-    /// `password USER`: ask for that user's password, and print the line for the password file.
-    Password(String),
+    /// `password`: a user of the file that `[access] passwords` names.
+    Password(Edit),
+    /// `token`: a token of that file.
+    Token(Edit),
     /// `--help`: print [`HELP`].
     Help,
     /// `--version`: print name and version.
     Version,
+}
+
+/// A change of the file of passwords and tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// `NAME`: add or replace the entry. Writes the file if root calls at a terminal; else prints the line.
+    Auto(String),
+    /// `--write NAME`: add or replace the entry in the file.
+    Write(String),
+    /// `--print NAME`: print the line, and change no file.
+    Print(String),
+    /// `--delete NAME`: remove the entry.
+    Delete(String),
+    /// `--list`: print the names.
+    List,
 }
 
 /// The parsed command line.
@@ -60,6 +77,7 @@ impl Cli {
         let mut command = None;
         let mut config = None;
         let mut overrides = Overrides::default();
+        let mut edit: Option<EditWords> = None;
 
         while let Some(arg) = parser.next()? {
             match arg {
@@ -90,12 +108,79 @@ impl Cli {
                     })?;
                     overrides.log = Some(filter);
                 }
-                Arg::Value(word) => command = Some(subcommand(&word, command, &mut parser)?),
+                Arg::Long(action @ ("write" | "print" | "delete" | "list")) if edit.is_some() => {
+                    let action = action.to_owned();
+                    if let Some(edit) = &mut edit {
+                        edit.set_action(action)?;
+                    }
+                }
+                Arg::Value(word) => match &mut edit {
+                    Some(edit) => edit.set_name(word)?,
+                    None if word == "password" || word == "token" => {
+                        if command.is_some() {
+                            return Err(second_command(&word));
+                        }
+                        edit = Some(EditWords::of(word == "token"));
+                    }
+                    None => command = Some(subcommand(&word, command)?),
+                },
                 Arg::Long(name) => return Err(unknown_option(name)),
                 Arg::Short(_) => return Err(arg.unexpected().into()),
             }
         }
-        Ok(Cli { command: command.unwrap_or(Command::Run), config, overrides })
+        let command = match edit {
+            Some(edit) => edit.finish()?,
+            None => command.unwrap_or(Command::Run),
+        };
+        Ok(Cli { command, config, overrides })
+    }
+}
+
+/// The words behind `password` or `token`, in any order.
+struct EditWords {
+    is_token: bool,
+    name: Option<String>,
+    action: Option<String>,
+}
+
+impl EditWords {
+    fn of(is_token: bool) -> EditWords {
+        EditWords { is_token, name: None, action: None }
+    }
+
+    fn usage(&self) -> &'static str {
+        if self.is_token { "wavecast token NAME" } else { "wavecast password USER" }
+    }
+
+    fn set_action(&mut self, action: String) -> Result<(), UsageError> {
+        match self.action.replace(action) {
+            None => Ok(()),
+            Some(_) => Err(UsageError("give only one of --write, --print, --delete and --list".to_owned())),
+        }
+    }
+
+    fn set_name(&mut self, word: OsString) -> Result<(), UsageError> {
+        let name = word.into_string().map_err(|word| UsageError(format!("{word:?} is not UTF-8 text")))?;
+        match self.name.replace(name) {
+            None => Ok(()),
+            Some(_) => {
+                Err(UsageError(format!("give only one name, in quotes if it has spaces: {}", self.usage())))
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Command, UsageError> {
+        let usage = self.usage();
+        let edit = match (self.action.as_deref(), self.name) {
+            (Some("list"), None) => Edit::List,
+            (Some("list"), Some(_)) => return Err(UsageError("--list takes no name".to_owned())),
+            (_, None) => return Err(UsageError(format!("the name is missing: {usage}"))),
+            (None, Some(name)) => Edit::Auto(name),
+            (Some("write"), Some(name)) => Edit::Write(name),
+            (Some("print"), Some(name)) => Edit::Print(name),
+            (Some(_), Some(name)) => Edit::Delete(name),
+        };
+        Ok(if self.is_token { Command::Token(edit) } else { Command::Password(edit) })
     }
 }
 
@@ -112,41 +197,39 @@ fn value<T>(
     read(text).map_err(|problem| UsageError(format!("{option}: {problem}")))
 }
 
-fn subcommand(
-    word: &OsString,
-    earlier: Option<Command>,
-    parser: &mut lexopt::Parser,
-) -> Result<Command, UsageError> {
+fn subcommand(word: &OsString, earlier: Option<Command>) -> Result<Command, UsageError> {
     let command = match word.to_str() {
         Some("devices") => Command::Devices,
         Some("check") => Command::Check,
-        Some("password") => {
-            let user = parser.value().ok().and_then(|user| user.into_string().ok());
-            let user = user.filter(|user| !user.starts_with('-'));
-            Command::Password(
-                user.ok_or_else(|| UsageError("the user is missing: wavecast password USER".to_owned()))?,
-            )
-        }
         _ => return Err(unknown_command(&word.to_string_lossy())),
     };
     match earlier {
         None => Ok(command),
-        Some(_) => Err(UsageError(format!("{word:?} is a second command; give only one"))),
+        Some(_) => Err(second_command(word)),
     }
 }
 
+fn second_command(word: &OsString) -> UsageError {
+    UsageError(format!("{word:?} is a second command; give only one"))
+}
+
 fn unknown_command(word: &str) -> UsageError {
-    const COMMANDS: [&str; 3] = ["devices", "check", "password"];
+    const COMMANDS: [&str; 4] = ["devices", "check", "password", "token"];
     let hint = match config::near(word, &COMMANDS) {
         Some(near) => format!("did you mean {near}?"),
-        None => "the commands are devices, check and password".to_owned(),
+        None => "the commands are devices, check, password and token".to_owned(),
     };
     UsageError(format!("unknown command {word:?}; {hint}"))
 }
 
 fn unknown_option(name: &str) -> UsageError {
-    const OPTIONS: [&str; 9] =
-        ["config", "device", "rate", "channels", "format", "listen", "log", "help", "version"];
+    const OPTIONS: [&str; 13] = [
+        "config", "device", "rate", "channels", "format", "listen", "log", "help", "version", "write",
+        "print", "delete", "list",
+    ];
+    if let "write" | "print" | "delete" | "list" = name {
+        return UsageError(format!("--{name} belongs behind a command: wavecast password --{name}"));
+    }
     let mut message = format!("unknown option {:?}", format!("--{name}"));
     if let Some(near) = config::near(name, &OPTIONS) {
         message.push_str(&format!("; did you mean --{near}?"));
@@ -249,12 +332,32 @@ mod tests {
     }
 
     #[test]
-    fn a_password_needs_a_user() {
-        assert_eq!(cli("password anna").command, Command::Password("anna".to_owned()));
-        for args in ["password", "password --help"] {
-            assert_eq!(error(args), "the user is missing: wavecast password USER");
+    fn passwords_and_tokens_need_a_name() {
+        let anna = || "anna".to_owned();
+        for (args, expected) in [
+            ("password anna", Command::Password(Edit::Auto(anna()))),
+            ("password --print anna", Command::Password(Edit::Print(anna()))),
+            ("password --delete anna", Command::Password(Edit::Delete(anna()))),
+            ("password anna --write -c a.toml", Command::Password(Edit::Write(anna()))),
+            ("token anna", Command::Token(Edit::Auto(anna()))),
+            ("token anna --delete", Command::Token(Edit::Delete(anna()))),
+            ("token --list", Command::Token(Edit::List)),
+            ("password password", Command::Password(Edit::Auto("password".to_owned()))),
+            ("password --help", Command::Help),
+        ] {
+            assert_eq!(cli(args).command, expected, "{args}");
         }
-        assert_eq!(error("password anna check"), "\"check\" is a second command; give only one");
+        for (args, expected) in [
+            ("password", "the name is missing: wavecast password USER"),
+            ("token --delete", "the name is missing: wavecast token NAME"),
+            ("token --list radio", "--list takes no name"),
+            ("password a b", "give only one name, in quotes if it has spaces: wavecast password USER"),
+            ("password --print --write a", "give only one of --write, --print, --delete and --list"),
+            ("--list", "--list belongs behind a command: wavecast password --list"),
+            ("check password", "\"password\" is a second command; give only one"),
+        ] {
+            assert_eq!(error(args), expected, "{args}");
+        }
     }
 
     #[test]
@@ -263,7 +366,10 @@ mod tests {
         assert_eq!(error("--colour"), "unknown option \"--colour\"");
         assert_eq!(error("-x"), "invalid option '-x'");
         assert_eq!(error("device"), "unknown command \"device\"; did you mean devices?");
-        assert_eq!(error("play"), "unknown command \"play\"; the commands are devices, check and password");
+        assert_eq!(
+            error("play"),
+            "unknown command \"play\"; the commands are devices, check, password and token"
+        );
         assert_eq!(error("check devices"), "\"devices\" is a second command; give only one");
     }
 
@@ -302,6 +408,12 @@ mod tests {
             "-V, --version",
             "wavecast devices",
             "wavecast check",
+            "wavecast password USER",
+            "wavecast token NAME",
+            "--write",
+            "--print",
+            "--delete",
+            "--list",
             DEFAULT_CONFIG,
         ] {
             assert!(HELP.contains(word), "{word}");

@@ -93,6 +93,7 @@ impl LiveInput {
                 device: device.to_owned(),
                 source: None,
                 problem: String::new(),
+                dead_air_since: None,
             }),
         }
     }
@@ -275,6 +276,8 @@ pub struct State {
     pub source: Option<SourceInfo>,
     /// Problem and remedy; empty while all is well.
     pub problem: String,
+    /// The beginning of dead air that is reported: the source is open and delivers no sound.
+    pub dead_air_since: Option<Instant>,
 }
 
 impl State {

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  card ─ALSA─▶ capture thread ──▶ ring ─┬─▶ fan-out thread ──▶ sockets of all listeners that keep up
-//!               (one per input)          ├─▶ listener thread ─▶ socket   (one for each listener that does not)
+//!               (one per card)           ├─▶ listener thread ─▶ socket   (one for each listener that does not)
 //!                    │                   └─▶ meter ──▶ events thread ──▶ open pages
 //!                    └─▶ events ──▶ main thread: state, log
 //! ```
@@ -44,7 +44,7 @@
 //! | [`inputs`] | an input that runs: its ring, meter, state and counters |
 //! | [`media`] | formats, ring, meter, WAV header; no I/O |
 //! | [`settings`] | the settings that a reload replaces |
-//! | [`config`], [`cli`] | configuration file and command line |
+//! | [`config`], [`cli`], `commands` | configuration file and command line; the commands that run no daemon |
 //! | [`sys`] | clock, futex, sockets, limits, addresses, log; the only unsafe code |
 //! | `src/page` | the page as a browser gets it |
 //!
@@ -57,8 +57,8 @@
 //! |---|---|---|---|---|
 //! | main | the program | inputs that run, listening sockets, state | channels, joining a capture thread with a deadline | yes |
 //! | `signals` | main | signal handlers | signals | no |
-//! | `capture NAME` | main, one per input | the source while it is open, the ring's writer | its source, a futex until a block is wanted | no |
-//! | `open NAME` | `capture NAME` | the source while it is closed or opened, the allocation of the ring | the driver | no, it reports events |
+//! | `capture NAME` | main, one per card; NAME is its first input | the source while it is open, the rings' writers | its source, a futex until a block is wanted | no |
+//! | `open NAME` | `capture NAME` | the source while it is closed or opened, the allocation of the rings | the driver | no, it reports events |
 //! | `gate` | main | listening sockets, connections without a running request | `epoll_wait` | no, it has a log thread |
 //! | `refusal log` | the first refusal | the queue of log lines about clients | the log | yes |
 //! | four of tiny_http | the gate | its connections to the gate | these | debug |

@@ -1,15 +1,15 @@
 //! The program `wavecast`: reads the command line and runs one command.
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+mod commands;
+
 use std::process::ExitCode;
 
 use wavecast::capture::devices::{self, SystemPaths};
-use wavecast::cli::{Cli, Command, DEFAULT_CONFIG, HELP};
-use wavecast::config::Config;
-use wavecast::daemon::{self, InputSummary, preflight};
-use wavecast::http::access::Access;
+use wavecast::cli::{Cli, Command, HELP};
+use wavecast::daemon;
 use wavecast::sys::{limits, logging};
+
+use self::commands::{Failure, check, load};
 
 /// Exit codes of sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return fail(EX_USAGE, &error.to_string()),
     };
-    match cli.command {
+    match &cli.command {
         Command::Help => print!("{HELP}"),
         Command::Version => println!("wavecast {}", env!("CARGO_PKG_VERSION")),
         Command::Devices => print!("{}", devices::list(&SystemPaths::default())),
@@ -28,7 +28,8 @@ fn main() -> ExitCode {
             Ok(summary) => print!("{summary}"),
             Err(error) => return fail(EX_CONFIG, &error),
         },
-        Command::Password(user) => return password(&user),
+        Command::Password(edit) => return end(commands::password(&cli, edit)),
+        Command::Token(edit) => return end(commands::token(&cli, edit)),
         Command::Run => return run(&cli),
     }
     ExitCode::SUCCESS
@@ -53,80 +54,11 @@ fn run(cli: &Cli) -> ExitCode {
     }
 }
 
-/// Checks the configuration as start and reload do, and this machine as the service sees it. Returns a summary of what would
-/// run, or all errors.
-fn check(cli: &Cli) -> Result<String, String> {
-    let config = load_config(cli)?;
-    let report = preflight::check(&config, &SystemPaths::default());
-    let (path, explicit) = path(cli);
-    let prefix = |line: &String| format!("{}: {line}", path.display());
-    let mut errors: Vec<String> = report.errors.iter().map(prefix).collect();
-    if !report.passwords_unread {
-        errors.extend(Access::new(&config.access).err());
-    }
-    if !errors.is_empty() {
-        return Err(errors.join("\n"));
-    }
-    let mut summary = match explicit || Path::new(&path).exists() {
-        true => format!("{} is good.\n", path.display()),
-        false => format!("{} does not exist; the built-in defaults apply.\n", path.display()),
-    };
-    for input in &config.inputs {
-        summary.push_str(&format!("{}\n", InputSummary(input)));
-    }
-    if !report.socket_unit {
-        let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
-        summary.push_str(&format!("Listening on {}\n", listen.join(", ")));
-    }
-    for note in &report.notes {
-        summary.push_str(&format!("Note: {note}\n"));
-    }
-    Ok(summary)
-}
-
-/// Asks for a password, and prints the line for the password file.
-fn password(user: &str) -> ExitCode {
-    let ask = |prompt: &str| match std::io::stdin().is_terminal() {
-        true => rpassword::prompt_password(prompt),
-        // From a pipe: one line, without a repetition.
-        false => std::io::read_to_string(std::io::stdin().lock())
-            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
-    };
-    let line = ask(&format!("Password for {user}: "))
-        .map_err(|error| format!("no password: {error}"))
-        .and_then(|password| {
-            if std::io::stdin().is_terminal() && ask("Repeat password: ").ok().as_ref() != Some(&password) {
-                return Err("The passwords do not match; nothing was written.".to_owned());
-            }
-            wavecast::http::access::passwords::line(user, &password)
-        });
-    match line {
-        Ok(line) => println!("{line}"),
-        Err(problem) => return fail(1, &problem),
-    }
-    ExitCode::SUCCESS
-}
-
-/// Reads the configuration, the options of the command line, and the password file.
-fn load(cli: &Cli) -> Result<(Config, Access), String> {
-    let config = load_config(cli)?;
-    let access = Access::new(&config.access)?;
-    Ok((config, access))
-}
-
-/// Reads the configuration and the options of the command line.
-fn load_config(cli: &Cli) -> Result<Config, String> {
-    let (path, explicit) = path(cli);
-    let mut config = Config::load(&path, explicit).map_err(|error| error.to_string())?;
-    config.apply(&cli.overrides).map_err(|error| error.to_string())?;
-    Ok(config)
-}
-
-/// Returns the path of the configuration, and `true` if the command line names it.
-fn path(cli: &Cli) -> (PathBuf, bool) {
-    match &cli.config {
-        Some(path) => (path.clone(), true),
-        None => (PathBuf::from(DEFAULT_CONFIG), false),
+fn end(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(error)) => fail(EX_CONFIG, &error),
+        Err(Failure::Other(error)) => fail(1, &error),
     }
 }
 

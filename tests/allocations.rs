@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use wavecast::capture::Capture;
+use wavecast::capture::{Capture, CaptureInput};
 use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::http::context::Context;
@@ -71,14 +71,16 @@ fn nothing_is_allocated_per_block() {
         device: "null".parse().expect("a device"),
         rate: RATE,
         channels: 2,
+        pick: config::Pick::Channels(vec![2, 1]),
         gain_db: -3.0,
         ..config::Input::default()
     };
     let live = Arc::new(LiveInput::new("live", "null"));
     context.inputs.set(vec![Arc::clone(&live)]);
     let (sender, _events) = crossbeam_channel::unbounded();
-    let _capture =
-        Capture::start(input, Duration::from_secs(1), Arc::clone(&live), sender, None).expect("a thread");
+    let (keep, timeline) = (Duration::from_secs(1), None);
+    let inputs = vec![CaptureInput { config: input, keep, live: Arc::clone(&live), timeline }];
+    let _capture = Capture::start(inputs, sender).expect("a thread");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listen::prepare(&listener).expect("it listens");
     let address = listener.local_addr().expect("it is bound");

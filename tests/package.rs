@@ -199,8 +199,12 @@ fn a_fresh_debian_12_on_arm64_installs_it_and_it_runs_there() {
     );
     assert!(machine.sh("wavecast --version").starts_with(concat!("wavecast ", env!("CARGO_PKG_VERSION"))));
     assert!(machine.sh("wavecast check").contains("/etc/wavecast.toml is good."));
+    machine.sh("printf 'secret\\n' | wavecast password --write anna");
+    let owner = machine.sh("stat --format '%U:%G %a' /etc/wavecast.passwords");
+    assert_eq!(owner.trim(), "root:wavecast 640");
     machine.sh("apt-get purge --yes --autoremove wavecast </dev/null");
     machine.sh("getent passwd wavecast");
+    assert!(!machine.path("/etc/wavecast.passwords").exists());
     assert!(!machine.try_sh("systemctl cat wavecast").0, "systemd has forgotten it");
 }
 

@@ -209,7 +209,8 @@ fn negotiate(
         .find(|sample| hw.test_format(alsa_format(*sample)).is_ok())
         .ok_or_else(|| no_usable_format(&hw, &device))?;
     hw.set_format(alsa_format(sample)).map_err(failed("set the sample format"))?;
-    let channels = nearest_channels(&hw, input.channels.into())
+    let least = input.pick.least_channels();
+    let channels = nearest_channels(&hw, input.card_channels().into(), least.into())
         .and_then(|channels| hw.set_channels_near(channels))
         .map_err(failed("set the number of channels"))?;
     let rate = nearest_rate(&hw, input.rate)
@@ -220,6 +221,13 @@ fn negotiate(
             let advice = format!("{device} wants {channels} channels, more than {MAX_CHANNELS}");
             OpenError { advice, absent: false }
         })?;
+    if channels < least {
+        let advice = format!(
+            "{device} offers {channels} channels at most, but `pick` names channel {least}; `wavecast devices` lists \
+             what each card offers"
+        );
+        return Err(OpenError { advice, absent: false });
+    }
 
     let frames = |time: Duration| (time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000).max(1) as i64;
     let period = hw
@@ -285,11 +293,15 @@ fn nearest_rate(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
     Ok(below.unwrap_or(near))
 }
 
-/// Returns the nearest number of channels on offer, for the same reason.
-fn nearest_channels(hw: &HwParams<'_>, wanted: u32) -> alsa::Result<u32> {
+/// Returns the nearest number of channels on offer, for the same reason, and one of `least` or more where there is one.
+fn nearest_channels(hw: &HwParams<'_>, wanted: u32, least: u32) -> alsa::Result<u32> {
     let near = hw.clone().set_channels_near(wanted)?;
+    if near < least {
+        let enough = (least..=MAX_CHANNELS.into()).find(|channels| hw.test_channels(*channels).is_ok());
+        return Ok(enough.unwrap_or(near));
+    }
     let nearer = |channels: &u32| wanted - channels < near.saturating_sub(wanted);
-    let below = (1..wanted).rev().take_while(nearer).find(|channels| hw.test_channels(*channels).is_ok());
+    let below = (least..wanted).rev().take_while(nearer).find(|channels| hw.test_channels(*channels).is_ok());
     Ok(below.unwrap_or(near))
 }
 

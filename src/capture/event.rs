@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::dead_air::DeadAir;
 use super::source::{OpenError, SourceLost};
-use crate::inputs::{LiveInput, SourceInfo};
+use crate::inputs::{Counters, LiveInput, SourceInfo};
 use crate::media::format::StreamFormat;
 
 /// An event of one capture.
@@ -31,7 +32,7 @@ impl CaptureEvent {
 }
 
 /// The kinds of events.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum CaptureEventKind {
     /// The source was opened, and its first sound is in the ring.
     Opened(SourceInfo),
@@ -47,6 +48,15 @@ pub enum CaptureEventKind {
         /// Length of the silence that was published in place of sound.
         time: Duration,
     },
+    /// The source delivers no sound to this input. Sent once for each dead air.
+    DeadAir(DeadAir),
+    /// The source is closed and opened again because of dead air.
+    Reopening,
+    /// Sound came after dead air that was reported.
+    SoundAgain {
+        /// Length of the dead air.
+        time: Duration,
+    },
     /// The ring holds less history than the configuration asks for.
     HistoryShortened(HistoryShortened),
     /// The source's clock is off by more than [`CLOCK_WARNING_PPM`](super::clock_drift::CLOCK_WARNING_PPM). Sent once
@@ -56,7 +66,7 @@ pub enum CaptureEventKind {
         ppm: f64,
     },
     /// The operating system refused real-time priority for the capture thread.
-    RealtimeRefused(io::Error),
+    RealtimeRefused(Arc<io::Error>),
 }
 
 /// The reason and the amount of a shortened history.
@@ -93,24 +103,37 @@ impl fmt::Display for HistoryShortened {
     }
 }
 
-/// A sender of events for one capture. The capture thread and its opener have one each.
+/// A sender of events for one capture, and the counters of its inputs. The capture thread and its opener have one each.
 #[derive(Clone)]
 pub(super) struct Reporter {
-    pub(super) input: Arc<LiveInput>,
+    /// The inputs of the capture, in the order of its tracks.
+    pub(super) inputs: Arc<[Arc<LiveInput>]>,
     pub(super) events: Sender<CaptureEvent>,
     /// Set by the main thread when the capture is stopped.
     pub(super) stopped: Arc<AtomicBool>,
 }
 
 impl Reporter {
-    /// Sends an event unless the capture was stopped. Never waits: if the main thread is a thousand events behind, the
-    /// event is dropped.
+    /// Sends an event of every input, as [`report_of`](Self::report_of) does.
     pub(super) fn report(&self, kind: CaptureEventKind) {
+        for input in 0..self.inputs.len() {
+            self.report_of(input, kind.clone());
+        }
+    }
+
+    /// Sends an event of the input with that index unless the capture was stopped. Never waits: if the main thread is a
+    /// thousand events behind, the event is dropped.
+    pub(super) fn report_of(&self, input: usize, kind: CaptureEventKind) {
         if self.is_stopped() {
             return;
         }
-        let (input, stopped) = (Arc::clone(&self.input), Arc::clone(&self.stopped));
+        let (input, stopped) = (Arc::clone(&self.inputs[input]), Arc::clone(&self.stopped));
         let _ = self.events.try_send(CaptureEvent { input, kind, stopped });
+    }
+
+    /// Changes the counters of every input.
+    pub(super) fn count(&self, change: impl Fn(&Counters)) {
+        self.inputs.iter().for_each(|input| change(&input.counters));
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Capture: source → converter → ring, and silence while there is no sound.
 //!
-//! Each input has two threads. The *capture thread* reads the source and publishes blocks; the *opener thread*
+//! Each card has two threads, however many inputs share it. The *capture thread* reads the source and publishes blocks; the *opener thread*
 //! ([`opener`]) opens and closes sources and makes rings.
 //!
 //! # Invariants of the capture thread
@@ -20,8 +20,10 @@
 
 pub mod alsa;
 mod capture_loop;
+pub mod channels;
 pub mod clock_drift;
 pub mod convert;
+pub mod dead_air;
 pub mod devices;
 pub mod event;
 mod history;
@@ -30,6 +32,7 @@ mod opener;
 pub mod source;
 pub mod synth;
 mod timeline;
+mod track;
 mod wake_schedule;
 
 use std::io;
@@ -41,10 +44,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
 use self::capture_loop::{CaptureLoop, Ended};
+use self::dead_air::DeadAirDetector;
 use self::event::{CaptureEvent, CaptureEventKind, Reporter};
-use self::opener::{CurrentRing, OpenSource, Opened, OpenedTimeline, Opener, Task, next_pause};
+use self::opener::{CurrentRing, OpenSource, Opened, OpenedTimeline, Opener, Task, TrackConfig, next_pause};
 use self::source::{OpenError, Source};
 pub use self::timeline::Timeline;
+use self::track::Track;
 use self::wake_schedule::MonoNs;
 use crate::config::{self, Device};
 use crate::inputs::LiveInput;
@@ -59,78 +64,91 @@ const IDLE_TURN: Duration = Duration::from_millis(500);
 /// systemd's watchdog of the main thread is 30 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running capture of one input. Dropping it stops the capture without waiting for its end.
+/// A running capture of one source. Dropping it stops the capture without waiting for its end.
 pub struct Capture {
     stop: StopSignal,
-    /// The timeline that the capture thread leaves at its end.
-    timeline: Receiver<Option<Timeline>>,
+    /// The timelines that the capture thread leaves at its end, one for each input.
+    timelines: Receiver<Vec<Option<Timeline>>>,
     /// Disconnected when the opener thread has ended, and with it every close.
     opener_ended: Receiver<()>,
 }
 
+/// An input of a capture.
+pub struct CaptureInput {
+    /// The configuration of the input.
+    pub config: config::Input,
+    /// The length of sound that its ring keeps.
+    pub keep: Duration,
+    /// The input, into which the ring is put.
+    pub live: Arc<LiveInput>,
+    /// The timeline of an earlier capture: its ring goes on, as long as format, period and `keep` stay.
+    pub timeline: Option<Timeline>,
+}
+
 impl Capture {
-    /// Starts to capture what `config` says into a ring that keeps `keep` of sound, and puts that ring into `input`.
-    ///
-    /// With the `timeline` of an earlier capture its ring goes on, as long as format, period and `keep` stay.
+    /// Starts to capture the device of `inputs`, at least one, into a ring for each. Inputs that share a device have the
+    /// same rate, period and buffer.
     ///
     /// # Errors
     ///
     /// When the operating system gives no thread.
-    pub fn start(
-        config: config::Input,
-        keep: Duration,
-        input: Arc<LiveInput>,
-        events: Sender<CaptureEvent>,
-        timeline: Option<Timeline>,
-    ) -> io::Result<Capture> {
-        Capture::start_with(Box::new(open::open), config, keep, input, events, timeline)
+    pub fn start(inputs: Vec<CaptureInput>, events: Sender<CaptureEvent>) -> io::Result<Capture> {
+        Capture::start_with(Box::new(open::open), inputs, events)
     }
 
     fn start_with(
         open: OpenSource,
-        config: config::Input,
-        keep: Duration,
-        input: Arc<LiveInput>,
+        inputs: Vec<CaptureInput>,
         events: Sender<CaptureEvent>,
-        timeline: Option<Timeline>,
     ) -> io::Result<Capture> {
         let flag = Arc::<AtomicBool>::default();
         let (sender, stopped) = bounded(1);
         let stop = StopSignal { flag: Arc::clone(&flag), _sender: sender };
-        let reporter = Reporter { input, events, stopped: flag };
+        let lives = inputs.iter().map(|input| Arc::clone(&input.live)).collect();
+        let reporter = Reporter { inputs: lives, events, stopped: flag };
+        let tracks: Vec<_> = inputs
+            .iter()
+            .map(|input| TrackConfig { config: input.config.clone(), keep: input.keep })
+            .collect();
+        let config = config::Input::for_card(tracks.iter().map(|track| &track.config));
         let (opener, opener_ended) =
-            Opener::start(config.clone(), keep, reporter.clone(), stopped.clone(), open)?;
+            Opener::start(config.clone(), tracks, reporter.clone(), stopped.clone(), open)?;
         let name = format!("capture {}", config.name);
         // A reload of the configuration changes the device only through a new capture.
         let warns_of_drift = !matches!(config.device, Device::Synth(_));
-        let thread = CaptureThread {
+        let idle = |CaptureInput { config, timeline, .. }| IdleTrack {
+            dead_air: DeadAirDetector::new(&config),
             config,
+            timeline,
+        };
+        let thread = CaptureThread {
+            realtime_priority: config.realtime_priority,
+            tracks: inputs.into_iter().map(idle).collect(),
             reporter,
             stopped,
             opener,
-            timeline,
             pause: Duration::ZERO,
             warns_of_drift,
         };
-        let (left, timeline) = bounded(1);
+        let (left, timelines) = bounded(1);
         thread::Builder::new().name(name).spawn(move || {
             let _ = left.send(thread.run());
         })?;
-        Ok(Capture { stop, timeline, opener_ended })
+        Ok(Capture { stop, timelines, opener_ended })
     }
 
-    /// Stops the capture and returns what the next capture of this input needs to go on with the same ring.
+    /// Stops the capture and returns, for each input, what its next capture needs to go on with the same ring.
     ///
     /// Waits until the source is closed, so that the next capture can open the same device, but at most
     /// [`STOP_TIMEOUT`]: a driver that hangs in a read or a close keeps its thread, and the main thread goes on. The
-    /// timeline is then lost, and the next capture makes another ring.
-    pub fn stop(self) -> Option<Timeline> {
+    /// timelines are then lost, the result is empty, and the next capture makes other rings.
+    pub fn stop(self) -> Vec<Option<Timeline>> {
         let deadline = Instant::now() + STOP_TIMEOUT;
         drop(self.stop);
-        let timeline = self.timeline.recv_deadline(deadline).ok().flatten();
+        let timelines = self.timelines.recv_deadline(deadline).unwrap_or_default();
         // Nothing is ever sent: its end is the signal.
         let _ = self.opener_ended.recv_deadline(deadline);
-        timeline
+        timelines
     }
 }
 
@@ -148,81 +166,110 @@ impl Drop for StopSignal {
 }
 
 struct CaptureThread {
-    config: config::Input,
+    realtime_priority: u8,
+    /// The tracks while there is no source, one for each input.
+    tracks: Vec<IdleTrack>,
     reporter: Reporter,
     /// Disconnected when the capture is stopped.
     stopped: Receiver<()>,
     opener: Opener,
-    timeline: Option<Timeline>,
     /// Pause before the source is opened again.
     pause: Duration,
     /// A clock that is far off has not been reported yet.
     warns_of_drift: bool,
 }
 
+/// A track without a source.
+struct IdleTrack {
+    config: config::Input,
+    /// `None` before the first source was opened, and while a source is captured.
+    timeline: Option<Timeline>,
+    dead_air: DeadAirDetector,
+}
+
 impl CaptureThread {
     /// Waits for a source, captures it until it is lost, and so on until the capture is stopped.
-    fn run(mut self) -> Option<Timeline> {
-        if self.config.realtime_priority > 0 {
-            if let Err(error) = limits::realtime(self.config.realtime_priority) {
-                self.reporter.report(CaptureEventKind::RealtimeRefused(error));
+    fn run(mut self) -> Vec<Option<Timeline>> {
+        if self.realtime_priority > 0 {
+            if let Err(error) = limits::realtime(self.realtime_priority) {
+                self.reporter.report(CaptureEventKind::RealtimeRefused(Arc::new(error)));
             }
         }
         devices::collect_alsa_messages();
-        while let Some((mut source, timeline)) = self.wait_for_source() {
+        while let Some((mut source, timelines)) = self.wait_for_source() {
             let opened = monotonic_ns();
-            let ended = self.capture(&mut *source, timeline);
+            let ended = self.capture(&mut *source, timelines);
             // To the opener first, whatever the end was: a source is never closed on this thread.
             let _ = self.opener.tasks.send(Task::Close(source));
-            let Ended::Lost(lost) = ended else { break };
-            self.reporter.input.counters.losses.fetch_add(1, Ordering::Relaxed);
+            let lost = match ended {
+                Ended::Stopped => break,
+                Ended::Lost(lost) => lost,
+                Ended::DeadAir => {
+                    self.pause = Duration::ZERO;
+                    continue;
+                }
+            };
+            for track in &mut self.tracks {
+                track.dead_air = DeadAirDetector::new(&track.config);
+            }
+            self.reporter.count(|counters| _ = counters.losses.fetch_add(1, Ordering::Relaxed));
             self.reporter.report(CaptureEventKind::Lost(lost));
             // ALSA's messages about the loss: without this they would pile up.
             devices::take_alsa_messages();
             let worked = Duration::from_nanos(monotonic_ns() - opened);
             self.pause = next_pause(if worked > WORKED { Duration::ZERO } else { self.pause });
         }
-        self.timeline
+        self.tracks.into_iter().map(|track| track.timeline).collect()
     }
 
     /// Captures one source until its end.
-    fn capture(&mut self, source: &mut dyn Source, timeline: Timeline) -> Ended {
+    fn capture(&mut self, source: &mut dyn Source, timelines: Vec<Timeline>) -> Ended {
+        let tracks = self.tracks.iter_mut().zip(timelines).map(|(idle, timeline)| {
+            let dead_air = std::mem::replace(&mut idle.dead_air, DeadAirDetector::new(&idle.config));
+            Track::new(timeline, &idle.config, dead_air, source.info())
+        });
         let mut capture = CaptureLoop::new(
-            timeline,
+            tracks.collect(),
             source.info(),
-            self.config.gain_db,
             self.reporter.clone(),
             self.warns_of_drift,
             MonoNs(monotonic_ns()),
         );
         let ended = capture.run(source);
         self.warns_of_drift = capture.warns_of_drift();
-        self.timeline = Some(capture.into_timeline());
+        for (idle, track) in self.tracks.iter_mut().zip(capture.into_tracks()) {
+            let (timeline, dead_air) = track.into_parts();
+            (idle.timeline, idle.dead_air) = (Some(timeline), dead_air);
+        }
         ended
     }
 
-    /// Publishes silence, if there is a ring already, until the opener has opened the source. Returns `None` when the
+    /// Publishes silence, if there are rings already, until the opener has opened the source. Returns `None` when the
     /// capture is stopped.
-    fn wait_for_source(&mut self) -> Option<(Box<dyn Source>, Timeline)> {
-        let current = self.timeline.as_ref().map(|timeline| CurrentRing {
-            ring: timeline.writer().ring(),
-            meter: Arc::clone(timeline.meter()),
-            history: timeline.history(),
-        });
+    fn wait_for_source(&mut self) -> Option<(Box<dyn Source>, Vec<Timeline>)> {
+        let current = |track: &IdleTrack| {
+            track.timeline.as_ref().map(|timeline| CurrentRing {
+                ring: timeline.writer().ring(),
+                meter: Arc::clone(timeline.meter()),
+                history: timeline.history(),
+            })
+        };
+        let current = self.tracks.iter().map(current).collect();
         let _ = self.opener.tasks.send(Task::Open { pause: self.pause, current });
         loop {
-            self.reporter.input.counters.heartbeats.fetch_add(1, Ordering::Relaxed);
-            let patience = self.timeline.as_mut().map_or(IDLE_TURN, |timeline| {
+            self.reporter.count(|counters| _ = counters.heartbeats.fetch_add(1, Ordering::Relaxed));
+            let mut patience = IDLE_TURN;
+            for timeline in self.tracks.iter_mut().filter_map(|track| track.timeline.as_mut()) {
                 let now = monotonic_ns();
                 timeline.fill_with_silence(now);
-                timeline.until_next_silence(now)
-            });
+                patience = patience.min(timeline.until_next_silence(now));
+            }
             select! {
                 recv(self.opener.opened) -> opened => match opened {
-                    Ok(Opened { source, timeline, pause }) => {
+                    Ok(Opened { source, timelines, pause }) => {
                         self.pause = pause;
-                        if let Some(timeline) = self.take_timeline(timeline) {
-                            return Some((source, timeline));
+                        if let Some(timelines) = self.take_timelines(timelines) {
+                            return Some((source, timelines));
                         }
                         // Not reached: the opener keeps a ring only where the task named one.
                         let _ = self.opener.tasks.send(Task::Close(source));
@@ -235,28 +282,32 @@ impl CaptureThread {
                     }
                 },
                 recv(self.stopped) -> _ => return None,
-                default(patience.min(IDLE_TURN)) => {}
+                default(patience) => {}
             }
         }
     }
 
-    /// Returns the timeline for an opened source and lets the opener discard one that is replaced.
-    fn take_timeline(&mut self, opened: OpenedTimeline) -> Option<Timeline> {
-        let current = self.timeline.take();
-        match opened {
-            OpenedTimeline::New(timeline) => {
-                if let Some(old) = current {
-                    let _ = self.opener.tasks.send(Task::Discard(old));
+    /// Returns the timelines for an opened source and lets the opener discard those that are replaced.
+    fn take_timelines(&mut self, opened: Vec<OpenedTimeline>) -> Option<Vec<Timeline>> {
+        let pairs = self.tracks.iter_mut().zip(opened);
+        let take = |(track, opened): (&mut IdleTrack, OpenedTimeline)| {
+            let current = track.timeline.take();
+            match opened {
+                OpenedTimeline::New(timeline) => {
+                    if let Some(old) = current {
+                        let _ = self.opener.tasks.send(Task::Discard(old));
+                    }
+                    Some(timeline)
                 }
-                Some(timeline)
+                OpenedTimeline::Current { asked_history } => {
+                    let mut timeline = current?;
+                    timeline.set_asked_history(asked_history);
+                    timeline.mark_gap();
+                    Some(timeline)
+                }
             }
-            OpenedTimeline::Current { asked_history } => {
-                let mut timeline = current?;
-                timeline.set_asked_history(asked_history);
-                timeline.mark_gap();
-                Some(timeline)
-            }
-        }
+        };
+        pairs.map(take).collect()
     }
 }
 

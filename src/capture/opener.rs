@@ -1,4 +1,4 @@
-//! The opener: a thread that opens and closes the sources of one input.
+//! The opener: a thread that opens and closes the sources of one capture.
 //!
 //! A driver can take seconds to open or close a device, and a dying USB hub can hold a close for ever. The capture
 //! thread therefore does neither: it sends a [`Task`] and publishes silence until an [`Opened`] comes back. The opener
@@ -38,7 +38,7 @@ pub(super) fn next_pause(pause: Duration) -> Duration {
     (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
 }
 
-/// A function that opens the source of an input without starting it. Tests pass their own.
+/// A function that opens the source of a capture without starting it. Tests pass their own.
 pub(super) type OpenSource = Box<dyn Fn(&config::Input) -> Result<Box<dyn Source>, OpenError> + Send>;
 
 /// A task for the opener.
@@ -51,9 +51,17 @@ pub(super) enum Task {
     Open {
         /// Pause before the first attempt.
         pause: Duration,
-        /// The ring that exists, if any.
-        current: Option<CurrentRing>,
+        /// The ring of each track, where it exists.
+        current: Vec<Option<CurrentRing>>,
     },
+}
+
+/// The configuration of one track.
+#[derive(Clone)]
+pub(super) struct TrackConfig {
+    pub(super) config: config::Input,
+    /// Length of sound that the ring keeps.
+    pub(super) keep: Duration,
 }
 
 /// A ring that exists, and the meter of its sound.
@@ -63,10 +71,11 @@ pub(super) struct CurrentRing {
     pub(super) history: History,
 }
 
-/// A source that runs, and its ring.
+/// A source that runs, and the rings for its sound.
 pub(super) struct Opened {
     pub(super) source: Box<dyn Source>,
-    pub(super) timeline: OpenedTimeline,
+    /// One for each track.
+    pub(super) timelines: Vec<OpenedTimeline>,
     /// Pause after which the source was opened; the next one is longer if the source gives no sound.
     pub(super) pause: Duration,
 }
@@ -95,7 +104,7 @@ impl Opener {
     /// Starts the thread. The returned receiver is disconnected when the thread has ended.
     pub(super) fn start(
         config: config::Input,
-        keep: Duration,
+        tracks: Vec<TrackConfig>,
         reporter: Reporter,
         stopped: Receiver<()>,
         open: OpenSource,
@@ -106,7 +115,7 @@ impl Opener {
         let name = format!("open {}", config.name);
         let unclaimed = opened.clone();
         let opener =
-            OpenerThread { config, keep, reporter, stopped, open, opened: sender, _unclaimed: unclaimed };
+            OpenerThread { config, tracks, reporter, stopped, open, opened: sender, _unclaimed: unclaimed };
         thread::Builder::new().name(name).spawn(move || {
             opener.run(&received);
             with_alsa_log(|| drop(opener));
@@ -117,9 +126,9 @@ impl Opener {
 }
 
 struct OpenerThread {
+    /// The properties to ask the source for.
     config: config::Input,
-    /// History of the ring.
-    keep: Duration,
+    tracks: Vec<TrackConfig>,
     reporter: Reporter,
     /// Disconnected when the capture is stopped.
     stopped: Receiver<()>,
@@ -135,13 +144,13 @@ impl OpenerThread {
             match task {
                 Task::Close(source) => with_alsa_log(|| drop(source)),
                 Task::Discard(timeline) => drop(timeline),
-                Task::Open { pause, current } => self.open_until_done(pause, current.as_ref()),
+                Task::Open { pause, current } => self.open_until_done(pause, &current),
             }
         }
     }
 
     /// Opens the source, with growing pauses, until it runs or the capture is stopped.
-    fn open_until_done(&self, mut pause: Duration, current: Option<&CurrentRing>) {
+    fn open_until_done(&self, mut pause: Duration, current: &[Option<CurrentRing>]) {
         let mut last_advice = String::new();
         loop {
             // The first attempt of a capture has no pause.
@@ -155,9 +164,9 @@ impl OpenerThread {
                 return;
             }
             match with_alsa_log(|| self.open_and_start(current)) {
-                Ok((source, timeline)) => {
+                Ok((source, timelines)) => {
                     // Never waits: each source that was sent has been taken before the next is asked for.
-                    let _ = self.opened.send(Opened { source, timeline, pause });
+                    let _ = self.opened.send(Opened { source, timelines, pause });
                     // Opening took more memory than everything after it will.
                     limits::trim_heap();
                     return;
@@ -175,22 +184,30 @@ impl OpenerThread {
         }
     }
 
-    /// Opens the source, makes its ring, starts it, and puts the ring in place for readers, in this order.
+    /// Opens the source, makes its rings, starts it, and puts the rings in place for readers, in this order.
     fn open_and_start(
         &self,
-        current: Option<&CurrentRing>,
-    ) -> Result<(Box<dyn Source>, OpenedTimeline), OpenError> {
+        current: &[Option<CurrentRing>],
+    ) -> Result<(Box<dyn Source>, Vec<OpenedTimeline>), OpenError> {
         let attempt = || {
             let mut source = (self.open)(&self.config)?;
             self.check_not_stopped()?;
-            let (format, block_frames) = (self.ring_format(source.info()), source.info().block_frames);
-            let memory = history::available_memory(&SystemPaths::default());
-            let wanted = (format, block_frames, self.keep);
-            let shape = current.map(CurrentRing::shape);
-            let (choice, limit) = history::choose_ring(wanted, shape, memory, history::make_ring)?;
+            let mut rings = Vec::new();
+            for (track, current) in self.tracks.iter().zip(current) {
+                let format = track.ring_format(source.info());
+                let memory = history::available_memory(&SystemPaths::default());
+                let wanted = (format, source.info().block_frames, track.keep);
+                let shape = current.as_ref().map(CurrentRing::shape);
+                let (choice, limit) = history::choose_ring(wanted, shape, memory, history::make_ring)?;
+                rings.push((choice, limit, format));
+            }
             source.start()?;
             self.check_not_stopped()?;
-            Ok((source, self.install(choice, limit, format, current)))
+            let install = |(track, (ring, current)): (usize, (_, &Option<CurrentRing>))| {
+                self.install(track, ring, current.as_ref())
+            };
+            let timelines = rings.into_iter().zip(current).enumerate().map(install).collect();
+            Ok((source, timelines))
         };
         // The thread has to survive a bug in here: it is the only one that can open this input.
         catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
@@ -199,22 +216,22 @@ impl OpenerThread {
         })
     }
 
-    /// Puts the ring in place for readers.
+    /// Puts the ring of a track in place for readers.
     fn install(
         &self,
-        choice: RingChoice,
-        limit: Option<HistoryLimit>,
-        format: StreamFormat,
+        track: usize,
+        (choice, limit, format): (RingChoice, Option<HistoryLimit>, StreamFormat),
         current: Option<&CurrentRing>,
     ) -> OpenedTimeline {
         let (RingChoice::Current(history) | RingChoice::New { history, .. }) = &choice;
-        let (history, asked) = (*history, self.config.history);
+        let TrackConfig { config, keep } = &self.tracks[track];
+        let (history, asked) = (*history, config.history);
         let kept = history::promise(asked, history);
         if let Some(limit) = limit {
             let shortened = HistoryShortened { asked, kept, format, limit };
-            self.reporter.report(CaptureEventKind::HistoryShortened(shortened));
+            self.reporter.report_of(track, CaptureEventKind::HistoryShortened(shortened));
         }
-        let input = &self.reporter.input;
+        let input = &self.reporter.inputs[track];
         match choice {
             RingChoice::New { writer, ring, .. } => {
                 let meter = Arc::new(Meter::new(format, ring.block_frames()));
@@ -231,7 +248,7 @@ impl OpenerThread {
                 if let Some(current) = current {
                     input.set_sound(current.ring.clone(), Arc::clone(&current.meter), kept);
                 }
-                OpenedTimeline::Current { asked_history: self.keep }
+                OpenedTimeline::Current { asked_history: *keep }
             }
         }
     }
@@ -244,9 +261,13 @@ impl OpenerThread {
             false => Ok(()),
         }
     }
+}
 
+impl TrackConfig {
+    /// Returns the format of the ring for the sound of a source.
     fn ring_format(&self, info: &SourceInfo) -> StreamFormat {
-        StreamFormat { rate: info.rate, channels: info.channels, sample: self.config.format }
+        let channels = self.config.pick.stream_channels(info.channels);
+        StreamFormat { rate: info.rate, channels, sample: self.config.format }
     }
 }
 

@@ -41,7 +41,7 @@ pub struct SynthSource {
 impl SynthSource {
     /// A source in exactly the format that the input asks for, not started.
     pub fn open(synth: Synth, input: &Input) -> SynthSource {
-        let format = StreamFormat { rate: input.rate, channels: input.channels, sample: input.format };
+        let format = StreamFormat { rate: input.rate, channels: input.card_channels(), sample: input.format };
         let block_frames = match synth.kind {
             SynthKind::Noise => NOISE_BLOCK,
             _ => format.frames_in(input.period).clamp(1, u64::from(u32::MAX)) as u32,

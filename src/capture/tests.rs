@@ -113,8 +113,15 @@ fn start(
     open: impl Fn(&Input) -> Result<Box<dyn Source>, OpenError> + Send + 'static,
 ) -> (Capture, Receiver<CaptureEvent>) {
     let (sender, events) = unbounded();
-    let capture = Capture::start_with(Box::new(open), config(), KEEP, Arc::clone(input), sender, timeline);
+    let live = Arc::clone(input);
+    let inputs = vec![CaptureInput { config: config(), keep: KEEP, live, timeline }];
+    let capture = Capture::start_with(Box::new(open), inputs, sender);
     (capture.expect("threads"), events)
+}
+
+/// Stops the capture of one input.
+fn stop(capture: Capture) -> Option<Timeline> {
+    capture.stop().pop().flatten()
 }
 
 fn new_input() -> Arc<LiveInput> {
@@ -140,7 +147,7 @@ fn a_lost_source_and_a_stopped_one_are_closed_by_the_opener_thread() {
     let (capture, _events) =
         start(&input, None, move |_| TestSource::open(&sources, |source| source.reads = 3));
     wait_for("two losses", || input.counters.losses.load(Ordering::Relaxed) >= 2);
-    assert!(capture.stop().is_some());
+    assert!(stop(capture).is_some());
     let closed: Vec<String> = lines(&diary).into_iter().filter(|line| line.starts_with("closed")).collect();
     assert!(closed.len() >= 2 && closed.iter().all(|line| line == "closed by open live"), "{closed:?}");
     let opened = lines(&diary).iter().filter(|line| *line == "open").count();
@@ -163,7 +170,7 @@ fn an_opener_that_fails_or_panics_goes_on() {
     });
     wait_for("sound", || input.counters.frames.load(Ordering::Relaxed) > 0);
     assert_eq!(attempts.load(Ordering::Relaxed), 7);
-    assert!(capture.stop().is_some());
+    assert!(stop(capture).is_some());
 }
 
 #[test]
@@ -175,7 +182,7 @@ fn a_close_that_hangs_delays_a_stop_by_the_stop_timeout_only() {
         start(&input, None, move |_| TestSource::open(&sources, |source| source.closing = closing));
     wait_for("sound", || input.counters.frames.load(Ordering::Relaxed) > 0);
     let began = Instant::now();
-    let timeline = capture.stop();
+    let timeline = stop(capture);
     assert!(timeline.is_some(), "the capture thread itself does not hang");
     assert!(began.elapsed() < STOP_TIMEOUT + Duration::from_secs(2), "{:?}", began.elapsed());
 }
@@ -209,7 +216,7 @@ fn a_read_that_hangs_costs_its_ring_and_readers_find_the_next_one() {
     let orphan = input.ring().expect("a ring");
     wait_for("the read", || lines(&diary).contains(&"start".to_owned()));
     let began = Instant::now();
-    assert!(capture.stop().is_none());
+    assert!(stop(capture).is_none());
     assert!(began.elapsed() < STOP_TIMEOUT + Duration::from_secs(2), "{:?}", began.elapsed());
 
     let sources = Arc::clone(&diary);
@@ -236,7 +243,7 @@ fn an_open_that_returns_after_the_stop_is_closed_and_reports_nothing() {
             }
         });
         entered.recv().expect("the opener opens");
-        assert!(capture.stop().is_none(), "there was no ring yet");
+        assert!(stop(capture).is_none(), "there was no ring yet");
         drop(release);
         // The opener thread ends, and with it the sender of events.
         assert!(events.recv_timeout(Duration::from_secs(20)).is_err(), "no event after the stop");
@@ -298,13 +305,13 @@ fn the_next_capture_goes_on_with_the_ring_or_replaces_it_for_another_period() {
     sound(&input);
     let first = input.ring().expect("a ring");
     assert_eq!(input.history(), Duration::from_secs(30));
-    let timeline = capture.stop();
+    let timeline = stop(capture);
 
     let sources = Arc::clone(&diary);
     let (capture, _events) = start(&input, timeline, move |_| TestSource::open(&sources, |_| {}));
     sound(&input);
     assert!(input.ring().is_some_and(|ring| ring.is(&first)) && !first.is_closed());
-    let timeline = capture.stop();
+    let timeline = stop(capture);
 
     let sources = Arc::clone(&diary);
     let (capture, _events) = start(&input, timeline, move |_| {

@@ -22,6 +22,8 @@ pub struct Access {
     pub trusted_proxies: Vec<IpNet>,
     /// `cors`: the origins whose pages may read responses, as browsers write them. `*` is every origin.
     pub cors: Vec<String>,
+    /// `frames`: the origins whose pages may show the page in a frame, as browsers write them. `*` is every origin.
+    pub frames: Vec<String>,
 }
 
 impl Default for Access {
@@ -32,6 +34,7 @@ impl Default for Access {
             passwords: None,
             trusted_proxies: Vec::new(),
             cors: Vec::new(),
+            frames: Vec::new(),
         }
     }
 }

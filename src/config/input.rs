@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::device::Device;
+use super::device::{Device, device_conflict};
 use super::messages::{choose, parse_whole};
+use super::pick::Pick;
 use crate::media::format::{SampleFormat, StreamFormat};
 
 /// The most memory that the history of one input may take, in bytes: enough for an hour of CD quality, too little to lock
@@ -28,8 +29,10 @@ pub struct Input {
     pub device: Device,
     /// `rate`: frames per second.
     pub rate: u32,
-    /// `channels`: samples in a frame.
+    /// `channels`: the number of channels to ask the card for. It is asked for more where `pick` names more.
     pub channels: u16,
+    /// `pick`: the channels of the card that become the channels of the stream.
+    pub pick: Pick,
     /// `format`: the sample format of the stream.
     pub format: SampleFormat,
     /// `period_ms`: the length of one block, which the card gathers before it wakes the daemon.
@@ -40,6 +43,10 @@ pub struct Input {
     pub history: Duration,
     /// `gain_db`: amplification in dB. 0.0 leaves every sample as it is.
     pub gain_db: f64,
+    /// `quiet_seconds`: the length of dead air that is reported. Zero reports none.
+    pub quiet_time: Duration,
+    /// `quiet_dbfs`: the peak in dBFS below which everything is dead air.
+    pub quiet_dbfs: f64,
     /// `realtime_priority`: the SCHED_FIFO priority of the capture thread. 0 asks for none.
     pub realtime_priority: u8,
 }
@@ -54,20 +61,68 @@ impl Default for Input {
             device: Device::Auto,
             rate: 44_100,
             channels: 2,
+            pick: Pick::All,
             format: SampleFormat::S16,
             period: Duration::from_millis(10),
             buffer: Duration::from_millis(500),
             history: Duration::from_secs(30),
             gain_db: 0.0,
+            quiet_time: Duration::from_secs(60),
+            quiet_dbfs: -200.0,
             realtime_priority: 10,
         }
     }
 }
 
 impl Input {
-    /// Returns the format to ask the card for. A card that cannot deliver it offers another one.
-    pub const fn stream_format(&self) -> StreamFormat {
-        StreamFormat { rate: self.rate, channels: self.channels, sample: self.format }
+    /// Returns the format of the stream, from a card that delivers what it is asked for.
+    pub fn stream_format(&self) -> StreamFormat {
+        let channels = self.pick.stream_channels(self.card_channels());
+        StreamFormat { rate: self.rate, channels, sample: self.format }
+    }
+
+    /// Returns the number of channels to ask the card for.
+    pub fn card_channels(&self) -> u16 {
+        self.channels.max(self.pick.least_channels())
+    }
+
+    /// Returns the configuration with which the device is opened that `inputs`, at least one, share: as many channels, as
+    /// wide samples and as high a priority as any of them needs.
+    pub fn for_card<'a>(inputs: impl Iterator<Item = &'a Input>) -> Input {
+        let together = |mut card: Input, input: &Input| {
+            card.channels = card.card_channels().max(input.card_channels());
+            if input.pick.least_channels() > card.pick.least_channels() {
+                card.pick = input.pick.clone();
+            }
+            if input.format.bytes() > card.format.bytes() {
+                card.format = input.format;
+            }
+            card.realtime_priority = card.realtime_priority.max(input.realtime_priority);
+            card
+        };
+        let mut inputs = inputs;
+        let first = inputs.next().cloned().unwrap_or_default();
+        inputs.fold(first, together)
+    }
+
+    /// Returns an error text if this input and `other` cannot both run: they name one device, and do not share it.
+    /// `owner` is the name of `other` in messages.
+    pub(super) fn conflict(&self, other: &Input, owner: &str) -> Option<String> {
+        if !self.shares_device(other) {
+            return device_conflict(&self.device, &other.device, owner);
+        }
+        let same = [
+            ("rate", self.rate == other.rate),
+            ("period_ms", self.period == other.period),
+            ("buffer_ms", self.buffer == other.buffer),
+        ];
+        let (key, _) = same.into_iter().find(|(_, is_same)| !is_same)?;
+        Some(format!("\"{}\" is shared with {owner}, so both need the same `{key}`", self.device))
+    }
+
+    /// Returns whether this input and `other` are captured together: they name the same device and pick differently.
+    pub fn shares_device(&self, other: &Input) -> bool {
+        self.device == other.device && self.pick != other.pick && !matches!(self.device, Device::Synth(_))
     }
 
     /// Returns the name for people: the title, or else the name of the stream.

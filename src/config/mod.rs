@@ -28,6 +28,7 @@ mod messages;
 mod names;
 mod overrides;
 mod parse;
+mod pick;
 mod problems;
 mod section;
 
@@ -39,6 +40,7 @@ pub use listen::ListenAddr;
 pub(crate) use messages::near;
 pub use names::Names;
 pub use overrides::Overrides;
+pub use pick::Pick;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! The values of command-line options, which replace those of the file.
 
-use super::device::{Device, device_conflict};
+use super::device::Device;
 use super::input::{CHANNELS, RATES};
 use super::listen::{ListenAddr, listen_problem};
 use super::messages::in_range;
@@ -75,11 +75,16 @@ impl Config {
                 input.format = format;
             }
             if let Some(device) = &overrides.device {
-                let problems = others.iter().filter_map(|other| {
-                    device_conflict(device, &other.device, &format!("input.{}", other.name))
-                });
-                lines.extend(problems.take(1).map(|problem| format!("--device: {problem}")));
                 input.device = device.clone();
+            }
+            let option = match (&overrides.device, overrides.rate) {
+                (Some(_), _) => Some("--device"),
+                (None, rate) => rate.map(|_| "--rate"),
+            };
+            if let Some(option) = option {
+                let problems =
+                    others.iter().filter_map(|other| input.conflict(other, &format!("input.{}", other.name)));
+                lines.extend(problems.take(1).map(|problem| format!("{option}: {problem}")));
             }
             // Checked only where an option changed the format: the file was checked when it was read.
             if lines.is_empty() {

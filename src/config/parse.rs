@@ -1,14 +1,13 @@
 //! The parser: from the text of a file to a [`Config`], or to the line and key of every mistake.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::access::{parse_host, parse_net, parse_origin, parse_path};
-use super::device::device_conflict;
 use super::input::{CHANNELS, RATES};
 use super::messages::{join, one_line, shown, shown_string};
 use super::problems::{Problems, Unknown, place};
@@ -42,6 +41,19 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !explicit => Ok(Config::default()),
             Err(error) => Err(ConfigError::one(format!("{name}: cannot be read: {error}"))),
         }
+    }
+
+    /// Returns the line of a key, as `access.passwords`, in the file at `path`. `None` if the file does not have the key.
+    pub fn line_of(path: &Path, key: &str) -> Option<usize> {
+        let text = fs::read_to_string(path).ok()?;
+        let root = DeTable::parse(&text).ok()?;
+        let mut names = key.split('.');
+        let mut value = find(root.get_ref(), names.next()?)?;
+        for name in names {
+            let DeValue::Table(table) = value.get_ref() else { return None };
+            value = find(table, name)?;
+        }
+        Some(place(text.as_bytes(), value.span().start).0)
     }
 
     /// Reads a configuration from its text. `file` is the name of the file in messages.
@@ -133,6 +145,7 @@ impl Reader {
                 .list("trusted_proxies", parse_net)
                 .unwrap_or(default.access.trusted_proxies),
             cors: table.list("cors", parse_origin).unwrap_or(default.access.cors),
+            frames: table.list("frames", parse_origin).unwrap_or(default.access.frames),
         };
         table.finish();
 
@@ -230,7 +243,7 @@ impl Reader {
             let conflict = read.iter().find_map(|other| {
                 let (line, _) = place(text.as_bytes(), other.device_at);
                 let owner = format!("{} (line {line})", join("input", &other.input.name));
-                device_conflict(&input.input.device, &other.input.device, &owner)
+                input.input.conflict(&other.input, &owner)
             });
             if let Some(message) = conflict {
                 self.problems.complain(input.device_at, &join(&join("input", name), "device"), message);
@@ -265,18 +278,21 @@ impl Reader {
             device: table.string("device", str::parse).unwrap_or(default.device),
             rate: table.whole("rate", RATES, default.rate),
             channels: table.whole("channels", CHANNELS, default.channels),
+            pick: table.pick("pick", &CHANNELS),
             format: table.choice("format", &formats, default.format),
             period: table.millis("period_ms", 1..=500, default.period),
             buffer: table.millis("buffer_ms", 20..=10_000, default.buffer),
             history: table.seconds("history_seconds", 0..=3600, default.history),
             gain_db: table.number("gain_db", -60..=60).unwrap_or(default.gain_db),
+            quiet_time: table.seconds("quiet_seconds", 0..=86_400, default.quiet_time),
+            quiet_dbfs: table.number("quiet_dbfs", -200..=0).unwrap_or(default.quiet_dbfs),
             realtime_priority: table.whole("realtime_priority", 0..=99, default.realtime_priority),
         };
         let buffer_at = table.place_of(&["buffer_ms", "period_ms"]);
         if let Some(problem) = input.buffer_problem() {
             table.complain(buffer_at, "buffer_ms", problem);
         }
-        let history_at = table.place_of(&["history_seconds", "rate", "channels", "format"]);
+        let history_at = table.place_of(&["history_seconds", "rate", "channels", "pick", "format"]);
         if let Some(problem) = input.history_problem() {
             table.complain(history_at, "history_seconds", problem);
         }

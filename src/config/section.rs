@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::listen::{ListenAddr, listen_problem};
 use super::messages::{choose, join, shown, shown_string, whole};
+use super::pick::Pick;
 use super::problems::{Problems, Unknown};
 use super::{Interval, PerAddress};
 
@@ -184,6 +185,45 @@ impl<'a, 't> Section<'a, 't> {
             }
         }
         Some(list)
+    }
+
+    /// Reads a word, a channel, or a list of at least one channel. A channel is a number of `range`, and a list has at
+    /// most as many as the largest.
+    pub(super) fn pick(&mut self, key: &'static str, range: &RangeInclusive<u16>) -> Pick {
+        let Some(value) = self.find(key) else { return Pick::default() };
+        let values: Vec<_> = match value.get_ref() {
+            DeValue::Array(values) => values.iter().collect(),
+            _ => vec![value],
+        };
+        let is_word = matches!(value.get_ref(), DeValue::String(_));
+        if is_word {
+            return self.string(key, Pick::from_word).unwrap_or_default();
+        }
+        let most = usize::from(*range.end());
+        if values.is_empty() || values.len() > most {
+            self.complain(value.span().start, key, format!("must name 1 to {most} channels"));
+            return Pick::default();
+        }
+        let mut channels = Vec::new();
+        for value in values {
+            let written = self.written(value.span());
+            let read = match value.get_ref() {
+                // A number that needs more than 64 bits is outside every range.
+                DeValue::Integer(number) => whole(
+                    i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX),
+                    written,
+                    range,
+                ),
+                other => {
+                    Err(format!("must be channels such as [3] or [1, 2], or a word, not {}", kind(other)))
+                }
+            };
+            match read {
+                Ok(channel) => channels.push(channel),
+                Err(problem) => self.complain(value.span().start, key, problem),
+            }
+        }
+        Pick::Channels(channels)
     }
 
     /// Reads one address or a list of addresses. A bare number is a port.

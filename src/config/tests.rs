@@ -86,6 +86,7 @@ fn every_key_can_be_set() {
         passwords = "/etc/wavecast.passwords"
         trusted_proxies = ["::ffff:127.0.0.1"]
         cors = ["https://Example.org:443", "http://[fd00::1]:8080"]
+        frames = "http://HomeAssistant.local:8123"
         [listeners]
         max = 3
         interval_ms = 20
@@ -110,11 +111,14 @@ fn every_key_can_be_set() {
         device = "hw:1,0"
         rate = 48_000
         channels = 1
+        pick = [3, 1]
         format = "s24"
         period_ms = 2.5
         buffer_ms = 100
         history_seconds = 0
         gain_db = 6
+        quiet_seconds = 90
+        quiet_dbfs = -75.5
         realtime_priority = 0
     "#;
     let expected = Config {
@@ -140,6 +144,7 @@ fn every_key_can_be_set() {
             passwords: Some("/etc/wavecast.passwords".into()),
             trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
             cors: vec!["https://example.org".to_owned(), "http://[fd00::1]:8080".to_owned()],
+            frames: vec!["http://homeassistant.local:8123".to_owned()],
         },
         listeners: Listeners {
             max: 3,
@@ -167,11 +172,14 @@ fn every_key_can_be_set() {
             device: Device::Alsa("hw:1,0".to_owned()),
             rate: 48_000,
             channels: 1,
+            pick: Pick::Channels(vec![3, 1]),
             format: SampleFormat::S24,
             period: Duration::from_micros(2500),
             buffer: Duration::from_millis(100),
             history: Duration::ZERO,
             gain_db: 6.0,
+            quiet_time: Duration::from_secs(90),
+            quiet_dbfs: -75.5,
             realtime_priority: 0,
         }],
     };
@@ -253,11 +261,13 @@ fn invalid_networks_and_names_are_refused() {
         "https://*.example.org",
         "null",
     ] {
-        let message = error(&format!("cors = \"{text}\""));
-        assert!(
-            message.contains("access.cors: ") && message.contains("is not an origin such as"),
-            "{text}: {message}"
-        );
+        for key in ["cors", "frames"] {
+            let message = error(&format!("{key} = \"{text}\""));
+            assert!(
+                message.contains(&format!("access.{key}: ")) && message.contains("is not an origin such as"),
+                "{text}: {message}"
+            );
+        }
     }
     assert!(error("passwords = \"file\"").contains("must begin with a slash"));
 }
@@ -283,6 +293,66 @@ fn a_value_out_of_range_is_named_with_its_limits() {
     assert_eq!(
         errors("[listeners]\ninterval_ms = 'fast'"),
         ["w.toml:2: listeners.interval_ms: \"fast\" must be \"auto\" or a number from 1 to 1000"]
+    );
+}
+
+#[test]
+fn inputs_share_a_device_by_different_picks_and_the_same_timing() {
+    let error = |second: &str| {
+        errors(&format!("[input.a]\ndevice = 'hw:1'\npick = 'left'\n[input.b]\n{second}")).concat()
+    };
+    let shared = config(
+        "[input.a]\ndevice = 'hw:1'\npick = [4]\nformat = 's24'\n\
+         [input.b]\ndevice = 'hw:1'\nrealtime_priority = 50",
+    );
+    let [one, other] = &shared.inputs[..] else { panic!("two inputs") };
+    assert!(one.shares_device(other) && other.shares_device(one));
+    for inputs in [[one, other], [other, one]] {
+        let card = Input::for_card(inputs.into_iter());
+        assert_eq!((card.card_channels(), card.pick.least_channels()), (4, 4));
+        assert_eq!((card.format, card.realtime_priority), (SampleFormat::S24, 50));
+    }
+    assert_eq!(
+        error("device = 'hw:1'\npick = 'left'"),
+        "w.toml:5: input.b.device: \"hw:1\" is already the device of input.a (line 2)"
+    );
+    assert_eq!(
+        error("device = 'hw:1'\npick = 'right'\nrate = 48000"),
+        "w.toml:5: input.b.device: \"hw:1\" is shared with input.a (line 2), so both need the same `rate`"
+    );
+    assert!(error("device = 'hw:1'\npick = [2]\nperiod_ms = 20").contains("the same `period_ms`"));
+    // Under another name the card would be opened a second time.
+    assert!(error("device = 'plughw:1'\npick = [2]").contains("is the same card as"));
+}
+
+#[test]
+fn a_pick_is_a_word_or_a_list_of_channels() {
+    let input = |text: &str| config(&format!("[input.a]\n{text}")).inputs.remove(0);
+    for (text, channels, card, stream) in [
+        ("", None, 2, 2),
+        ("pick = 'all'", None, 2, 2),
+        ("pick = [3]", Some(&[3][..]), 3, 1),
+        ("pick = 3", Some(&[3]), 3, 1),
+        ("pick = [1, 2]\nchannels = 8", Some(&[1, 2]), 8, 2),
+        ("pick = 'left'", Some(&[1]), 2, 1),
+        ("pick = 'right'\nchannels = 1", Some(&[2]), 2, 1),
+        ("pick = 'swap'", Some(&[2, 1]), 2, 2),
+        ("pick = 'mono'", None, 2, 1),
+        ("pick = 'mono'\nchannels = 6", None, 6, 1),
+    ] {
+        let input = input(text);
+        if let Some(channels) = channels {
+            assert_eq!(input.pick, Pick::Channels(channels.to_vec()), "{text}");
+        }
+        assert_eq!((input.card_channels(), input.stream_format().channels), (card, stream), "{text}");
+    }
+    assert_eq!(input_error("pick = [0]"), "pick: 0 is outside 1 to 32");
+    assert_eq!(input_error("pick = [1, 33]"), "pick: 33 is outside 1 to 32");
+    assert_eq!(input_error("pick = []"), "pick: must name 1 to 32 channels");
+    assert!(input_error("pick = [1.5]").contains("must be channels such as [3] or [1, 2], or a word, not"));
+    assert_eq!(
+        input_error("pick = 'both'"),
+        "pick: \"both\" must be one of all, mono, left, right or swap, or a list of channels such as [3] or [1, 2]"
     );
 }
 
@@ -324,7 +394,7 @@ fn an_error_about_an_unknown_key_lists_the_keys() {
     assert_eq!(
         input_error("period = 10"),
         "period: no such key; did you mean `period_ms`? (the keys are title, aliases, device, rate, channels, \
-         format, period_ms, buffer_ms, history_seconds, gain_db and realtime_priority)"
+         pick, format, period_ms, buffer_ms, history_seconds, gain_db, quiet_seconds, quiet_dbfs and realtime_priority)"
     );
     assert!(input_error("chanels = 1").starts_with("chanels: no such key; did you mean `channels`?"));
     assert!(input_error("Rate = 1").starts_with("Rate: no such key; did you mean `rate`?"));

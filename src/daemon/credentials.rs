@@ -1,11 +1,11 @@
-//! The password file as a reload compares it: is a password new, gone, or another one?
+//! The file of passwords and tokens as a reload compares it: is an entry new, gone, or another one?
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::config::Config;
 
-/// The lines of the password file. Listeners are not known by their users, so a line that is gone or another one ends all.
+/// The lines of the file. Listeners are not known by their users and tokens, so a line that is gone or another one ends all.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Credentials(Option<BTreeSet<String>>);
 
@@ -17,7 +17,8 @@ impl Credentials {
         Credentials(Some(text.lines().map(|line| line.trim().to_owned()).collect()))
     }
 
-    /// Returns `true` if a listener that `old` let in might not be let in now: passwords are new, or one is gone.
+    /// Returns `true` if a listener that `old` let in might not be let in now: passwords are new, or an entry is
+    /// gone.
     pub(super) fn narrows(&self, old: &Credentials) -> bool {
         match (&self.0, &old.0) {
             (None, _) => false,
@@ -45,6 +46,8 @@ mod tests {
             (&file(&["anna:x", "# a comment", ""]), &file(&["anna:x"]), false),
             (&file(&["anna:x", "ben:y"]), &file(&["anna:x"]), true),
             (&file(&["anna:x"]), &file(&["anna:z"]), true),
+            (&file(&["anna:x"]), &file(&["anna:x", "radio:$blake2b$y"]), false),
+            (&file(&["anna:x", "radio:$blake2b$y"]), &file(&["anna:x"]), true),
         ] {
             assert_eq!(new.narrows(old), expected, "{old:?} to {new:?}");
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config;
+use crate::config::{self, Pick};
 use crate::inputs::SourceInfo;
 
 /// An opened source, and how it differs from the configured one.
@@ -14,13 +14,14 @@ pub(super) struct OpenedSummary<'a> {
 impl fmt::Display for OpenedSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OpenedSummary { source, config } = self;
-        write!(f, "capturing from {}{}", SourceSummary(source), gain(config.gain_db))?;
+        write!(f, "capturing from {}{}{}", SourceSummary(source), pick(&config.pick), gain(config.gain_db))?;
         let ms = |frames: u32| f64::from(frames) * 1e3 / f64::from(source.rate);
         write!(f, ", period {:.1} ms, buffer {:.0} ms", ms(source.block_frames), ms(source.buffer_frames))?;
         if source.rate != config.rate {
             write!(f, "; asked for {} Hz, this is the nearest it offers", config.rate)?;
         }
-        if source.channels != config.channels {
+        // A pick that names channels has found them.
+        if source.channels != config.channels && !matches!(config.pick, Pick::Channels(_)) {
             write!(f, "; asked for {}, this is the nearest it offers", channels(config.channels))?;
         }
         Ok(())
@@ -51,8 +52,20 @@ impl fmt::Display for InputSummary<'_> {
         if let Some(title) = &input.title {
             write!(f, "\"{title}\", ")?;
         }
-        write!(f, "from {}, {}{}", input.device, input.stream_format(), gain(input.gain_db))
+        write!(
+            f,
+            "from {}, {}{}{}",
+            input.device,
+            input.stream_format(),
+            pick(&input.pick),
+            gain(input.gain_db)
+        )
     }
+}
+
+/// Returns `, channel 3 of the card`, or nothing where all channels are picked.
+fn pick(pick: &Pick) -> String {
+    if *pick == Pick::All { String::new() } else { format!(", {pick} of the card") }
 }
 
 /// Returns `, gain +6 dB`, or nothing where the samples stay as they are.
@@ -91,6 +104,10 @@ mod tests {
         let summary = |config: &config::Input| OpenedSummary { source: &source(), config }.to_string();
         let start = "capturing from hw:CARD=Device,DEV=0 (USB Microphone): 48000 Hz, mono, S16_LE";
         assert_eq!(summary(&config), format!("{start}, period 10.0 ms, buffer 500 ms"));
+        config.pick = Pick::Mean;
+        let picked = summary(&config);
+        assert!(picked.contains("mono, S16_LE, the mean of all channels of the card, period"), "{picked}");
+        config.pick = Pick::All;
         (config.rate, config.channels, config.gain_db) = (44_100, 2, -6.5);
         assert_eq!(
             summary(&config),
@@ -106,12 +123,13 @@ mod tests {
         let input = config::Input {
             title: Some("Test".to_owned()),
             device: "synth:tone?hz=1000".parse().expect("a device"),
+            pick: Pick::Channels(vec![3]),
             gain_db: 6.0,
             ..config::Input::default()
         };
         assert_eq!(
             InputSummary(&input).to_string(),
-            "/live.wav  \"Test\", from synth:tone?hz=1000, 44100 Hz, stereo, s16, gain +6 dB"
+            "/live.wav  \"Test\", from synth:tone?hz=1000, 44100 Hz, mono, s16, channel 3 of the card, gain +6 dB"
         );
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use super::describe::OpenedSummary;
+use crate::capture::dead_air::DeadAir;
 use crate::capture::event::CaptureEventKind;
 use crate::capture::source::OpenError;
 use crate::config;
@@ -18,12 +19,18 @@ use crate::sys::burst::{Burst, Progress, Summary};
 /// until udev has set its group, so a short refusal is normal.
 const UDEV_TIME: Duration = Duration::from_secs(1);
 
+/// The advice for a device that delivers no sound.
+const DEAD_AIR_ADVICE: &str = "check plug, cable and mute switch, and the capture level (alsamixer, F4)";
+
 /// The log of one input: its condition, and the bursts that go on.
 #[derive(Debug, Default)]
 pub(super) struct InputLog {
     condition: Condition,
     overruns: BurstLog,
     stalls: BurstLog,
+    dead_airs: BurstLog,
+    /// The log has the last dead air, so it gets its end too.
+    dead_air_was_logged: bool,
 }
 
 /// A line of the log, without the input's name.
@@ -45,6 +52,17 @@ pub(super) enum StateChange {
     },
     /// The phase stays, the problem is another one.
     Problem(String),
+    /// The source is open and delivers no sound.
+    DeadAir {
+        /// The reason.
+        problem: String,
+        /// The beginning.
+        since: Instant,
+    },
+    /// The source was opened again because of dead air, which goes on.
+    Reopened(SourceInfo),
+    /// Sound came after dead air.
+    SoundAgain,
 }
 
 impl StateChange {
@@ -55,12 +73,23 @@ impl StateChange {
                 state.phase = Phase::Capturing;
                 state.source = Some(source);
                 state.problem = String::new();
+                state.dead_air_since = None;
             }
             StateChange::Lost { problem } => {
                 state.phase = Phase::Lost;
                 state.problem = problem;
+                state.dead_air_since = None;
             }
             StateChange::Problem(problem) => state.problem = problem,
+            StateChange::DeadAir { problem, since } => {
+                state.problem = problem;
+                state.dead_air_since = Some(since);
+            }
+            StateChange::Reopened(source) => state.source = Some(source),
+            StateChange::SoundAgain => {
+                state.problem = String::new();
+                state.dead_air_since = None;
+            }
         }
     }
 }
@@ -83,6 +112,14 @@ impl InputLog {
                 let text = || format!("stall: no sound came for {seconds:.1} s; listeners heard silence");
                 Some(self.stalls.add(now, text))
             }
+            CaptureEventKind::DeadAir(dead_air) => return self.dead_air(dead_air, now),
+            CaptureEventKind::SoundAgain { time } => return self.sound_again(time),
+            CaptureEventKind::Reopening => {
+                if self.condition == Condition::Capturing {
+                    self.condition = Condition::Reopening;
+                }
+                return (Vec::new(), None);
+            }
             _ => None,
         };
         if let Some(line) = first {
@@ -96,13 +133,40 @@ impl InputLog {
 
     /// Returns the lines about bursts that are due at `now`.
     pub(super) fn tick(&mut self, now: Instant) -> Vec<LogLine> {
-        self.overruns.report(now, "overruns").into_iter().chain(self.stalls.report(now, "stalls")).collect()
+        let logs = [
+            (&mut self.overruns, "overruns"),
+            (&mut self.stalls, "stalls"),
+            (&mut self.dead_airs, "times of dead air"),
+        ];
+        logs.into_iter().filter_map(|(log, events)| log.report(now, events)).collect()
     }
 
     /// Returns the time at which [`tick`](Self::tick) has to be called. `None` while no burst goes on.
     pub(super) fn next_tick(&self) -> Option<Instant> {
-        let bursts = [&self.overruns, &self.stalls];
+        let bursts = [&self.overruns, &self.stalls, &self.dead_airs];
         bursts.into_iter().filter_map(|log| log.0.as_ref().map(Burst::next_report)).min()
+    }
+
+    fn dead_air(&mut self, dead_air: DeadAir, now: Instant) -> (Vec<LogLine>, Option<StateChange>) {
+        let DeadAir { content, time, reopens } = dead_air;
+        let line = self.dead_airs.add(now, || {
+            let end = if reopens { "; it is opened again, once" } else { "" };
+            format!(
+                "dead air: the device has delivered {content} for {:.0} s{end}; {DEAD_AIR_ADVICE}",
+                time.as_secs_f64()
+            )
+        });
+        self.dead_air_was_logged = line.is_some();
+        let problem = format!("the device delivers {content}; {DEAD_AIR_ADVICE}");
+        let since = now.checked_sub(time).unwrap_or(now);
+        (line.into_iter().collect(), Some(StateChange::DeadAir { problem, since }))
+    }
+
+    fn sound_again(&mut self, time: Duration) -> (Vec<LogLine>, Option<StateChange>) {
+        let text = format!("sound again after {:.0} s of dead air", time.as_secs_f64());
+        let line =
+            std::mem::take(&mut self.dead_air_was_logged).then_some(LogLine { level: Level::Info, text });
+        (line.into_iter().collect(), Some(StateChange::SoundAgain))
     }
 }
 
@@ -147,6 +211,8 @@ enum Condition {
     },
     /// Sound comes in.
     Capturing,
+    /// The source is opened again because of dead air.
+    Reopening,
     /// The source was open and is lost.
     Lost {
         loss: String,
@@ -198,10 +264,12 @@ fn advance(condition: Condition, event: CaptureEventKind, now: Instant, config: 
             );
             Outcome { condition, line: Some(warning(text)), change: None }
         }
-        // Counted as bursts in `InputLog::event`.
-        CaptureEventKind::Overrun | CaptureEventKind::Silence { .. } => {
-            Outcome { condition, line: None, change: None }
-        }
+        // Handled in `InputLog::event`.
+        CaptureEventKind::Overrun
+        | CaptureEventKind::Silence { .. }
+        | CaptureEventKind::DeadAir(_)
+        | CaptureEventKind::Reopening
+        | CaptureEventKind::SoundAgain { .. } => Outcome { condition, line: None, change: None },
     }
 }
 
@@ -209,6 +277,13 @@ fn opened(condition: &Condition, source: SourceInfo, now: Instant, config: &conf
     let back = match condition {
         Condition::Lost { since, .. } => {
             format!("back after {:.1} s: ", now.duration_since(*since).as_secs_f64())
+        }
+        Condition::Reopening => {
+            return Outcome {
+                condition: Condition::Capturing,
+                line: None,
+                change: Some(StateChange::Reopened(source)),
+            };
         }
         Condition::Starting { .. } | Condition::Capturing => String::new(),
     };
@@ -236,6 +311,8 @@ fn open_failed(condition: Condition, error: OpenError, now: Instant) -> Outcome 
         }
         // Only an opener that a reload has replaced can fail while another source captures. Its device does not matter now.
         Condition::Capturing => Outcome { condition, line: None, change: None },
+        // The device was closed, and does not open any more.
+        Condition::Reopening => lost(Condition::Capturing, error.advice, now),
         Condition::Starting { refused } => {
             let (refused, is_news) = refuse(refused, error.advice, now, Duration::ZERO);
             let change = is_news.then(|| StateChange::Problem(refused.advice.clone()));
@@ -261,7 +338,7 @@ fn lost(condition: Condition, loss: String, now: Instant) -> Outcome {
     // A card that opens each time and fails at the first read is lost again and again for the same reason.
     let (since, is_news) = match condition {
         Condition::Lost { since, loss: earlier, .. } => (since, earlier != loss),
-        Condition::Starting { .. } | Condition::Capturing => (now, true),
+        Condition::Starting { .. } | Condition::Capturing | Condition::Reopening => (now, true),
     };
     let text = format!("{loss}; listeners hear silence, waiting for it to come back");
     Outcome {
@@ -278,7 +355,9 @@ fn warning(text: String) -> LogLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::dead_air::DeadContent;
     use crate::capture::source::SourceLost;
+    use crate::inputs::LiveInput;
     use crate::media::format::SourceSample;
 
     fn source() -> SourceInfo {
@@ -316,6 +395,9 @@ mod tests {
             Some(StateChange::Capturing(_)) => "-".to_owned(),
             Some(StateChange::Lost { problem }) => format!("lost: {problem}"),
             Some(StateChange::Problem(problem)) => problem,
+            Some(StateChange::DeadAir { .. }) => "dead".to_owned(),
+            Some(StateChange::Reopened(_)) => "reopened".to_owned(),
+            Some(StateChange::SoundAgain) => "sound".to_owned(),
         }
     }
 
@@ -327,6 +409,7 @@ mod tests {
         let mut log = InputLog::default();
         for (at, event, line, expected) in steps {
             let now = start + Duration::from_secs_f64(*at);
+            log.tick(now);
             let (lines, change) = log.event(event(), now, &config);
             let text = lines.first().map_or("", |line| line.text.as_str());
             assert!(lines.len() <= 1, "{at}: {lines:?}");
@@ -437,5 +520,84 @@ mod tests {
                 "67 overruns within 60.3 s, and more are coming"
             ]
         );
+    }
+
+    fn dead_air(reopens: bool) -> CaptureEventKind {
+        CaptureEventKind::DeadAir(DeadAir {
+            content: DeadContent::Zeros,
+            time: Duration::from_secs(60),
+            reopens,
+        })
+    }
+
+    fn sound_again() -> CaptureEventKind {
+        CaptureEventKind::SoundAgain { time: Duration::from_secs(75) }
+    }
+
+    #[test]
+    fn dead_air_has_one_line_at_its_beginning_and_one_at_its_end() {
+        check(&[
+            (0.0, opened, "capturing from", "-"),
+            (
+                60.0,
+                || dead_air(true),
+                "dead air: the device has delivered zeros only for 60 s; it is",
+                "dead",
+            ),
+            (60.0, || CaptureEventKind::Reopening, "", ""),
+            (60.2, opened, "", "reopened"),
+            (75.0, sound_again, "sound again after 75 s of dead air", "sound"),
+            (
+                200.0,
+                || dead_air(false),
+                "dead air: the device has delivered zeros only for 60 s; check",
+                "dead",
+            ),
+            (205.0, sound_again, "sound again", "sound"),
+            // Further dead air within the burst: no line.
+            (206.0, || dead_air(false), "", "dead"),
+            (207.0, sound_again, "", "sound"),
+            (208.0, unplugged, "the sound card was unplugged", "lost: the sound card was unplugged"),
+        ]);
+    }
+
+    #[test]
+    fn a_device_that_does_not_open_again_after_dead_air_is_lost() {
+        check(&[
+            (0.0, opened, "capturing from", "-"),
+            (60.0, || dead_air(true), "dead air", "dead"),
+            (60.0, || CaptureEventKind::Reopening, "", ""),
+            (60.2, absent, "not there; listeners hear silence", "lost: not there"),
+            (60.9, absent, "", "not there"),
+            (64.2, opened, "back after 4.0 s: capturing from", "-"),
+        ]);
+    }
+
+    #[test]
+    fn the_state_has_dead_air_until_sound_comes_or_the_source_is_lost() {
+        let (start, config) = (Instant::now(), config::Input::default());
+        let input = LiveInput::new("live", "hw:1");
+        let mut log = InputLog::default();
+        let mut event = |event| {
+            let (_, change) = log.event(event, start + Duration::from_secs(90), &config);
+            input.change(|state| {
+                if let Some(change) = change {
+                    change.apply(state);
+                }
+            });
+            let state = input.state();
+            (state.dead_air_since, state.problem)
+        };
+        let dead = (
+            Some(start + Duration::from_secs(30)),
+            format!("the device delivers zeros only; {DEAD_AIR_ADVICE}"),
+        );
+        event(opened());
+        assert_eq!(event(dead_air(true)), dead);
+        event(CaptureEventKind::Reopening);
+        assert_eq!(event(opened()), dead, "opened again, and dead air still");
+        assert_eq!(event(sound_again()), (None, String::new()));
+        event(dead_air(false));
+        assert_eq!(event(unplugged()), (None, "the sound card was unplugged".to_owned()));
     }
 }

@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 use super::memory::{Memory, held_by_other_wavecasts, ring_bytes, shown_bytes};
 use crate::capture::devices::SystemPaths;
@@ -36,6 +36,8 @@ pub(super) const PORT_ADVICE: &str = "ports below 1024 are for root, and for the
 pub struct Report {
     /// Conditions that keep the configuration, or a part of it, from running. Each begins with its key.
     pub errors: Vec<String>,
+    /// Conditions that endanger the listeners or the owner, though the configuration runs. Each begins with its key.
+    pub warnings: Vec<String>,
     /// Conditions that could not be checked, or that change the meaning of a key.
     pub notes: Vec<String>,
     /// `true` if this user may not read the password file, so that its contents were not checked.
@@ -58,6 +60,7 @@ pub fn check(config: &Config, paths: &SystemPaths) -> Report {
         report.errors.extend(privileged_ports(&config.http.listen, &viewer, paths));
     }
     check_passwords(config, &viewer, paths, &mut report);
+    report.warnings.extend(exposed_passwords(config, paths));
     let memory = Memory::for_histories(paths, held_by_other_wavecasts(paths));
     report.errors.extend(histories_problem(config, memory));
     report.errors.extend(shared_cards(&config.inputs, paths));
@@ -78,8 +81,8 @@ pub(super) fn shared_cards(inputs: &[Input], paths: &SystemPaths) -> Vec<String>
     let mut problems = Vec::new();
     for (at, (input, hardware)) in cards.iter().enumerate() {
         let Some(hardware) = hardware else { continue };
-        let same = |(_, other): &&(&Input, Option<Hardware>)| {
-            other.as_ref().is_some_and(|other| hardware.excludes(other))
+        let same = |(owner, other): &&(&Input, Option<Hardware>)| {
+            !input.shares_device(owner) && other.as_ref().is_some_and(|other| hardware.excludes(other))
         };
         if let Some((other, _)) = cards[..at].iter().find(same) {
             problems.push(format!(
@@ -164,6 +167,38 @@ fn check_passwords(config: &Config, viewer: &Viewer, paths: &SystemPaths, report
             user_name(geteuid().as_raw(), paths).unwrap_or_else(|| geteuid().as_raw().to_string())
         ));
     }
+}
+
+/// Returns a warning if users of this machine who should not can read or write the password file: a hash can be guessed at
+/// home, without the limits that a guesser has here.
+pub(super) fn exposed_passwords(config: &Config, paths: &SystemPaths) -> Option<String> {
+    let file = config.access.passwords.as_ref()?;
+    let metadata = fs::metadata(file).ok()?;
+    let group = service_group(paths).unwrap_or_else(|| getegid().as_raw());
+    // The group root has no other members.
+    let is_own_group = [0, group].contains(&metadata.gid());
+    let (who, bits) = match metadata.mode() {
+        mode if mode & 0o007 != 0 => ("every user of this machine", 0o007),
+        mode if mode & 0o070 != 0 && !is_own_group => ("a group that is not the service's", 0o070),
+        _ => return None,
+    };
+    let verb = if metadata.mode() & bits & 0o444 != 0 { "read" } else { "change" };
+    let shown = file.display();
+    let advice = match service_group(paths) {
+        Some(_) => format!("sudo chown root:{SERVICE_USER} {shown} && sudo chmod 640 {shown}"),
+        None => format!("chmod 600 {shown}"),
+    };
+    Some(format!(
+        "access.passwords: {who} may {verb} {shown} (mode {:04o}): {advice}",
+        metadata.mode() & 0o7777
+    ))
+}
+
+/// Returns the ID of the group that the service's user has, where the package is installed.
+pub fn service_group(paths: &SystemPaths) -> Option<u32> {
+    let group = fs::read_to_string(paths.etc.join("group")).ok()?;
+    let fields = entries(&group).find(|fields| fields[0] == SERVICE_USER)?;
+    fields.get(2)?.parse().ok()
 }
 
 /// The user who runs the check, and the user of the service.
@@ -391,6 +426,46 @@ mod tests {
         assert_eq!(may_read(&stranger, &file), Some(false), "the folder is closed");
         set(&folder, 0o755);
         assert_eq!(may_read(&stranger, &tree.path().join("missing")), None);
+    }
+
+    #[test]
+    fn a_password_file_that_others_can_read_is_a_warning_with_the_command_that_helps() {
+        let tree = Tree::new();
+        let file = tree.write("passwords", "anna:x\n");
+        let config = config(&format!("[access]\npasswords = \"{}\"", file.display()));
+        let warning = |mode| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set");
+            let warning = exposed_passwords(&config, &tree.paths());
+            assert_eq!(
+                check(&config, &tree.paths()).warnings,
+                warning.clone().into_iter().collect::<Vec<_>>()
+            );
+            warning.unwrap_or_default()
+        };
+        for mode in [0o600, 0o400, 0o640] {
+            assert_eq!(warning(mode), "", "{mode:o}: the group is that of the process");
+        }
+        let shown = file.display();
+        assert_eq!(
+            warning(0o644),
+            format!(
+                "access.passwords: every user of this machine may read {shown} (mode 0644): chmod 600 {shown}"
+            )
+        );
+        assert!(warning(0o602).contains("every user of this machine may change"));
+        // With the package, the group has to be the service's.
+        tree.write("etc/group", "root:x:0:\naudio:x:29:\nwavecast:x:1000001:\n");
+        assert!(
+            warning(0o604).ends_with(&format!(
+                "(mode 0604): sudo chown root:wavecast {shown} && sudo chmod 640 {shown}"
+            ))
+        );
+        if std::os::unix::fs::chown(&file, None, Some(29)).is_ok() {
+            assert!(warning(0o640).contains("a group that is not the service's may read"));
+            assert_eq!(warning(0o600), "");
+            std::os::unix::fs::chown(&file, None, Some(1_000_001)).expect("changed");
+            assert_eq!(warning(0o640), "");
+        }
     }
 
     #[test]

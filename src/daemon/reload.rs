@@ -65,11 +65,15 @@ impl Daemon {
                 cut.push(listener.address.ip().to_canonical().to_string());
             }
         }
+        if passwords_changed {
+            // Their pages connect again, as far as they may.
+            self.context.subscribers.disconnect_all();
+        }
         cut.sort();
         cut.dedup();
         if count > 0 {
             let reason = match passwords_changed {
-                true => "since the passwords have changed",
+                true => "since the passwords or tokens have changed",
                 false => "since [access] allow does not name them",
             };
             let listeners = if count == 1 { "1 listener was" } else { &format!("{count} listeners were") };
@@ -100,6 +104,9 @@ fn may_listen(access: &Access, listener: &Listener) -> bool {
 pub(super) fn log_warnings(config: &Config) {
     if config.access.passwords.is_none() && config.access.allow.contains(&Network::Any) {
         warn!("everybody who can reach this machine may listen, from anywhere: [access] allow has \"any\"");
+    }
+    if let Some(problem) = preflight::exposed_passwords(config, &SystemPaths::default()) {
+        warn!("{problem}");
     }
     for problem in preflight::shared_cards(&config.inputs, &SystemPaths::default()) {
         warn!("{problem}");

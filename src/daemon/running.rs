@@ -1,4 +1,6 @@
-//! The inputs that run, each with its capture thread: the plan for a configuration, start and stop.
+//! The inputs that run, and the captures of their devices: the plan for a configuration, start and stop.
+//!
+//! Inputs that share a device have one capture. It goes on over a reload if none of its inputs changes and none joins.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +12,7 @@ use log::{error, info, warn};
 use super::input_log::InputLog;
 use super::memory::{Memory, ring_bytes, ring_time, shown_bytes};
 use crate::capture::event::CaptureEvent;
-use crate::capture::{Capture, Timeline};
+use crate::capture::{Capture, CaptureInput, Timeline};
 use crate::config::{self, Config};
 use crate::inputs::{Inputs, LiveInput, Phase};
 
@@ -18,6 +20,7 @@ use crate::inputs::{Inputs, LiveInput, Phase};
 pub(super) struct RunningInputs {
     /// In the order of the configuration.
     pub(super) all: Vec<RunningInput>,
+    captures: Vec<RunningCapture>,
     /// The inputs as the rest of the program sees them.
     shared: Arc<Inputs>,
     /// For capture threads.
@@ -27,22 +30,19 @@ pub(super) struct RunningInputs {
 impl RunningInputs {
     /// No inputs yet. Those that run are put into `shared`, and their capture threads report to `events`.
     pub(super) fn new(shared: Arc<Inputs>, events: Sender<CaptureEvent>) -> RunningInputs {
-        RunningInputs { all: Vec::new(), shared, events }
+        RunningInputs { all: Vec::new(), captures: Vec::new(), shared, events }
     }
 
     /// Takes the inputs off the air that `plan` does not have, and stops those that change. All that end do so before any
     /// starts: two inputs may have exchanged their cards.
     pub(super) fn stop(&mut self, plan: &InputPlan) -> Vec<StoppedInput> {
-        let mut stopped = Vec::new();
-        let (mut running, mut removed) = (Vec::new(), Vec::new());
-        let mut changed = Vec::new();
-        for input in std::mem::take(&mut self.all) {
-            match plan.step(&input.config, input.keep) {
-                Step::Keep => running.push(input),
-                Step::Restart => changed.push(input),
-                Step::Remove => removed.push(input),
-            }
-        }
+        let captures = std::mem::take(&mut self.captures).into_iter();
+        let (kept, ended): (Vec<_>, Vec<_>) = captures.partition(|capture| self.is_kept(capture, plan));
+        let is_kept = |input: &RunningInput| kept.iter().any(|capture| capture.has(&input.config.name));
+        let is_planned = |input: &RunningInput| plan.find(&input.config.name).is_some();
+        let (running, ending): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.all).into_iter().partition(is_kept);
+        let (changed, removed): (Vec<_>, Vec<_>) = ending.into_iter().partition(is_planned);
         // Nobody finds a removed input any more, before the wait for its thread.
         let stays = running.iter().chain(&changed).map(|input| Arc::clone(&input.live)).collect();
         self.shared.set(stays);
@@ -52,60 +52,68 @@ impl RunningInputs {
                 ring.close();
             }
         }
-        for mut input in changed {
-            let timeline = input.capture.take().and_then(Capture::stop);
-            stopped.push(StoppedInput { live: input.live, timeline });
+        let mut timelines: Vec<(String, Timeline)> = Vec::new();
+        for RunningCapture { names, capture } in ended {
+            let left = capture.map(Capture::stop).unwrap_or_default();
+            timelines.extend(names.into_iter().zip(left).filter_map(|(name, left)| Some((name, left?))));
         }
-        for mut input in removed {
-            input.capture.take().map(Capture::stop);
-        }
-        self.all = running;
-        stopped
+        (self.all, self.captures) = (running, kept);
+        let stopped = |input: RunningInput| {
+            let at = timelines.iter().position(|(name, _)| *name == input.config.name);
+            StoppedInput { live: input.live, timeline: at.map(|at| timelines.swap_remove(at).1) }
+        };
+        changed.into_iter().map(stopped).collect()
+    }
+
+    /// Returns `true` if the plan has the inputs of a capture, and no others for its device, as they run.
+    fn is_kept(&self, capture: &RunningCapture, plan: &InputPlan) -> bool {
+        let is_unchanged = |name: &String| {
+            let input = self.all.iter().find(|input| input.config.name == *name);
+            input.is_some_and(|input| plan.step(&input.config, input.keep) == Step::Keep)
+        };
+        capture.names.iter().all(is_unchanged) && plan.sharing(&capture.names[0]) == capture.names
     }
 
     /// Starts the inputs of `plan` that do not run.
     pub(super) fn start(&mut self, plan: InputPlan, mut stopped: Vec<StoppedInput>, config: &Config) {
+        for (input, _) in &plan.inputs {
+            if !self.all.iter().any(|running| running.config.name == input.name) {
+                self.start_capture(&plan, plan.sharing(&input.name), &mut stopped);
+            }
+        }
         let mut running = std::mem::take(&mut self.all);
-        for (config, keep) in plan.inputs {
-            let at = running.iter().position(|input| input.config.name == config.name);
-            let input = match at {
+        for (config, _) in plan.inputs {
+            if let Some(at) = running.iter().position(|input| input.config.name == config.name) {
                 // Its names for people may have changed.
-                Some(at) => RunningInput { config, ..running.swap_remove(at) },
-                None => {
-                    let at = stopped.iter().position(|input| input.live.name == config.name);
-                    self.start_input(config, keep, at.map(|at| stopped.swap_remove(at)))
-                }
-            };
-            self.all.push(input);
+                self.all.push(RunningInput { config, ..running.swap_remove(at) });
+            }
         }
         self.shared.set(self.all.iter().map(|input| Arc::clone(&input.live)).collect());
         self.shared.set_names(config.names());
     }
 
-    fn start_input(
-        &self,
-        config: config::Input,
-        keep: Duration,
-        stopped: Option<StoppedInput>,
-    ) -> RunningInput {
-        let device = config.device.to_string();
-        let (live, timeline) = match stopped {
-            Some(StoppedInput { live, timeline }) => {
-                live.change(|state| {
-                    state.phase = Phase::Waiting;
-                    state.device = device;
-                    state.problem = String::new();
-                });
-                (live, timeline)
-            }
-            None => (Arc::new(LiveInput::new(&config.name, &device)), None),
-        };
-        let capture = Capture::start(config.clone(), keep, Arc::clone(&live), self.events.clone(), timeline);
-        if let Err(error) = &capture {
-            error!("{}: no thread to capture it: {error}", config.name);
+    /// Starts the capture of the inputs `names`, which share a device.
+    fn start_capture(&mut self, plan: &InputPlan, names: Vec<String>, stopped: &mut Vec<StoppedInput>) {
+        let mut inputs = Vec::new();
+        for (config, keep) in names.iter().filter_map(|name| plan.find(name)).cloned() {
+            let at = stopped.iter().position(|input| input.live.name == config.name);
+            let (live, timeline) = live_input(&config, at.map(|at| stopped.swap_remove(at)));
+            let log = InputLog::default();
+            let (running_config, running_live) = (config.clone(), Arc::clone(&live));
+            self.all.push(RunningInput {
+                config: running_config,
+                keep,
+                live: running_live,
+                heartbeats: u64::MAX,
+                log,
+            });
+            inputs.push(CaptureInput { config, keep, live, timeline });
         }
-        let log = InputLog::default();
-        RunningInput { config, keep, live, capture: capture.ok(), heartbeats: u64::MAX, log }
+        let capture = Capture::start(inputs, self.events.clone());
+        if let Err(error) = &capture {
+            error!("{}: no thread to capture it: {error}", names.join(", "));
+        }
+        self.captures.push(RunningCapture { names, capture: capture.ok() });
     }
 
     /// Returns the memory of the rings that run, in bytes.
@@ -115,14 +123,44 @@ impl RunningInputs {
     }
 }
 
-/// An input that runs, and its capture thread.
+/// A capture that runs.
+struct RunningCapture {
+    /// The names of its inputs, at least one, in the order of the configuration.
+    names: Vec<String>,
+    /// `None` where there was no thread for it.
+    capture: Option<Capture>,
+}
+
+impl RunningCapture {
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+    }
+}
+
+/// Returns the input of that configuration for the rest of the program, and the timeline that it goes on with.
+fn live_input(config: &config::Input, stopped: Option<StoppedInput>) -> (Arc<LiveInput>, Option<Timeline>) {
+    let device = config.device.to_string();
+    match stopped {
+        Some(StoppedInput { live, timeline }) => {
+            live.change(|state| {
+                state.phase = Phase::Waiting;
+                state.device = device;
+                state.problem = String::new();
+                state.dead_air_since = None;
+            });
+            (live, timeline)
+        }
+        None => (Arc::new(LiveInput::new(&config.name, &device)), None),
+    }
+}
+
+/// An input that runs.
 pub(super) struct RunningInput {
     /// Its configuration, with the history that fits into the memory.
     pub(super) config: config::Input,
     /// The length of sound that its ring keeps.
     keep: Duration,
     pub(super) live: Arc<LiveInput>,
-    capture: Option<Capture>,
     /// The capture thread's heartbeats at the last check.
     heartbeats: u64,
     pub(super) log: InputLog,
@@ -169,6 +207,20 @@ impl InputPlan {
             (input, keep)
         };
         InputPlan { inputs: config.inputs.iter().map(plan).collect() }
+    }
+
+    /// Returns the configuration of the input with that name, and the length of sound that its ring keeps.
+    fn find(&self, name: &str) -> Option<&(config::Input, Duration)> {
+        self.inputs.iter().find(|(input, _)| input.name == name)
+    }
+
+    /// Returns the names of the inputs that share the device of the input `name`, with that input, in the order of the
+    /// configuration.
+    fn sharing(&self, name: &str) -> Vec<String> {
+        let own = self.find(name).map(|(input, _)| input);
+        let shares =
+            |input: &&config::Input| input.name == name || own.is_some_and(|own| own.shares_device(input));
+        self.inputs.iter().map(|(input, _)| input).filter(shares).map(|input| input.name.clone()).collect()
     }
 
     /// Returns the step for a running input of that configuration.
@@ -225,6 +277,19 @@ mod tests {
             (before.replace("[input.a]", "[input.b]"), Step::Remove),
         ] {
             assert_eq!(plan(&after).step(&running, keep), expected, "{after}");
+        }
+    }
+
+    #[test]
+    fn inputs_that_share_a_device_have_one_capture() {
+        let text = "[input.a]\ndevice = 'hw:1'\npick = [1]\n[input.b]\ndevice = 'hw:2'\n\
+                    [input.c]\ndevice = 'hw:1'\npick = [2]\n[input.d]\ndevice = 'synth:tone'\n\
+                    [input.e]\ndevice = 'synth:tone'\npick = [1]";
+        let plan = plan(text);
+        for (name, expected) in
+            [("a", &["a", "c"][..]), ("b", &["b"]), ("c", &["a", "c"]), ("d", &["d"]), ("e", &["e"])]
+        {
+            assert_eq!(plan.sharing(name), expected, "{name}");
         }
     }
 

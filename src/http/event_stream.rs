@@ -188,6 +188,13 @@ impl EventSubscribers {
         }
     }
 
+    /// Ends all subscriptions. Clients may subscribe again.
+    pub fn disconnect_all(&self) {
+        let commands = self.lock().commands.clone();
+        // Without a thread there is nobody to disconnect.
+        let _ = commands.map(|commands| commands.send(Command::End(unbounded().0)));
+    }
+
     /// The sending thread.
     fn run(&self, commands: &Receiver<Command>) {
         let _guard = ThreadGuard { subscribers: self, commands };

@@ -7,9 +7,11 @@ use tiny_http::Method;
 use super::access::RequestFacts;
 use super::access::cors::Cors;
 use super::access::forwarded::ForwardingHeaders;
+use super::access::tokens::Token;
 use super::gate::{Connection, Place, Request};
 use super::response::{Rendering, Response};
 use super::response_head::ResponseHead;
+use super::target;
 
 /// A request that waits for its response.
 ///
@@ -40,6 +42,11 @@ impl Exchange {
     /// Returns path and query as the client sent them.
     pub(crate) fn url(&self) -> &str {
         self.request.url()
+    }
+
+    /// Returns the token in the query. It is not checked.
+    pub(crate) fn token(&self) -> Option<Token> {
+        target::token(self.url())
     }
 
     /// Returns the value of the first header field of that name.
@@ -87,6 +94,7 @@ impl Exchange {
             host: self.header("Host"),
             forwarding,
             authorization: self.header("Authorization"),
+            token: self.token(),
         }
     }
 

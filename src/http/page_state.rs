@@ -13,8 +13,15 @@ use crate::media::format::StreamFormat;
 #[derive(Serialize)]
 struct PageState {
     input: String,
+    /// Its title, which is its name where it has none.
+    title: String,
     /// All inputs, the default one first.
     inputs: Vec<String>,
+    /// The titles of all inputs, in the same order.
+    titles: Vec<String>,
+    /// The title of the station; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    station: Option<String>,
     phase: &'static str,
     /// Age of the phase.
     seconds: f64,
@@ -46,9 +53,13 @@ pub(crate) struct FormatStatus {
 pub(crate) fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> StateEvent {
     let state = input.state();
     let ring = input.ring();
+    let (names, all) = (inputs.names(), inputs.all());
     let mut page_state = PageState {
         input: input.name.clone(),
-        inputs: inputs.all().iter().map(|input| input.name.clone()).collect(),
+        title: names.title(&input.name).to_owned(),
+        inputs: all.iter().map(|input| input.name.clone()).collect(),
+        titles: all.iter().map(|input| names.title(&input.name).to_owned()).collect(),
+        station: names.station.title.clone(),
         phase: state.phase.name(),
         seconds: tenths(state.since.elapsed().as_secs_f64()),
         problem: state.problem,

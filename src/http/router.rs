@@ -29,7 +29,10 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
             return exchange.respond(response);
         }
     }
-    let verdict = access.check(&exchange.facts());
+    let verdict = match is_public(exchange.url()) {
+        true => access.admit(&exchange.facts()).map(Verdict::Allowed),
+        false => access.check(&exchange.facts()),
+    };
     match verdict {
         Ok(Verdict::Allowed(client)) => {
             exchange.set_cors(cors);
@@ -53,9 +56,9 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
 fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
     match Target::parse(exchange.url()) {
         Err(BadRequest(why)) => exchange.respond(Response::text(400, &why)),
-        Ok(Target::Page) => page::serve(exchange, &page::INDEX),
+        Ok(Target::Page) => page::serve(exchange, &page::INDEX, context.access().frames()),
         Ok(Target::Asset(name)) => match page::asset(&name) {
-            Some(asset) => page::serve(exchange, asset),
+            Some(asset) => page::serve(exchange, asset, context.access().frames()),
             None => not_found(context, exchange),
         },
         Ok(Target::Levels(name, interval)) => events::serve(context, exchange, name.as_deref(), interval),
@@ -66,6 +69,12 @@ fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
         Ok(Target::Wav(name, query)) => stream::serve(context, exchange, client, &name, query),
         Ok(Target::Favicon | Target::Unknown) => not_found(context, exchange),
     }
+}
+
+/// Returns `true` for a part of the page that is the same in every wavecast: its scripts and its style. They need no password,
+/// since they hold nothing of this machine, and an import in a script has no way to carry a token.
+fn is_public(url: &str) -> bool {
+    matches!(Target::parse(url), Ok(Target::Asset(name)) if page::asset(&name).is_some())
 }
 
 /// Answers a CORS preflight: a browser asks if a page of another origin may request the target. A preflight carries no
@@ -107,7 +116,7 @@ fn refuse(access: &Access, mut exchange: Exchange, refusal: &Refusal, cors: Cors
     debug!("{}: {refusal:?}", exchange.peer());
     let why = access.explain(refusal);
     let response = match refusal {
-        Refusal::Password => Response::unauthorized(&why),
+        Refusal::Password | Refusal::Token => Response::unauthorized(&why),
         Refusal::TooManyTries => Response::too_many(&why),
         _ => return exchange.respond(Response::text(403, &why)),
     };

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::access::tokens::Token;
+
 /// The target of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
@@ -27,6 +29,13 @@ pub enum Target {
     Health(Option<String>),
     /// Anything else.
     Unknown,
+}
+
+/// Returns the first `token=` in the query of a target, decoded.
+pub(crate) fn token(target: &str) -> Option<Token> {
+    let (_, query) = target.split('#').next()?.split_once('?')?;
+    let (_, value) = split(query).find(|(key, _)| key == TOKEN)?;
+    Some(Token::of(decode(value).unwrap_or_default()))
 }
 
 /// The query of a stream: which part of it, and how.
@@ -71,6 +80,9 @@ pub const LEVELS_INTERVAL: Duration = Duration::from_millis(50);
 /// All intervals in ms, longest first. A short list, since each interval that somebody uses costs work of its
 /// own.
 const LEVELS_INTERVALS: [u64; 5] = [1000, 500, 200, 100, 50];
+
+/// The key of a token, which any address may have. The access rules check it; no target depends on it.
+const TOKEN: &str = "token";
 
 /// Longest time in a query, in seconds: a year. More than any history or file holds, and far from an
 /// overflow.
@@ -141,8 +153,8 @@ impl Target {
 }
 
 impl StreamQuery {
-    const KEYS: [&'static str; 9] =
-        ["back", "for", "latency", "framing", "last", "stream", "from", "to", "utc"];
+    const KEYS: [&'static str; 10] =
+        ["back", "for", "latency", "framing", "last", "stream", "from", "to", "utc", TOKEN];
 
     fn parse(query: &str) -> Result<StreamQuery, BadRequest> {
         let mut parsed = StreamQuery::default();
@@ -181,7 +193,10 @@ impl StreamQuery {
 
 fn levels_interval(query: &str) -> Result<Duration, BadRequest> {
     let mut interval = LEVELS_INTERVAL;
-    for (key, value) in pairs(query, &["interval"])? {
+    for (key, value) in pairs(query, &["interval", TOKEN])? {
+        if key == TOKEN {
+            continue;
+        }
         match whole(key, &value)? {
             // The next one below, so that no event is missed.
             ms @ 50..=1000 => {
@@ -201,11 +216,7 @@ fn levels_interval(query: &str) -> Result<Duration, BadRequest> {
 /// When a key is not known but near a known one.
 fn pairs<'k>(query: &str, known: &[&'k str]) -> Result<Vec<(&'k str, String)>, BadRequest> {
     let mut pairs = Vec::new();
-    // A link that was copied from the source of an HTML page has `&amp;` for `&`.
-    for pair in query.split('&').map(|pair| pair.strip_prefix("amp;").unwrap_or(pair)) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A key that is no UTF-8 is not known.
-        let Some(key) = decode(key) else { continue };
+    for (key, value) in split(query) {
         match known.iter().find(|known| **known == key) {
             // A value that is no UTF-8 makes no sense for any key, as the percent sign does not.
             Some(known) => pairs.push((*known, decode(value).unwrap_or_else(|| value.to_owned()))),
@@ -213,6 +224,16 @@ fn pairs<'k>(query: &str, known: &[&'k str]) -> Result<Vec<(&'k str, String)>, B
         }
     }
     Ok(pairs)
+}
+
+/// Splits a query into its decoded keys and its values.
+fn split(query: &str) -> impl Iterator<Item = (String, &str)> {
+    // A link that was copied from the source of an HTML page has `&amp;` for `&`.
+    let pairs = query.split('&').map(|pair| pair.strip_prefix("amp;").unwrap_or(pair));
+    // A key that is no UTF-8 is not known.
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter_map(|(key, value)| Some((decode(key)?, value)))
 }
 
 /// Refuses a key that somebody must have mistyped.

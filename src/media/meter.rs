@@ -76,6 +76,15 @@ impl Meter {
         }
     }
 
+    /// Returns the peak of the last block in dBFS, over all channels; `None` for digital silence. Allocates nothing.
+    pub fn last_peak_dbfs(&self) -> Option<f64> {
+        let last = self.next_block().checked_sub(1)?;
+        let channels = self.clipped.len();
+        let readings = &self.readings[(last % self.blocks_kept()) as usize * channels..][..channels];
+        let peak = readings.iter().map(|reading| reading.peak.load(Ordering::Relaxed)).max()?;
+        Reading { peak: f64::from(peak) / 2f64.powi(31), ..Reading::default() }.peak_dbfs()
+    }
+
     /// Measures a block of whole frames. For the capture thread alone; neither allocates nor waits.
     pub fn note(&self, block: &[u8]) {
         match self.format.sample {
@@ -309,9 +318,11 @@ mod tests {
             meter.note(&block(SampleFormat::S16, &[loud; 480]));
         }
         assert_eq!(meter.since(0)[0].peak, 0.5);
+        let last = meter.last_peak_dbfs().expect("sound");
+        assert!((last - 20.0 * 2f64.powi(-6).log10()).abs() < 0.01, "{last}");
         let seen = meter.next_block();
         meter.note_silence();
-        assert_eq!(meter.since(seen)[0].peak_dbfs(), None);
+        assert_eq!((meter.since(seen)[0].peak_dbfs(), meter.last_peak_dbfs()), (None, None));
         // A reader that is late gets the blocks that are kept.
         (0..1000).for_each(|_| meter.note_silence());
         assert_eq!(meter.since(seen)[0].peak, 0.0);

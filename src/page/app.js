@@ -1,5 +1,6 @@
 // The page: its display and its controls.
 
+import { at } from './address.js';
 import { Events } from './events.js';
 import { Live, prepare, supported } from './live.js';
 import { Meters } from './meters.js';
@@ -32,6 +33,7 @@ function fill(element, what, children) {
 }
 
 for (const element of document.querySelectorAll('[data-text]')) write(element, texts.fixed[element.dataset.text]);
+for (const link of document.querySelectorAll('footer a')) link.href = at(link.getAttribute('href'));
 
 const events = new Events((kind) => ({ hello, state: news, levels, refused, lost: describe })[kind]());
 const live = new Live(events, (...news) => heard(live, ...news));
@@ -71,11 +73,15 @@ const going = () => state !== 'stopped' && state !== 'interrupted';
 function heard(who, next, more = {}) {
 	if (who !== player) return;
 	[state, detail, delays] = [next, more, []];
-	document.title = texts.title(going() && input);
+	tab();
 	$('main').dataset.state = state;
 	label($('play'), going() ? texts.stop : texts.play);
 	describe();
 }
+
+// The input's name for people, and the tab's text.
+const title = () => events.state?.title ?? input;
+const tab = () => set(document, 'title', texts.title(going() && title(), events.state?.station));
 
 function start(back = 0) {
 	early = !input;
@@ -84,7 +90,7 @@ function start(back = 0) {
 	const session = navigator.mediaSession;
 	if (!session) return;
 	// For lock screens and headphone keys.
-	session.metadata = new MediaMetadata({ title: input, artist: location.hostname, album: texts.title() });
+	session.metadata = new MediaMetadata({ title: title(), artist: location.hostname, album: texts.title(null, events.state?.station) });
 	session.setActionHandler('play', () => start());
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, () => player.stop());
 }
@@ -134,16 +140,18 @@ function levels() {
 }
 
 function news() {
-	const { inputs, history_seconds: history, phase } = events.state;
+	const { inputs, titles, station, history_seconds: history, phase } = events.state;
 	input = events.state.input;
 	if (phase === 'waiting') meters.clear();
 	// The stream that the player waits for exists now.
 	if (state === 'waiting' && phase === 'capturing') player.nudge();
-	fill($('input'), inputs.join(), () => inputs.map((name) => make('option', { value: name, textContent: name })));
+	write($('station'), texts.title(null, station));
+	tab();
+	fill($('input'), JSON.stringify([inputs, titles]), () => inputs.map((name, i) => make('option', { value: name, textContent: titles[i] })));
 	$('inputs').hidden = inputs.length < 2;
 	$('input').value = input;
 	const kept = [...SAVES.filter((s) => s < history), history].filter((s) => s > 0);
-	const links = kept.map((s) => `${input}.wav?last=${s}&utc=${-new Date().getTimezoneOffset()}`);
+	const links = kept.map((s) => at(`${input}.wav?last=${s}&utc=${-new Date().getTimezoneOffset()}`));
 	fill($('saves'), links.join(), () => kept.map((s, i) => {
 		const link = make('a', { className: 'button', href: links[i], download: '', textContent: texts.save(s) });
 		label(link, texts.saveLabel(s));
@@ -164,7 +172,7 @@ async function refused() {
 		events.watch(null);
 		return;
 	}
-	const answer = await fetch(`${input}/levels`, { method: 'HEAD', cache: 'no-store' }).catch(() => null);
+	const answer = await fetch(at(`${input}/levels`), { method: 'HEAD', cache: 'no-store' }).catch(() => null);
 	missing = answer?.status === 404;
 }
 
@@ -185,13 +193,15 @@ function words() {
 		const [problem] = told.problem.split(';');
 		return problem.endsWith('was unplugged') ? ['unplugged', texts.unplugged(ago)] : ['lost', texts.lost(problem, ago)];
 	}
-	if (state === 'stopped') return ['stopped', texts.stopped(input)];
+	const dead = told.problem && ['dead', texts.deadAir(told.problem.split(';')[0])];
+	if (state === 'stopped') return dead || ['stopped', texts.stopped(title())];
 	if (state === 'waiting') {
 		if (detail.cause === 'refused') return ['refused', texts.refused(detail.text)];
 		return plain(detail.cause === 'ended' ? 'restarting' : 'cut');
 	}
 	if (state !== 'playing') return plain(state);
-	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(input)];
+	if (dead && !detail.back) return dead;
+	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(title())];
 }
 
 // The median delay in ms; single values are off by some ms.
@@ -240,18 +250,18 @@ function addresses() {
 	const here = /^(localhost|127\.|\[::1\])/.test(host);
 	const others = protocol === 'https:' ? [] : [name, address];
 	const hosts = [...new Set(here ? [...others, host] : [host, ...others])].filter(Boolean);
-	const base = (to) => new URL('.', location).href.replace(host, to);
+	const reach = (to, path) => at(path).replace(host, to);
 	const lonely = here && !address;
 	$('onlyhere').hidden = !lonely;
-	const links = hosts.map((host) => `${base(host)}${input}.wav`);
-	const anchor = (href) => make('a', { href, textContent: href });
+	const links = hosts.map((host) => reach(host, `${input}.wav`));
+	const anchor = (textContent) => make('a', { href: at(textContent), textContent });
 	fill($('addresses'), links.join(), () => [...links.map((link) => {
 		const button = make('button', { type: 'button', textContent: texts.copy, onclick: () => copy(link, button) });
 		label(button, texts.copyLabel(link));
 		return make('li', {}, anchor(link), button);
 	}), make('li', {}, anchor(`${input}.m3u`), anchor(`${input}.pls`))]);
 	// By IP address: not all phones resolve local names.
-	const target = base(others[1] ?? hosts[0]) + (events.state.inputs.length > 1 ? `?input=${input}` : '');
+	const target = reach(others[1] ?? hosts[0], events.state.inputs.length > 1 ? `.?input=${input}` : '.');
 	const rows = lonely ? null : qr(target);
 	$('code').toggleAttribute('hidden', !rows);
 	if (!rows) return;

@@ -1,5 +1,7 @@
 // The server's events for an input, and an estimate of the server's clock.
 
+import { at } from './address.js';
+
 const SILENT_MS = 4000;
 const PAUSE_MS = { first: 500, most: 8000 };
 const WINDOW_MS = 30_000;
@@ -57,7 +59,7 @@ export class Events {
 	#open() {
 		this.rest();
 		// Levels no more often than they are drawn.
-		const source = this.#source = new EventSource(`${this.#input ? `${this.#input}/` : ''}levels?interval=100`);
+		const source = this.#source = new EventSource(at(`${this.#input ? `${this.#input}/` : ''}levels?interval=100`));
 		this.#last = performance.now();
 		const on = (kind, take) => source.addEventListener(kind, ({ data }) => {
 			if (source !== this.#source) return;

@@ -3,6 +3,7 @@
 // Playback runs up to half a percent faster or slower to hold the least queue length at a margin. A large excess is
 // skipped. The margin grows when sound runs out, and shrinks again.
 
+import { at } from './address.js';
 import { Resampler, WavReader } from './sound.js';
 
 // In seconds, like all times of the context.
@@ -33,7 +34,7 @@ export const prepare = () => context || make().suspend();
 function make() {
 	context ??= new AudioContext({ latencyHint: 'interactive' });
 	// On secure origins only.
-	worklet ??= context.audioWorklet?.addModule(new URL('worklet.js', import.meta.url)).then(() => true, () => false);
+	worklet ??= context.audioWorklet?.addModule(at('worklet.js', import.meta.url)).then(() => true, () => false);
 	return context;
 }
 
@@ -148,7 +149,7 @@ export class Live {
 		into.connect(gain);
 		let output = null;
 		try {
-			const response = await fetch(`${this.#name}.wav?latency=low${back > 0 ? `&back=${back}` : ''}`, {
+			const response = await fetch(at(`${this.#name}.wav?latency=low${back > 0 ? `&back=${back}` : ''}`), {
 				signal: abort.signal, cache: 'no-store',
 			});
 			if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });

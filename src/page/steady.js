@@ -1,6 +1,8 @@
 // Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps. Web
 // Audio is not used: iOS is silent there.
 
+import { at } from './address.js';
+
 // Time without progress until a restart.
 const STUCK_MS = 8000;
 const PAUSE_MS = { first: 500, most: 8000 };
@@ -87,7 +89,7 @@ export class Steady {
 		const [audio, now] = [this.#audio, performance.now()];
 		[this.#timer, this.#began, this.#usual, this.#asked, this.#moved] = [0, 0, Infinity, now, { at: now, to: 0 }];
 		audio.playbackRate = 1;
-		audio.src = `${this.#name}.wav${this.#back > 0 ? `?back=${this.#back}` : ''}`;
+		audio.src = at(`${this.#name}.wav${this.#back > 0 ? `?back=${this.#back}` : ''}`);
 		this.#tell('connecting');
 		audio.play().catch(({ name }) => name === 'NotAllowedError' && this.stop());
 	}

@@ -1,7 +1,8 @@
 //! Access: host names, addresses, proxies, passwords and pages of other origins.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,6 +33,18 @@ fn password_line(user: &str, password: &str) -> String {
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success());
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs a command of wavecast with this configuration and standard input, and returns success, output and messages.
+fn command(config: &Passwords, arguments: &[&str], input: &str) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wavecast"));
+    command.arg("--config").arg(&config.0).args(arguments);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
 /// A file of passwords. It is removed on drop.
@@ -173,7 +186,7 @@ fn passwords_are_read_again_on_reload_and_a_bad_file_changes_nothing() {
 
     fs::write(&file.0, "anna:plain").expect("written");
     daemon.reload_whole(&config);
-    daemon.wait_for_log(":1: has no hash behind its user");
+    daemon.wait_for_log(":1: access.passwords: has no hash behind its name");
     assert_eq!(status(ANNA), 200);
 
     fs::write(&file.0, password_line("anna", "wrong")).expect("written");
@@ -195,8 +208,174 @@ fn without_its_file_of_passwords_the_daemon_does_not_start() {
         let output = output.expect("it runs");
         assert_eq!(output.status.code(), Some(78));
         let error = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(error, "/nonexistent/passwords: cannot be read: No such file or directory (os error 2)\n");
+        let expected =
+            "access.passwords: /nonexistent/passwords cannot be read: No such file or directory (os error 2)";
+        assert_eq!(error, format!("{}:2: {expected}\n", config.0.display()));
     }
+}
+
+#[test]
+fn commands_write_the_file_that_the_configuration_names() {
+    let file = Passwords::of("written", "# ours\n");
+    let config = Passwords::of("written.toml", &format!("[access]\n{}\n", file.key()));
+    let path = file.0.display().to_string();
+    let run = |arguments: &[&str], input| {
+        let (success, output, messages) = command(&config, arguments, input);
+        assert!(success, "{arguments:?}: {messages}");
+        (output, messages)
+    };
+    let (output, messages) = run(&["password", "--write", "anna"], "secret\n");
+    assert_eq!(output, "");
+    let added = format!("The user anna was added to {path}.\nTo apply this: systemctl reload wavecast\n");
+    assert_eq!(messages, added);
+    let mode = fs::metadata(&file.0).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
+    let first = fs::read_to_string(&file.0).expect("text");
+    let (_, messages) = run(&["password", "--write", "anna"], "another\n");
+    assert!(messages.starts_with("The password of anna was changed in "), "{messages}");
+    let second = fs::read_to_string(&file.0).expect("text");
+    assert!(first != second && second.starts_with("# ours\nanna:$argon2id$") && second.lines().count() == 2);
+
+    let (token, messages) = run(&["token", "--write", "anna"], "");
+    assert!(messages.contains("The token anna was added to "), "{messages}");
+    let stored = fs::read_to_string(&file.0).expect("text");
+    assert!(token.trim().len() == 22 && !stored.contains(token.trim()) && !messages.contains(token.trim()));
+    assert_eq!(run(&["password", "--list"], "").0, "anna\n");
+    assert_eq!(run(&["token", "--list"], "").0, "anna\n");
+    let (_, messages) = run(&["token", "--delete", "anna"], "");
+    assert!(messages.starts_with("The token anna was removed from "), "{messages}");
+    assert_eq!(fs::read_to_string(&file.0).expect("text"), second);
+    let (success, _, messages) = command(&config, &["token", "--delete", "anna"], "");
+    assert!(!success && messages.starts_with("There is no token \"anna\" in "), "{messages}");
+
+    // A pipe gets the line, and the file stays as it is.
+    for arguments in [&["password", "ben"][..], &["password", "--print", "ben"]] {
+        let (output, _) = run(arguments, "x");
+        assert!(output.starts_with("ben:$argon2id$") && output.lines().count() == 1, "{output}");
+    }
+    assert_eq!(fs::read_to_string(&file.0).expect("text"), second);
+    let (_, messages) = run(&["password", "--delete", "anna"], "");
+    assert!(messages.contains("The file has no user and no token now."), "{messages}");
+    let (success, _, messages) = command(&config, &["check"], "");
+    let expected = format!("{}:2: access.passwords: {path} has no user and no token", config.0.display());
+    assert!(!success && messages.starts_with(&expected), "{messages}");
+}
+
+#[test]
+fn a_password_file_that_others_can_read_is_a_warning() {
+    let file = Passwords::of("exposed", &password_line("anna", "secret"));
+    let config = Passwords::of("exposed.toml", &format!("[access]\n{}\n", file.key()));
+    let set = |mode| fs::set_permissions(&file.0, fs::Permissions::from_mode(mode)).expect("set");
+    set(0o644);
+    let warning =
+        format!("access.passwords: every user of this machine may read {} (mode 0644): ", file.0.display());
+    let (success, output, _) = command(&config, &["check"], "");
+    assert!(success && output.contains(&format!("Warning: {}:2: {warning}", config.0.display())), "{output}");
+    let daemon = daemon(&file.key());
+    daemon.wait_for_log(&warning);
+    daemon.reload(&format!("[access]\n{}\n{INPUT}", file.key()));
+    wait_for("the warning again", || (daemon.count_log(&warning) == 2).then_some(()));
+    set(0o600);
+    let (success, output, _) = command(&config, &["check"], "");
+    assert!(success && !output.contains("Warning"), "{output}");
+}
+
+/// A file with the user anna and a token, and the token.
+fn with_token(name: &str) -> (Passwords, String) {
+    let file = Passwords::of(name, &password_line("anna", "secret"));
+    let config = Passwords::of(&format!("{name}.toml"), &format!("[access]\n{}\n", file.key()));
+    let (success, token, messages) = command(&config, &["token", "--write", "radio"], "");
+    assert!(success, "{messages}");
+    (file, token.trim().to_owned())
+}
+
+#[test]
+fn a_token_in_the_address_is_let_in_everywhere_and_shown_nowhere() {
+    let (file, token) = with_token("token");
+    let config = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n[access]\n{}\n{INPUT}",
+        file.key()
+    );
+    let daemon = Daemon::start(None, &config);
+    daemon.wait_for_log("capturing from");
+    let mut listener = get(&daemon, &format!("/live.wav?token={token}"), &[("User-Agent", "Radio/1")]);
+    assert_eq!(listener.status, 200);
+    listener.bytes(44 + 17_640);
+    for target in [
+        "/?",
+        "/?input=live&",
+        "/live.wav?for=1&",
+        "/live.m3u?",
+        "/live.pls?",
+        "/live/levels?interval=100&",
+        "/levels?",
+        "/status.json?",
+        "/healthz?",
+    ] {
+        assert_eq!(get(&daemon, &format!("{target}token={token}"), &[]).status, 200, "{target}");
+        assert_eq!(get(&daemon, &format!("{target}input=live"), &[]).status, 401, "{target}");
+    }
+    assert_eq!(get(&daemon, &format!("/nothing?token={token}"), &[]).status, 404);
+    // Addresses to which a player is sent on have the token too.
+    let redirect = get(&daemon, &format!("/live.wav?last=1&token={token}"), &[]);
+    assert_eq!(redirect.status, 307);
+    let location = redirect.header("location").expect("an address").to_owned();
+    assert!(location.ends_with(&format!("&token={token}")), "{location}");
+    assert_eq!(get(&daemon, &format!("/{location}"), &[]).status, 200);
+    for list in ["/live.m3u", "/live.pls"] {
+        let text = get(&daemon, &format!("{list}?token={token}"), &[]).text();
+        assert!(text.contains(&format!("live.wav?token={token}\n")), "{text}");
+    }
+    let status = get(&daemon, "/status.json", &[("Authorization", ANNA)]).text();
+    assert!(status.contains("Radio/1") && !status.contains(&token), "{status}");
+
+    let wrong = get(&daemon, &format!("/live.wav?token={token}x"), &[]);
+    assert_eq!(wrong.status, 401);
+    assert!(wrong.header("www-authenticate").is_some() && !wrong.text().contains(&token));
+    let later: Vec<u16> = (0..9).map(|_| get(&daemon, "/live.wav?token=x", &[]).status).collect();
+    assert!(later.contains(&429) && later.iter().all(|status| [401, 429].contains(status)), "{later:?}");
+    drop(listener);
+    daemon.wait_for_log("Radio/1");
+    let log = daemon.log();
+    assert!(log.iter().any(|line| line.contains("DEBUG")), "the filter is in force");
+    assert!(!log.iter().any(|line| line.contains(&token)), "the token is in the log");
+}
+
+#[test]
+fn a_token_that_is_removed_ends_its_listener_at_the_reload() {
+    let (file, token) = with_token("revoked");
+    let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[access]\n{}\n{INPUT}", file.key());
+    let daemon = Daemon::start(None, &config);
+    daemon.wait_for_log("capturing from");
+    let mut listener = get(&daemon, &format!("/live.wav?token={token}"), &[]);
+    let mut events = get(&daemon, &format!("/live/levels?token={token}"), &[]);
+    listener.bytes(44);
+    let editor = Passwords::of("revoked-editor.toml", &format!("[access]\n{}\n", file.key()));
+    let (success, _, messages) = command(&editor, &["token", "--delete", "radio"], "");
+    assert!(success, "{messages}");
+    daemon.reload_whole(&config);
+    daemon.wait_for_log("1 listener was disconnected, since the passwords or tokens have changed");
+    for ended in [&mut listener, &mut events] {
+        let _ = ended.body.read_to_end(&mut Vec::new());
+    }
+    assert_eq!(get(&daemon, &format!("/live.wav?token={token}"), &[]).status, 401);
+    assert_eq!(get(&daemon, "/live.wav", &[("Authorization", ANNA)]).status, 200);
+}
+
+#[test]
+fn the_parts_of_the_page_that_are_the_same_everywhere_need_no_password() {
+    let file = Passwords::of("assets", &password_line("anna", "secret"));
+    let daemon = daemon(&file.key());
+    for (target, status) in [
+        ("/@page/app.js", 200),
+        ("/@page/style.css", 200),
+        ("/@page/other.js", 401),
+        ("/@page/../live.wav", 401),
+    ] {
+        assert_eq!(get(&daemon, target, &[]).status, status, "{target}");
+    }
+    let evil = get(&daemon, "/@page/app.js", &[("Host", "evil.example")]);
+    assert_eq!(evil.status, 403, "the other rules apply");
 }
 
 #[test]
@@ -309,4 +488,46 @@ fn unless_it_is_configured_no_page_from_elsewhere_may_read_anything() {
         assert_eq!(question.status, 405, "{target}");
         assert!(!question.headers.iter().any(|(name, _)| name.starts_with("access-control")));
     }
+}
+
+/// A terminal for `wavecast password`, as root has it: the prompts are asked twice, and the file is written.
+#[test]
+fn at_a_terminal_root_is_asked_twice_and_the_file_is_written() {
+    // `script` of util-linux makes the terminal.
+    if !rustix::process::geteuid().is_root() || Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: this takes root, and script(1)");
+        return;
+    }
+    let file = Passwords::of("terminal", "");
+    let config = Passwords::of("terminal.toml", &format!("[access]\n{}\n", file.key()));
+    let run = |answers: [&str; 2]| {
+        let command =
+            format!("{} --config {} password anna", env!("CARGO_BIN_EXE_wavecast"), config.0.display());
+        let mut child = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let (mut input, mut output) =
+            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let mut text = Vec::new();
+        for (prompt, answer) in ["Password for anna: ", "Repeat password: "].iter().zip(answers) {
+            while !text.ends_with(prompt.as_bytes()) {
+                let mut byte = [0];
+                output.read_exact(&mut byte).expect("a prompt");
+                text.push(byte[0]);
+            }
+            input.write_all(format!("{answer}\n").as_bytes()).expect("written");
+        }
+        output.read_to_end(&mut text).expect("read");
+        assert!(child.wait().is_ok());
+        String::from_utf8(text).expect("text")
+    };
+    let differing = run(["secret", "secrte"]);
+    assert!(differing.contains("The passwords do not match; nothing was written."), "{differing}");
+    assert_eq!(fs::read_to_string(&file.0).expect("text"), "");
+    let same = run(["secret", "secret"]);
+    assert!(same.contains("The user anna was added to ") && !same.contains("secret"), "{same}");
+    assert!(fs::read_to_string(&file.0).expect("text").starts_with("anna:$argon2id$"));
 }

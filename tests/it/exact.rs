@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::card::{CardFormat, CardOptions, Cards, Order};
+use crate::support::card::{CardFormat, CardOptions, Cards, Order, ramp16};
 use crate::support::daemon::Daemon;
 use crate::support::http::Response;
 use crate::support::listening::{Ending, Listener, number};
@@ -171,6 +171,98 @@ fn a_card_without_the_wanted_rate_or_channels_gives_the_nearest_and_the_log_says
         let words = "asked for stereo, this is the nearest it offers";
         assert_eq!(line.contains(words), channels != 2, "{line}");
     }
+}
+
+#[test]
+fn picked_channels_are_bit_for_bit_those_of_the_card() {
+    const CHANNELS: u32 = 4;
+    let picks = [
+        ("third", "[3]", &[2][..]),
+        ("pair", "[1, 2]", &[0, 1]),
+        ("reverse", "[4, 1, 4]", &[3, 0, 3]),
+        ("left", "\"left\"", &[0]),
+        ("right", "\"right\"", &[1]),
+        ("swap", "\"swap\"", &[1, 0]),
+        ("mono", "\"mono\"", &[]),
+    ];
+    // One that offers stereo too: the pick asks for enough.
+    let offers = |name: &str| if name == "third" { vec![2, CHANNELS] } else { vec![CHANNELS] };
+    let cards = Cards::with(
+        picks.map(|(name, ..)| (name, CardOptions { channels: offers(name), ..Default::default() })),
+    );
+    let config =
+        picks.map(|(name, pick, _)| format!("[input.{name}]\ndevice = \"{name}\"\npick = {pick}\n{PATIENT}"));
+    let daemon = Daemon::start(Some(&cards), &config.concat());
+    for (name, _, picked) in picks {
+        let input = daemon.wait_for_state(name, "capturing");
+        let channels = picked.len().max(1);
+        assert_eq!(input["source"]["channels"], CHANNELS, "{name}");
+        assert_eq!(input["format"]["channels"], channels, "{name}");
+        assert_eq!(input["levels"].as_array().map(Vec::len), Some(channels), "{name}");
+        let (mut response, header) = open_stream(&daemon, &format!("/{name}.wav?back=30"));
+        assert_eq!(header, (44_100, channels as u16, 16), "{name}");
+        let bytes = response.bytes(20_000 * channels * 2);
+        let samples = bytes.chunks_exact(2).map(|bytes| i16::from_le_bytes([bytes[0], bytes[1]]));
+        let expected = (0..20_000).flat_map(|frame| {
+            let of = |channel| ramp16(frame, channel, CHANNELS) as i16;
+            let sum: i32 = (0..CHANNELS).map(|channel| i32::from(of(channel))).sum();
+            let mean = (f64::from(sum) / f64::from(CHANNELS) + 0.5).floor() as i16;
+            if picked.is_empty() { vec![mean] } else { picked.iter().map(|channel| of(*channel)).collect() }
+        });
+        assert!(samples.eq(expected), "{name}");
+    }
+}
+
+#[test]
+fn inputs_share_a_card_with_one_opening_and_their_streams_are_those_of_the_same_frames() {
+    let cards = one_card(CardOptions { channels: vec![4], ..Default::default() });
+    let input =
+        |name: &str, pick: &str| format!("[input.{name}]\ndevice = \"fake\"\npick = {pick}\n{PATIENT}");
+    let both = input("first", "[1]") + &input("pair", "[3, 4]");
+    let daemon = Daemon::start(Some(&cards), &both);
+    for (name, picked) in [("first", &[0][..]), ("pair", &[2, 3])] {
+        daemon.wait_for_state(name, "capturing");
+        let (mut response, header) = open_stream(&daemon, &format!("/{name}.wav?back=30"));
+        assert_eq!(header, (44_100, picked.len() as u16, 16), "{name}");
+        let bytes = response.bytes(20_000 * picked.len() * 2);
+        let samples = bytes.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        let expected = (0..20_000).flat_map(|n| picked.iter().map(move |channel| ramp16(n, *channel, 4)));
+        assert!(samples.eq(expected), "{name}");
+    }
+    assert_eq!(cards.card("fake").position().opens, 1);
+    assert_eq!(daemon.count_log("capturing from fake"), 2);
+
+    // Another input joins: the card is opened again, and the rings of the others go on with their listeners.
+    let (mut listener, _) = open_stream(&daemon, "/first.wav?latency=low");
+    daemon.reload(&(both + &input("mono", "\"mono\"")));
+    daemon.wait_for_log("mono: capturing from fake");
+    listener.bytes(44_100 * 2 * 2);
+    assert_eq!(cards.card("fake").position().opens, 2);
+
+    // An unplugged card is a loss of each.
+    let names = ["first", "pair", "mono"];
+    cards.card("fake").command(Order::Unplug);
+    for name in names {
+        daemon.wait_for_state(name, "lost");
+    }
+    cards.card("fake").command(Order::Run);
+    for name in names {
+        daemon.wait_for_state(name, "capturing");
+        assert_eq!(number(&daemon.input(name), "losses"), 1, "{name}");
+    }
+
+    // The others go: the one that stays is captured alone.
+    daemon.reload(&input("pair", "[3, 4]"));
+    wait_for("the end of the others", || (daemon.get("/mono.wav").status == 404).then_some(()));
+    daemon.wait_for_state("pair", "capturing");
+}
+
+#[test]
+fn a_card_without_the_picked_channel_is_a_problem_with_advice() {
+    let cards = one_card(CardOptions::default());
+    let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\npick = [3]\n");
+    let line = daemon.wait_for_log("`pick` names channel 3");
+    assert!(line.contains("fake offers 2 channels at most"), "{line}");
 }
 
 #[test]

@@ -439,7 +439,7 @@ fn a_mistake_on_the_command_line_is_reported_with_a_pointer_to_the_help() {
         (&["--chanels", "1"], "unknown option \"--chanels\"; did you mean --channels?\n"),
         (&["--rate", "99"], "--rate: 99 is outside 4000 to 384000\n"),
         (&["--rate"], "missing argument for option '--rate'\n"),
-        (&["play"], "unknown command \"play\"; the commands are devices, check and password\n"),
+        (&["play"], "unknown command \"play\"; the commands are devices, check, password and token\n"),
         (&["--log", "loud"], "--log: \"loud\" is not off, error"),
     ] {
         let output = run(arguments);

@@ -58,6 +58,21 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
 }
 
 #[test]
+fn only_pages_of_configured_origins_may_show_the_page_in_a_frame() {
+    let config =
+        |frames: &str| format!("[access]\nframes = {frames}\n[input.live]\ndevice = \"synth:tone\"\n");
+    let daemon = Daemon::start(None, &config("[\"http://homeassistant.local:8123\", \"https://a.example\"]"));
+    let ancestors = || {
+        let policy = daemon.get("/").header("content-security-policy").expect("a policy").to_owned();
+        policy.split_once("frame-ancestors ").expect("a rule for frames").1.to_owned()
+    };
+    assert_eq!(ancestors(), "http://homeassistant.local:8123 https://a.example");
+    // The copy in the browser's cache gets the new rule with its 304.
+    daemon.reload(&config("[]"));
+    wait_for("the rule of the new configuration", || (ancestors() == "'none'").then_some(()));
+}
+
+#[test]
 fn a_file_that_the_browser_has_is_not_sent_again() {
     let daemon = Daemon::synth("synth:tone");
     for name in ["/", "/@page/app.js", "/@page/style.css"] {
@@ -211,6 +226,39 @@ fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
         matches!(events.response.body.read(&mut rest), Ok(0) | Err(_)).then_some(())
     });
     assert_eq!(daemon.get("/roof/levels").status, 404);
+}
+
+#[test]
+fn titles_are_on_the_page_in_the_status_and_in_playlists() {
+    let inputs = "[input.roof]\ndevice = \"synth:tone\"\ntitle = \"Roof & gutter\"\n\
+                  [input.cellar]\ndevice = \"synth:noise\"\n";
+    let named = format!("[station]\ntitle = \"Bird box\"\ndescription = \"Behind the house.\"\n{inputs}");
+    let daemon = Daemon::start(None, &named);
+    daemon.wait_for_state("roof", "capturing");
+    let mut events = Events::of(&daemon, "/levels");
+    let state = events.state();
+    assert_eq!(
+        (&state["station"], &state["title"]),
+        (&"Bird box".into(), &"Roof & gutter".into()),
+        "{state}"
+    );
+    assert_eq!(state["inputs"], serde_json::json!(["roof", "cellar"]));
+    assert_eq!(state["titles"], serde_json::json!(["Roof & gutter", "cellar"]));
+    let status: Value = serde_json::from_str(&daemon.get("/status.json").text()).expect("JSON");
+    assert_eq!(
+        status["station"],
+        serde_json::json!({"title": "Bird box", "description": "Behind the house."})
+    );
+    assert_eq!(
+        (&status["inputs"][0]["name"], &status["inputs"][0]["title"]),
+        (&"roof".into(), &"Roof & gutter".into())
+    );
+    assert_eq!(status["inputs"][1]["title"], "cellar");
+    assert_eq!(daemon.get("/live.m3u").text(), "#EXTM3U\n#EXTINF:-1,Roof & gutter\nroof.wav\n");
+    assert!(daemon.get("/roof.pls").text().contains("\nTitle1=Roof & gutter\n"));
+    // A reload changes the open page.
+    daemon.reload(inputs);
+    while events.state()["station"] != Value::Null {}
 }
 
 #[test]

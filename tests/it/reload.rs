@@ -180,7 +180,7 @@ fn a_reload_after_a_user_was_removed_ends_the_listeners() {
     assert_eq!(count(&daemon, "disconnected, since"), 0);
     fs::write(&file, anna).expect("a written file");
     daemon.signal("HUP");
-    daemon.wait_for_log("1 listener was disconnected, since the passwords have changed");
+    daemon.wait_for_log("1 listener was disconnected, since the passwords or tokens have changed");
     ends(listener).join().expect("the stream ends");
 }
 
@@ -312,7 +312,7 @@ fn check_refuses_a_history_larger_than_the_memory_and_the_daemon_shortens_it() {
     let output = limited("check").output().expect("the program runs");
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     let message = text(&output.stderr);
-    let start = format!("{}: input.live.history_seconds: it takes 635 MB, but ", file.display());
+    let start = format!("{}:5: input.live.history_seconds: it takes 635 MB, but ", file.display());
     assert!(message.starts_with(&start) && message.contains("ulimit -v"), "{message}");
 
     let log = folder.0.join("log");
@@ -360,7 +360,7 @@ fn check_by_a_user_who_may_not_read_the_passwords_says_so_and_succeeds() {
     fs::write(&passwords, "anna\n").expect("a written file");
     let output = check(&file);
     assert_eq!(output.status.code(), Some(78), "{output:?}");
-    assert!(text(&output.stderr).contains("passwords:1: "), "{output:?}");
+    assert!(text(&output.stderr).contains("passwords:1: access.passwords: "), "{output:?}");
 }
 
 #[test]

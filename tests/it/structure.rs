@@ -11,9 +11,29 @@ use std::path::{Path, PathBuf};
 ///
 /// `capture` is beside the consumers of sound, not above them: it knows none of them, and they know no card. Only
 /// `daemon` knows both. `config`, `settings` and `metrics` hold values and may be used by everything above `media`.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     (
         "main",
+        &[
+            "commands",
+            "cli",
+            "daemon",
+            "http",
+            "push",
+            "record",
+            "capture",
+            "listeners",
+            "encode",
+            "inputs",
+            "metrics",
+            "settings",
+            "config",
+            "media",
+            "sys",
+        ],
+    ),
+    (
+        "commands",
         &[
             "cli",
             "daemon",

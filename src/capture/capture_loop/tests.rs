@@ -6,8 +6,10 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::*;
+use crate::capture::dead_air::DeadAirDetector;
 use crate::capture::event::CaptureEvent;
-use crate::capture::timeline::History;
+use crate::capture::timeline::{History, Timeline};
+use crate::config;
 use crate::inputs::LiveInput;
 use crate::media::format::{SampleFormat, SourceSample, StreamFormat};
 use crate::media::meter::Meter;
@@ -49,8 +51,12 @@ impl Room {
         };
         let (sender, events) = unbounded();
         let stopped = Arc::<AtomicBool>::default();
-        let reporter = Reporter { input: Arc::clone(&input), events: sender, stopped };
-        let capture = CaptureLoop::new(timeline, &info, 0.0, reporter, true, MonoNs(now));
+        let inputs = Arc::from([Arc::clone(&input)]);
+        let reporter = Reporter { inputs, events: sender, stopped };
+        let config = config::Input::default();
+        let dead_air = DeadAirDetector::new(&config);
+        let tracks = vec![Track::new(timeline, &config, dead_air, &info)];
+        let capture = CaptureLoop::new(tracks, &info, reporter, true, MonoNs(now));
         Room { capture, input, ring, events, now }
     }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the client's address | by default only the local network hears a microphone; see [`forwarded`] for clients behind a proxy |
 //! | the `Host` header | DNS rebinding; see [`host`] |
-//! | user and password | where the configuration has a password file; see [`passwords`] |
+//! | user and password, or a token | where the configuration has a password file; see [`passwords`] and [`tokens`] |
 //!
 //! [`cors`] says which pages from elsewhere may read the responses. It grants nobody access.
 //!
@@ -13,9 +13,11 @@
 
 pub(crate) mod basic_auth;
 pub(crate) mod cors;
+pub mod credential_file;
 pub(crate) mod forwarded;
 mod host;
 pub mod passwords;
+pub mod tokens;
 
 use std::net::IpAddr;
 
@@ -27,6 +29,7 @@ use self::basic_auth::Credentials;
 use self::cors::Cors;
 use self::forwarded::{ForwardingHeaders, Route};
 use self::passwords::{LookUp, Passwords};
+use self::tokens::Token;
 use crate::config::{self, Network};
 use crate::sys::client_key::ClientKey;
 
@@ -52,6 +55,8 @@ pub(crate) struct RequestFacts<'a> {
     pub(crate) forwarding: ForwardingHeaders<'a>,
     /// `Authorization`
     pub(crate) authorization: Option<&'a str>,
+    /// `token=` of the query
+    pub(crate) token: Option<Token>,
 }
 
 /// The decision about a request that is not refused.
@@ -83,7 +88,9 @@ pub(crate) enum Refusal {
     Host(String),
     /// There is no password, or it is wrong.
     Password,
-    /// The client tried too many passwords.
+    /// The token is wrong, and there is no password.
+    Token,
+    /// The client tried too many passwords or tokens.
     TooManyTries,
 }
 
@@ -104,6 +111,11 @@ impl Access {
         Cors::of(&self.config.cors, origin)
     }
 
+    /// Returns the origins whose pages may show this daemon's page in a frame.
+    pub(crate) fn frames(&self) -> &[String] {
+        &self.config.frames
+    }
+
     /// Decides about a request. Takes microseconds and never hashes a password.
     ///
     /// # Errors
@@ -112,12 +124,21 @@ impl Access {
     pub(crate) fn check(&self, facts: &RequestFacts<'_>) -> Result<Verdict, Refusal> {
         let client = self.client(facts)?;
         let Some(passwords) = &self.passwords else { return Ok(Verdict::Allowed(client.address())) };
-        let Some(credentials) = facts.authorization.and_then(Credentials::parse) else {
-            return Err(Refusal::Password);
-        };
+        // A right token is not held up by a guesser at the same address: 128 bits cannot be guessed.
+        if facts.token.as_ref().is_some_and(|token| passwords.has_token(token)) {
+            return Ok(Verdict::Allowed(client.address()));
+        }
         // A proxy's client is not on the link of the proxy's connection.
         let local = facts.local.filter(|_| client.is_direct);
         let keys: Vec<_> = client.claims.iter().map(|claim| ClientKey::of(*claim, local)).collect();
+        // A right password counts also beside a token that was removed: a browser adds it to the address that it has.
+        let Some(credentials) = facts.authorization.and_then(Credentials::parse) else {
+            return Err(match facts.token {
+                None => Refusal::Password,
+                Some(_) if passwords.take_tries(&keys) => Refusal::Token,
+                Some(_) => Refusal::TooManyTries,
+            });
+        };
         match passwords.look_up(&credentials, &keys) {
             LookUp::Right => Ok(Verdict::Allowed(client.address())),
             LookUp::TooManyTries => Err(Refusal::TooManyTries),
@@ -197,6 +218,7 @@ impl Access {
                 format!("{host:?} is not known as a name of this machine: [access] hosts may name it.")
             }
             Refusal::Password => "This needs a user and a password.".to_owned(),
+            Refusal::Token => "The token in the address is wrong, or was removed.".to_owned(),
             Refusal::TooManyTries => "Too many passwords were tried.".to_owned(),
         }
     }
@@ -214,6 +236,7 @@ impl Access {
             host: Some(host),
             forwarding,
             authorization: Some(authorization),
+            token: Some(Token::of(authorization.to_owned())),
         };
         if let Err(refusal) = self.check(&facts) {
             let _ = self.explain(&refusal);

@@ -1,8 +1,7 @@
-//! Users and their passwords: the file with the lines that `wavecast password` prints, and the check of a
-//! password.
+//! Users and their passwords, and the tokens of the same [file](super::credential_file): the check of a request's password or
+//! token.
 //!
-//! A line of the file is `USER:HASH`. The hash is Argon2id's (RFC 9106) with its own salt and cost, in the
-//! format that other programs use too (`$argon2id$…`). Empty lines and lines that begin with `#` are ignored.
+//! A password's hash is Argon2id's (RFC 9106) with its own salt and cost. [`tokens`](super::tokens) says why a token's is not.
 //!
 //! Argon2 is slow and takes 12 MiB, on purpose. So the check has two halves:
 //!
@@ -12,8 +11,6 @@
 //!   at a time.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,26 +20,27 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use blake2::{Blake2b512, Digest};
 
 use super::basic_auth::Credentials;
+use super::credential_file::{self, Entry, check_name};
+use super::tokens::{Token, Tokens, random};
 use crate::sys::client_key::ClientKey;
 
 /// Memory in KiB, passes, lanes: one of the settings that OWASP's password storage cheat sheet calls equally
 /// good, the one that suits a board with little memory.
 const COST: (u32, u32, u32) = (12 * 1024, 3, 1);
-/// Size limit of the file, in bytes. A longer one is read up to here.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Passwords that one client may try at once.
+/// Passwords and tokens that one client may try at once.
 const TRIES_AT_ONCE: f64 = 5.0;
-/// Passwords that one client may try per second after that.
+/// Passwords and tokens that one client may try per second after that.
 const TRIES_PER_SECOND: f64 = 2.0;
 /// Limit of the clients whose tries are counted, and of the pairs that are remembered as right. Beyond it,
 /// new clients may not try until the count of an old one has expired (2.5 s), and new pairs are hashed each
 /// time.
 const MAX_REMEMBERED: usize = 1024;
 
-/// The users of a password file.
+/// The users and the tokens of a file.
 pub struct Passwords {
     /// User and hash.
     users: Vec<(String, String)>,
+    tokens: Tokens,
     /// Key of the digests in `right`, so that they mean nothing elsewhere.
     key: [u8; 16],
     /// Digests of the pairs that were right. Written after a hash, read at each request.
@@ -73,7 +71,7 @@ pub(super) enum LookUp {
 ///
 /// A sentence about the user or the password that cannot be used.
 pub fn line(user: &str, password: &str) -> Result<String, String> {
-    check_user(user)?;
+    check_name(user)?;
     if password.is_empty() {
         return Err("the password is empty".to_owned());
     }
@@ -89,48 +87,49 @@ pub fn line(user: &str, password: &str) -> Result<String, String> {
 }
 
 impl Passwords {
-    /// Reads a password file.
+    /// Reads the file of passwords and tokens.
     ///
     /// # Errors
     ///
-    /// A sentence with file and line: the file cannot be read, or a line is not `USER:HASH`.
+    /// A line with file, line and key for a mistake of the file. A sentence that begins with the key if the file cannot be
+    /// read or has no entry; its place is that of the key in the configuration.
     pub fn load(path: &Path) -> Result<Passwords, String> {
-        let name = path.display();
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
-            .map_err(|error| format!("{name}: cannot be read: {error}"))?;
-        Passwords::parse(&text).map_err(|problem| format!("{name}{problem}"))
+        Passwords::parse(&credential_file::read(path)?, &path.display().to_string())
     }
 
-    /// Reads the text of a password file.
+    /// Reads the text of the file that is called `file`.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load); the sentence begins with the line: `:3: …`.
-    pub fn parse(text: &str) -> Result<Passwords, String> {
-        let mut users: Vec<(String, String)> = Vec::new();
-        for (number, line) in (1..).zip(text.lines()).map(|(number, line)| (number, line.trim())) {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |why: &str| format!(":{number}: {why}; `wavecast password USER` prints such a line");
-            let (user, hash) = line.split_once(':').ok_or_else(|| wrong("is not USER:HASH"))?;
-            check_user(user).map_err(|why| wrong(&why))?;
-            let parsed = PasswordHash::new(hash).map_err(|_| wrong("has no hash behind its user"))?;
-            if parsed.algorithm != Algorithm::Argon2id.ident() || Params::try_from(&parsed).is_err() {
-                return Err(wrong("has a hash that is not Argon2id"));
-            }
-            if users.iter().any(|(other, _)| other == user) {
-                return Err(wrong("names a user that an earlier line names already"));
-            }
-            users.push((user.to_owned(), hash.to_owned()));
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, file: &str) -> Result<Passwords, String> {
+        let entries = credential_file::parse(text, file)?;
+        let key_name = credential_file::KEY;
+        if entries.is_empty() {
+            return Err(format!(
+                "{key_name}: {file} has no user and no token; `wavecast password USER` adds a user"
+            ));
         }
-        if users.is_empty() {
-            return Err(": has no user; `wavecast password USER` prints a line for one".to_owned());
+        let (mut users, mut tokens) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry {
+                Entry::User(name, hash) => users.push((name, hash)),
+                Entry::Token(_, digest) => tokens.push(digest),
+            }
         }
-        let key = random().map_err(|error| format!(": {error}"))?;
-        Ok(Passwords { users, key, right: Mutex::default(), tries: Mutex::default() })
+        let key = random().map_err(|error| format!("{key_name}: {error}"))?;
+        let tokens = Tokens::new(tokens);
+        Ok(Passwords { users, tokens, key, right: Mutex::default(), tries: Mutex::default() })
+    }
+
+    /// Returns `true` if the file has this token. Takes a microsecond.
+    pub(super) fn has_token(&self, token: &Token) -> bool {
+        self.tokens.contain(token)
+    }
+
+    /// Takes one try from every client in `clients`, for a token that was wrong. Returns `false` if one of them has none left.
+    pub(super) fn take_tries(&self, clients: &[ClientKey]) -> bool {
+        clients.iter().all(|client| self.take_try(*client))
     }
 
     /// Looks whether this pair was right before, and takes one try from every client in `clients` if it was
@@ -138,7 +137,7 @@ impl Passwords {
     pub(super) fn look_up(&self, credentials: &Credentials, clients: &[ClientKey]) -> LookUp {
         if self.is_remembered(&self.digest(credentials)) {
             LookUp::Right
-        } else if clients.iter().all(|client| self.take_try(*client)) {
+        } else if self.take_tries(clients) {
             LookUp::NeedsHash
         } else {
             LookUp::TooManyTries
@@ -208,26 +207,6 @@ impl Passwords {
     }
 }
 
-fn check_user(user: &str) -> Result<(), String> {
-    if user.is_empty() || user.len() > 64 {
-        return Err("a user's name has 1 to 64 bytes".to_owned());
-    }
-    match user.chars().find(|char| char.is_control() || *char == ':') {
-        Some(char) => Err(format!("a user's name has no {char:?} in it")),
-        None => Ok(()),
-    }
-}
-
-fn random() -> Result<[u8; 16], String> {
-    let mut bytes = [0; 16];
-    // Early in the boot the call waits; so short a read is always complete (getrandom(2)).
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(16) => Ok(bytes),
-        Ok(_) => Err("the kernel returned too few random bytes".to_owned()),
-        Err(error) => Err(format!("the kernel returned no random bytes: {error}")),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -237,7 +216,7 @@ mod tests {
 
     fn passwords(pairs: &[(&str, &str)]) -> Passwords {
         let lines: Vec<String> = pairs.iter().map(|(user, password)| line(user, password).unwrap()).collect();
-        Passwords::parse(&lines.join("\n")).unwrap()
+        Passwords::parse(&lines.join("\n"), "w").unwrap()
     }
 
     fn pair(user: &str, password: &str) -> Credentials {
@@ -276,16 +255,16 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_file_is_named_by_its_line() {
-        let error = |text: &str| Passwords::parse(text).err().unwrap();
+        let error = |text: &str| Passwords::parse(text, "w").err().unwrap();
         let good = line("anna", "x").unwrap();
-        assert!(error("").starts_with(": has no user;"));
-        assert!(error("# nobody\n\n").starts_with(": has no user;"));
-        assert!(error(&format!("{good}\nben")).starts_with(":2: is not USER:HASH"));
-        assert!(error("ben:secret").starts_with(":1: has no hash behind its user"));
-        assert!(error(&format!("{good}\n\n{good}")).starts_with(":3: names a user that an earlier line"));
-        assert!(
-            error(&good.replace("argon2id", "argon2i")).starts_with(":1: has a hash that is not Argon2id;")
-        );
+        for (text, start) in [
+            ("", "access.passwords: w has no user and no token;"),
+            ("# nobody\n\n", "access.passwords: w has no user and no token;"),
+            (&format!("{good}\nben"), "w:2: access.passwords: is not NAME:HASH;"),
+            (&good.replace("argon2id", "argon2i"), "w:1: access.passwords: has a hash that is not Argon2id;"),
+        ] {
+            assert!(error(text).starts_with(start), "{}", error(text));
+        }
     }
 
     #[test]

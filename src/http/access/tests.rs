@@ -33,6 +33,7 @@ fn facts(peer: &str) -> RequestFacts<'static> {
         host: None,
         forwarding: ForwardingHeaders::default(),
         authorization: None,
+        token: None,
     }
 }
 
@@ -220,7 +221,7 @@ fn listeners_are_checked_again_by_address() {
 #[test]
 fn a_password_is_hashed_apart_and_remembered() {
     let line = passwords::line("anna", "secret").unwrap();
-    let access = Access { passwords: Passwords::parse(&line).ok(), ..access(config::Access::default()) };
+    let access = Access { passwords: Passwords::parse(&line, "w").ok(), ..access(config::Access::default()) };
     let with = |authorization| access.check(&RequestFacts { authorization, ..facts("192.168.1.4") });
     const RIGHT: Option<&str> = Some("Basic YW5uYTpzZWNyZXQ=");
     const WRONG: Option<&str> = Some("Basic YW5uYTp3cm9uZw==");
@@ -239,4 +240,33 @@ fn a_password_is_hashed_apart_and_remembered() {
     }
     assert_eq!(with(WRONG).unwrap_err(), Refusal::TooManyTries);
     assert!(matches!(with(RIGHT), Ok(Verdict::Allowed(_))));
+}
+
+#[test]
+fn a_token_stands_in_for_a_password_and_a_wrong_one_costs_a_try() {
+    let token = Token::random().unwrap();
+    let lines = format!("{}\nradio:{}", passwords::line("anna", "secret").unwrap(), token.digest());
+    let access =
+        Access { passwords: Passwords::parse(&lines, "w").ok(), ..access(config::Access::default()) };
+    let with = |token: &Token, authorization| {
+        access.check(&RequestFacts { token: Some(token.clone()), authorization, ..facts("192.168.1.4") })
+    };
+    let wrong = Token::of("wrong".to_owned());
+    assert!(matches!(with(&token, None), Ok(Verdict::Allowed(_))));
+    assert!(matches!(with(&token, Some("Bearer x")), Ok(Verdict::Allowed(_))));
+    assert_eq!(with(&wrong, None).unwrap_err(), Refusal::Token);
+    // A right password beside a wrong token.
+    let right = Some("Basic YW5uYTpzZWNyZXQ=");
+    let Ok(Verdict::NeedsHash(pending)) = with(&wrong, right) else { panic!("nothing is known of it") };
+    assert!(access.verify_slow(&pending).is_ok());
+    let refusals: Vec<Refusal> = (0..9).map(|_| with(&wrong, None).unwrap_err()).collect();
+    assert_eq!(refusals.first(), Some(&Refusal::Token));
+    assert_eq!(refusals.last(), Some(&Refusal::TooManyTries));
+    assert!(matches!(with(&wrong, right), Ok(Verdict::Allowed(_))));
+    assert!(matches!(with(&token, None), Ok(Verdict::Allowed(_))), "a guesser holds up nobody");
+    // A client that may not listen at all learns nothing of its token.
+    let outside = RequestFacts { token: Some(token), ..facts("8.8.8.8") };
+    assert!(matches!(access.check(&outside), Err(Refusal::Address(_))));
+    let debug = format!("{:?}", RequestFacts { token: Some(wrong), ..facts("8.8.8.8") });
+    assert!(!debug.contains("wrong"), "{debug}");
 }

@@ -1,4 +1,4 @@
-//! `/healthz` and `/healthz/NAME`: 200 while the inputs bring sound, 503 with the reasons otherwise.
+//! `/healthz` and `/healthz/NAME`: 200 while the inputs deliver sound, 503 with the reasons otherwise.
 
 use super::not_found::not_found;
 use super::status;

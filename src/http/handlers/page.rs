@@ -33,7 +33,8 @@ pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
 
 static STYLE: Asset = asset!("style.css", "text/css; charset=utf-8");
 
-static SCRIPTS: [Asset; 10] = scripts![
+static SCRIPTS: [Asset; 11] = scripts![
+    "address.js",
     "app.js",
     "events.js",
     "live.js",
@@ -54,12 +55,19 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
     SCRIPTS.iter().find(|asset| asset.name == name)
 }
 
-/// The sources that the page may load: this server alone. No other site may put the page into a frame.
+/// The sources that the page may load: this server alone.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors ";
 
-/// Answers with a file of the page, or with 304 a browser whose `If-None-Match` names the file.
-pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
+/// Returns the content security policy. Only pages of the origins `frames` may show this page in a frame.
+fn policy(frames: &[String]) -> String {
+    let frames = if frames.is_empty() { "'none'" } else { &frames.join(" ") };
+    format!("{POLICY}{frames}")
+}
+
+/// Answers with a file of the page, or with 304 a browser whose `If-None-Match` names the file. Pages of the origins
+/// `frames` may show it in a frame.
+pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
     let tag = asset.tag();
     let known = exchange.header("If-None-Match");
     let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
@@ -67,7 +75,7 @@ pub(crate) fn serve(exchange: Exchange, asset: &Asset) {
     let response = Response::new(status, asset.kind, body)
         .with("Cache-Control", "no-cache")
         .with("ETag", &tag)
-        .with("Content-Security-Policy", POLICY)
+        .with("Content-Security-Policy", &policy(frames))
         .with("Referrer-Policy", "no-referrer")
         .with("Cross-Origin-Resource-Policy", "same-origin");
     exchange.respond(response);
@@ -117,7 +125,23 @@ mod tests {
     #[test]
     fn the_page_is_small() {
         let bytes: usize = all().map(|asset| asset.text().len()).sum();
-        assert!(bytes < 60 * 1024, "{bytes} bytes");
+        assert!(bytes < 61 * 1024, "{bytes} bytes");
+    }
+
+    /// A page that was opened as `http://user:pass@host/` may not request an address with user and password, and one that was
+    /// opened with a token needs it in each address. `at` of address.js does both.
+    #[test]
+    fn every_address_that_the_scripts_request_is_made_by_one_function() {
+        let text: String = SCRIPTS.iter().map(Asset::text).collect();
+        for request in ["fetch(", "new EventSource(", ".addModule(", ".src = "] {
+            let requests: Vec<&str> = text.split(request).skip(1).collect();
+            assert!(!requests.is_empty(), "{request}");
+            let comments = [") to the loudspeaker", ") refuses"];
+            for made in requests.iter().filter(|made| !comments.iter().any(|words| made.starts_with(words))) {
+                assert!(made.starts_with("at("), "{request}{}", &made[..40]);
+            }
+        }
+        assert_eq!(text.matches("new URL(").count(), 2, "in address.js, and for the address bar");
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl fmt::Display for Origin {
 /// Answers `/NAME.m3u`.
 pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
     match context.input(name) {
-        Some(input) => exchange.respond(Response::playlist("audio/x-mpegurl", m3u(&input.name))),
+        Some(input) => {
+            let names = context.inputs.names();
+            let list = m3u(&input.name, names.title(&input.name), &query(&exchange));
+            exchange.respond(Response::playlist("audio/x-mpegurl", list));
+        }
         None => not_found(context, exchange),
     }
 }
@@ -81,18 +85,26 @@ pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str) {
     let facts = exchange.facts();
     let local = exchange.local_addr().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 80)));
     let origin = Origin::of(&facts, local, context.access().is_proxy(facts.peer));
-    exchange.respond(Response::playlist("audio/x-scpls", pls(&origin, &input.name)));
+    let names = context.inputs.names();
+    let list = pls(&origin, &input.name, names.title(&input.name), &query(&exchange));
+    exchange.respond(Response::playlist("audio/x-scpls", list));
 }
 
-/// Returns the text of `/NAME.m3u`.
-pub fn m3u(name: &str) -> String {
-    format!("#EXTM3U\n#EXTINF:-1,{name}\n{name}.wav\n")
+/// Returns `?token=…` for the address in a playlist that was itself asked for with a token; else nothing.
+fn query(exchange: &Exchange) -> String {
+    let token = exchange.token().and_then(|token| token.query());
+    token.map(|token| format!("?{token}")).unwrap_or_default()
 }
 
-/// Returns the text of `/NAME.pls`.
-pub fn pls(origin: &Origin, name: &str) -> String {
+/// Returns the text of `/NAME.m3u`. `title` is one line, `query` that of the stream's address with its question mark.
+pub fn m3u(name: &str, title: &str, query: &str) -> String {
+    format!("#EXTM3U\n#EXTINF:-1,{title}\n{name}.wav{query}\n")
+}
+
+/// Returns the text of `/NAME.pls`. `title` is one line, `query` that of the stream's address with its question mark.
+pub fn pls(origin: &Origin, name: &str, title: &str, query: &str) -> String {
     format!(
-        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav\nTitle1={name}\nLength1=-1\nVersion=2\n"
+        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav{query}\nTitle1={title}\nLength1=-1\nVersion=2\n"
     )
 }
 
@@ -145,6 +157,7 @@ mod tests {
             host: None,
             forwarding: ForwardingHeaders::default(),
             authorization: None,
+            token: None,
         };
         for (name, value) in headers {
             match *name {
@@ -208,8 +221,9 @@ mod tests {
 
     #[test]
     fn playlists_name_the_endless_stream() {
-        assert_eq!(m3u("live"), "#EXTM3U\n#EXTINF:-1,live\nlive.wav\n");
+        assert_eq!(m3u("live", "Living room", ""), "#EXTM3U\n#EXTINF:-1,Living room\nlive.wav\n");
         let origin = Origin { scheme: "https", host: "pi".to_owned(), prefix: "/audio".to_owned() };
-        assert!(pls(&origin, "live").contains("\nFile1=https://pi/audio/live.wav\n"));
+        let list = pls(&origin, "live", "Living room", "?token=a");
+        assert!(list.contains("\nFile1=https://pi/audio/live.wav?token=a\nTitle1=Living room\n"), "{list}");
     }
 }

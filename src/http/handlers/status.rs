@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::config::Names;
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::page_state::{FormatStatus, format_status, tenths};
@@ -21,19 +22,31 @@ const LEVELS_WINDOW: Duration = Duration::from_millis(300);
 struct Status<'a> {
     version: &'a str,
     uptime_seconds: f64,
+    station: StationStatus,
     inputs: Vec<InputStatus>,
     listeners: Vec<ListenerStatus>,
+}
+
+/// As configured; `null` for what is not.
+#[derive(Serialize)]
+struct StationStatus {
+    title: Option<String>,
+    description: Option<String>,
 }
 
 #[derive(Serialize)]
 struct InputStatus {
     name: String,
+    /// The name for people: the configured title, or else the name.
+    title: String,
     state: &'static str,
     /// Age of the state.
     state_seconds: f64,
     /// The problem and its remedy; absent while there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     problem: String,
+    /// Time for which the source has delivered no sound; `null` while it does.
+    dead_air_seconds: Option<f64>,
     /// As configured.
     device: String,
     /// The source that is open, or the last one that was.
@@ -104,10 +117,15 @@ pub(crate) fn serve(context: &Context, exchange: Exchange) {
 
 /// Returns the text of `/status.json` for a daemon that started at that time.
 pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> String {
+    let names = inputs.names();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: tenths(started.elapsed().as_secs_f64()),
-        inputs: inputs.all().iter().map(|input| input_status(input)).collect(),
+        station: StationStatus {
+            title: names.station.title.clone(),
+            description: names.station.description.clone(),
+        },
+        inputs: inputs.all().iter().map(|input| input_status(input, &names)).collect(),
         listeners: listeners
             .all()
             .iter()
@@ -120,34 +138,52 @@ pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> Strin
     serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
 }
 
+/// The share of inserted silence in the last ten seconds beyond which an input is not healthy.
+const TOO_MUCH_SILENCE: f64 = 0.5;
+
 /// Returns status code and text of `/healthz`, or of `/healthz/NAME` with that input's name: 200 while every
 /// input of these captures sound, 503 with the reasons otherwise. `None` if there is no such input.
+///
+/// An input that captures is not healthy while more than half of the last ten seconds is silence in place of lost
+/// sound. One with dead air is `degraded`, with 200: nothing shows whether the room is just quiet.
 pub fn health(inputs: &Inputs, name: Option<&str>) -> Option<(u16, String)> {
     let asked = match name {
         Some(name) => vec![inputs.find(name)?],
         None => inputs.all(),
     };
-    let problems: Vec<String> = asked
-        .iter()
-        .map(|input| (&input.name, input.state()))
-        .filter(|(_, state)| state.phase != Phase::Capturing)
-        .map(|(name, state)| format!("{name} is {}: {}", state.phase.name(), state.why()))
-        .collect();
-    Some(match problems.is_empty() {
-        true => (200, "ok".to_owned()),
-        false => (503, problems.join("\n")),
+    let (mut failed, mut degraded) = (Vec::new(), Vec::new());
+    for input in asked {
+        let (name, state) = (&input.name, input.state());
+        let silence = input.counters.silence_share();
+        if state.phase != Phase::Capturing {
+            failed.push(format!("{name} is {}: {}", state.phase.name(), state.why()));
+        } else if silence > TOO_MUCH_SILENCE {
+            failed.push(format!(
+                "{name} loses sound: {:.0} % of the last 10 s is silence in place of it",
+                silence * 100.0
+            ));
+        } else if state.dead_air_since.is_some() {
+            degraded.push(format!("{name} has dead air: {}", state.problem));
+        }
+    }
+    Some(match (failed.is_empty(), degraded.is_empty()) {
+        (true, true) => (200, "ok".to_owned()),
+        (true, false) => (200, format!("degraded\n{}", degraded.join("\n"))),
+        (false, _) => (503, [failed, degraded].concat().join("\n")),
     })
 }
 
-fn input_status(input: &LiveInput) -> InputStatus {
+fn input_status(input: &LiveInput, names: &Names) -> InputStatus {
     let state = input.state();
     let sound = input.sound();
     let counters = &input.counters;
     InputStatus {
         name: input.name.clone(),
+        title: names.title(&input.name).to_owned(),
         state: state.phase.name(),
         state_seconds: tenths(state.since.elapsed().as_secs_f64()),
         problem: state.problem,
+        dead_air_seconds: state.dead_air_since.map(|since| tenths(since.elapsed().as_secs_f64())),
         device: state.device,
         source: state.source.map(|source| SourceStatus {
             device: source.device,
@@ -211,6 +247,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::settings::Settings;
+    use crate::sys::clock::monotonic_ns;
 
     fn inputs() -> Inputs {
         let inputs = Inputs::default();
@@ -238,6 +275,36 @@ mod tests {
         ] {
             assert_eq!(health(&inputs, name), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_input_that_is_mostly_inserted_silence_is_not_healthy() {
+        let inputs = inputs();
+        let live = inputs.find("live").expect("an input");
+        let rate = 48_000;
+        live.counters.count_silence(5 * 48_000, rate, monotonic_ns());
+        assert_eq!(health(&inputs, Some("live")), Some((200, "ok".to_owned())), "not more than half");
+        live.counters.count_silence(13 * 4800, rate, monotonic_ns());
+        let text = "live loses sound: 63 % of the last 10 s is silence in place of it";
+        assert_eq!(health(&inputs, Some("live")), Some((503, text.to_owned())));
+    }
+
+    #[test]
+    fn an_input_with_dead_air_is_degraded() {
+        let inputs = inputs();
+        let live = inputs.find("live").expect("an input");
+        live.change(|state| {
+            state.problem = "zeros only".to_owned();
+            state.dead_air_since = Some(Instant::now());
+        });
+        let degraded = "live has dead air: zeros only";
+        assert_eq!(health(&inputs, Some("live")), Some((200, format!("degraded\n{degraded}"))));
+        let both = format!("bird-box is waiting: the card is missing\n{degraded}");
+        assert_eq!(health(&inputs, None), Some((503, both)));
+        let json = render(Instant::now(), &inputs, &listeners());
+        let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert!(status["inputs"][0]["dead_air_seconds"].is_number());
+        assert!(status["inputs"][1]["dead_air_seconds"].is_null());
     }
 
     #[test]

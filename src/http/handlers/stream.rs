@@ -123,7 +123,11 @@ fn plan(
     let mut clip = query.frames.map(|frames| (frames, false));
     if query.last.is_some() {
         match clip::last(ring, name, &query, input.history(), range).map_err(bad_request)? {
-            Last::Redirect(address) => return Err(Response::redirect(&address)),
+            Last::Redirect(address) => {
+                let token = exchange.token().and_then(|token| token.query());
+                let token = token.map(|token| format!("&{token}")).unwrap_or_default();
+                return Err(Response::redirect(&(address + &token)));
+            }
             Last::Whole(frames) => clip = Some((frames, true)),
             Last::Nothing => return Err(Response::unavailable(&format!("{name} has no sound yet."))),
         }

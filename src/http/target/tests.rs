@@ -222,3 +222,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_token_is_read_from_any_address_and_changes_no_target() {
+    let text = |target: &str| token(target).map(|token| token.reveal().to_owned());
+    for (target, expected) in [
+        ("/live.wav?token=a-_Z", Some("a-_Z")),
+        ("http://pi/?input=a&token=b", Some("b")),
+        ("/live.wav?back=1&amp;token=c&token=d", Some("c")),
+        ("/?%74oken=%61%62", Some("ab")),
+        ("/?token=", Some("")),
+        ("/?token", Some("")),
+        ("/?token=%ff", Some("")),
+        ("/live.wav", None),
+        ("/token=a", None),
+        ("/#?token=a", None),
+        ("/?Token=a&tokens=b", None),
+    ] {
+        assert_eq!(text(target), expected.map(str::to_owned), "{target}");
+    }
+    for target in
+        ["/", "/live.wav", "/live.m3u", "/live.pls", "/levels", "/live/levels", "/status.json", "/healthz"]
+    {
+        assert_eq!(Target::parse(&format!("{target}?token=abc")), Target::parse(target), "{target}");
+    }
+    assert!(Target::parse("/live.wav?tokn=a").is_err(), "a slip");
+}
