@@ -7,8 +7,8 @@ use rustix::process::geteuid;
 
 use wavecast::capture::devices::SystemPaths;
 use wavecast::cli::{Cli, DEFAULT_CONFIG, Edit};
-use wavecast::config::Config;
-use wavecast::daemon::{InputSummary, preflight};
+use wavecast::config::{self, Config};
+use wavecast::daemon::{AudienceSummary, InputSummary, preflight};
 use wavecast::http::access::credential_file::{Change, CredentialFile, Kind, check_name};
 use wavecast::http::access::tokens::Token;
 use wavecast::http::access::{Access, passwords};
@@ -43,6 +43,9 @@ pub(crate) fn check(cli: &Cli) -> Result<String, String> {
         true => format!("{} is good.\n", path.display()),
         false => format!("{} does not exist; the built-in defaults apply.\n", path.display()),
     };
+    for drop_in in config::drop_ins(&path).unwrap_or_default() {
+        summary.push_str(&format!("{} is good, and wins over what is read before it.\n", drop_in.display()));
+    }
     for input in &config.inputs {
         summary.push_str(&format!("{}\n", InputSummary(input)));
     }
@@ -50,6 +53,7 @@ pub(crate) fn check(cli: &Cli) -> Result<String, String> {
         let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();
         summary.push_str(&format!("Listening on {}\n", listen.join(", ")));
     }
+    summary.push_str(&format!("{}\n", AudienceSummary { config: &config, socket_unit: report.socket_unit }));
     for warning in &report.warnings {
         summary.push_str(&format!("Warning: {}\n", with_place(&path, warning)));
     }
@@ -254,9 +258,10 @@ fn with_place(config: &Path, text: &str) -> String {
     if key.contains('/') {
         return text.to_owned();
     }
-    match Config::line_of(config, key) {
-        Some(line) => format!("{}:{line}: {text}", config.display()),
-        None => format!("{}: {text}", config.display()),
+    let file = config::file_of(config, key);
+    match Config::line_of(&file, key) {
+        Some(line) => format!("{}:{line}: {text}", file.display()),
+        None => format!("{}: {text}", file.display()),
     }
 }
 

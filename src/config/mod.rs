@@ -31,6 +31,7 @@ mod parse;
 mod pick;
 mod problems;
 mod section;
+mod sources;
 
 pub use access::{Access, Network};
 pub use device::{Device, Hardware, Synth, SynthKind, UsbId};
@@ -41,6 +42,7 @@ pub(crate) use messages::near;
 pub use names::Names;
 pub use overrides::Overrides;
 pub use pick::Pick;
+pub use sources::{drop_ins, file_of};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,7 @@
 //! The parser: from the text of a file to a [`Config`], or to the line and key of every mistake.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -12,6 +11,7 @@ use super::input::{CHANNELS, RATES};
 use super::messages::{join, one_line, shown, shown_string};
 use super::problems::{Problems, Unknown, place};
 use super::section::{Section, find, kind};
+use super::sources::Sources;
 use super::{Access, Config, ConfigError, Http, Input, Limits, Listeners, Station, WhenBehind};
 use crate::media::format::SampleFormat;
 use crate::sys::logging;
@@ -25,22 +25,14 @@ const MAX_DESCRIPTION: usize = 300;
 /// First words of paths that the daemon serves itself, or that every browser and crawler requests.
 pub(super) const RESERVED_NAMES: [&str; 6] = ["status", "metrics", "healthz", "index", "favicon", "robots"];
 
-/// The largest configuration file, in bytes. Real ones have a few kilobytes; without a limit `--config /dev/zero` would
-/// never end.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-
 impl Config {
-    /// Reads the file at `path`. An absent file means the defaults, unless `explicit` says that the user named this file.
+    /// Reads the file at `path` and its [drop-ins](super::drop_ins), of which a later one wins. An absent file means the
+    /// defaults, unless `explicit` says that the user named this file.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8 text, or has mistakes as in [`Config::parse`].
+    /// A file cannot be read, is not UTF-8 text, or has mistakes as in [`Config::parse`].
     pub fn load(path: &Path, explicit: bool) -> Result<Config, ConfigError> {
-        let name = path.display().to_string();
-        match read(path) {
-            Ok(bytes) => parse_bytes(&bytes, &name),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !explicit => Ok(Config::default()),
-            Err(error) => Err(ConfigError::one(format!("{name}: cannot be read: {error}"))),
-        }
+        parse(Sources::read(path, explicit)?)
     }
 
     /// Returns the line of a key, as `access.passwords`, in the file at `path`. `None` if the file does not have the key.
@@ -61,37 +53,29 @@ impl Config {
     /// # Errors
     /// All mistakes of the text: syntax, unknown keys, values of the wrong type or out of range, two inputs on one device.
     pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-        parse(text, file)
+        let mut sources = Sources::default();
+        sources.add(file, text);
+        parse(sources)
     }
 }
 
-/// Reads a configuration from its text: [`Config::parse`].
-fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
-    let root = DeTable::parse(text).map_err(|error| {
-        let at = error.span().map_or(text.len(), |span| span.start);
-        let (line, column) = place(text.as_bytes(), at);
-        let message = missing_quotes(text, line).unwrap_or_else(|| one_line(error.message()));
-        ConfigError::one(format!("{file}:{line}:{column}: {message}"))
-    })?;
+/// Reads a configuration from the texts of its files.
+pub(super) fn parse(sources: Sources) -> Result<Config, ConfigError> {
+    let root = sources.parse()?;
     let mut reader = Reader::default();
-    let config = reader.config(root.get_ref(), text);
-    match reader.problems.finish(text, file) {
+    let config = reader.config(&root, &sources);
+    match reader.problems.finish(&sources) {
         None => Ok(config),
         Some(error) => Err(error),
     }
 }
 
-/// Reads a configuration from the bytes of a file, which may not be text.
-pub(super) fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        let (line, column) = place(bytes, at);
-        let byte = bytes.get(at).copied().unwrap_or_default();
-        ConfigError::one(format!(
-            "{file}:{line}:{column}: byte 0x{byte:02X} is not UTF-8 text; save the file as UTF-8"
-        ))
-    })?;
-    parse(text, file)
+/// Returns the line about a syntax error in the text of one file.
+pub(super) fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(text.len(), |span| span.start);
+    let (line, column) = place(text.as_bytes(), at);
+    let message = missing_quotes(text, line).unwrap_or_else(|| one_line(error.message()));
+    format!("{file}:{line}:{column}: {message}")
 }
 
 /// Returns the message for a line whose only mistake is a text without quotes, as in `device = hw:CARD=Device`. `None` for
@@ -122,7 +106,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn config(&mut self, root: &DeTable<'_>, text: &str) -> Config {
+    pub(super) fn config(&mut self, root: &DeTable<'_>, sources: &Sources) -> Config {
+        let text = sources.text();
         let default = Config::default();
 
         let mut table = self.table(root, text, "station", "[station]");
@@ -195,7 +180,7 @@ impl Reader {
             .or(default.log);
         table.finish();
 
-        let inputs = self.inputs(root, text);
+        let inputs = self.inputs(root, sources);
 
         let known_keys = ["station", "http", "access", "listeners", "limits", "log", "input"];
         for (key, value) in root.iter().filter(|(key, _)| !known_keys.contains(&key.get_ref().as_ref())) {
@@ -210,7 +195,8 @@ impl Reader {
         Config { station, http: Http { listen }, access, listeners, limits, log, inputs }
     }
 
-    fn inputs(&mut self, root: &DeTable<'_>, text: &str) -> Vec<Input> {
+    fn inputs(&mut self, root: &DeTable<'_>, sources: &Sources) -> Vec<Input> {
+        let text = sources.text();
         let found = find(root, "input");
         let tables = match found.map(|value| (value.get_ref(), value.span())) {
             Some((DeValue::Table(tables), _)) if !tables.is_empty() => Some(tables),
@@ -241,8 +227,8 @@ impl Reader {
             }
             let input = self.input(name, Some(table), at, text);
             let conflict = read.iter().find_map(|other| {
-                let (line, _) = place(text.as_bytes(), other.device_at);
-                let owner = format!("{} (line {line})", join("input", &other.input.name));
+                let line = sources.line_seen_from(other.device_at, input.device_at);
+                let owner = format!("{} ({line})", join("input", &other.input.name));
                 input.input.conflict(&other.input, &owner)
             });
             if let Some(message) = conflict {
@@ -355,15 +341,6 @@ struct ReadInput {
     input: Input,
     device_at: usize,
     aliases_at: usize,
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other("the file is larger than 1 MiB, which no configuration is"));
-    }
-    Ok(bytes)
 }
 
 /// Returns an error text if `name` cannot be the name of a stream.

@@ -1,7 +1,8 @@
-//! The mistakes of a file: collected while its tables are read, and reported in the order of the file.
+//! The mistakes of a configuration: collected while its tables are read, and reported in the order of the files.
 
 use super::ConfigError;
 use super::messages::{join, listed, near, shown};
+use super::sources::Sources;
 
 /// Collects mistakes and unknown keys, and the keys that were read: the reading code is the only list of keys.
 #[derive(Default)]
@@ -18,8 +19,8 @@ impl Problems {
         self.problems.push(Problem { at, key: key.to_owned(), message });
     }
 
-    /// Returns all mistakes in the order of the file. `None` if there is none.
-    pub(super) fn finish(mut self, text: &str, file: &str) -> Option<ConfigError> {
+    /// Returns all mistakes in the order of the files. `None` if there is none.
+    pub(super) fn finish(mut self, sources: &Sources) -> Option<ConfigError> {
         for unknown in std::mem::take(&mut self.unknown) {
             let message = self.explain(&unknown);
             self.complain(unknown.at, &join(&unknown.path, &unknown.key), message);
@@ -29,9 +30,15 @@ impl Problems {
         }
         self.problems.sort_by_key(|problem| problem.at);
         // Lines are counted from the mistake before, since a large file may have a mistake in every line.
-        let (mut line, mut counted) = (1, 0);
+        let (mut number, mut line, mut counted) = (None, 1, 0);
         let lines = self.problems.iter().map(|Problem { at, key, message }| {
-            line += text.as_bytes()[counted..*at].iter().filter(|byte| **byte == b'\n').count();
+            let this = sources.file_at(*at);
+            let (file, start) = sources.file(this);
+            if number.replace(this) != Some(this) {
+                (line, counted) = (1, start);
+            }
+            let between = &sources.text().as_bytes()[counted..*at];
+            line += between.iter().filter(|byte| **byte == b'\n').count();
             counted = *at;
             format!("{file}:{line}: {key}: {message}")
         });

@@ -6,16 +6,20 @@ use std::path::Path;
 use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
-use super::parse::{RESERVED_NAMES, Reader, parse_bytes};
+use super::parse::{RESERVED_NAMES, Reader, parse};
 use super::section::find;
+use super::sources::Sources;
 use super::*;
 use crate::media::format::SampleFormat;
 
 const DEFAULT_FILE: &str = include_str!("../../config/wavecast.toml");
 
-/// Returns the installed file with the comment sign removed from every key and table: lines `# key = …` and `# [table]`,
+/// The file that the package installs once. `DEFAULT_FILE` is the reference, in its documentation.
+const INSTALLED_FILE: &str = include_str!("../../config/installed.toml");
+
+/// Returns a file with the comment sign removed from every key and table: lines `# key = …` and `# [table]`,
 /// but not prose, and not examples, which are indented further.
-fn uncommented() -> String {
+fn uncommented(file: &str) -> String {
     let line = |line: &str| -> String {
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let is_key = bare
@@ -24,11 +28,26 @@ fn uncommented() -> String {
         let is_table = bare.starts_with('[') && bare.ends_with(']');
         if is_key || is_table { bare.to_owned() } else { line.to_owned() }
     };
-    DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
+    file.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn config(text: &str) -> Config {
     Config::parse(text, "w.toml").unwrap()
+}
+
+fn parse_bytes(bytes: &[u8], file: &str) -> Result<Config, ConfigError> {
+    let mut sources = Sources::default();
+    sources.add_bytes(file, bytes)?;
+    parse(sources)
+}
+
+/// Parses several files, as `wavecast.toml` and its drop-ins are.
+fn parse_files(files: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut sources = Sources::default();
+    for (name, text) in files {
+        sources.add(name, text);
+    }
+    parse(sources)
 }
 
 fn errors(text: &str) -> Vec<String> {
@@ -48,19 +67,23 @@ fn input_error(line: &str) -> String {
 fn an_empty_file_and_the_installed_file_mean_the_defaults() {
     assert_eq!(config(""), Config::default());
     assert_eq!(config(DEFAULT_FILE), Config::default());
+    assert_eq!(config(INSTALLED_FILE), Config::default());
 }
 
 #[test]
 fn the_installed_file_documents_the_true_defaults() {
-    assert_eq!(config(&uncommented()), Config::default());
+    for file in [DEFAULT_FILE, INSTALLED_FILE] {
+        assert_eq!(config(&uncommented(file)), Config::default());
+    }
+    assert!(INSTALLED_FILE.lines().count() < 50, "the reference is elsewhere");
 }
 
 #[test]
 fn the_installed_file_documents_every_key() {
     let mut reader = Reader::default();
-    reader.config(&DeTable::new(), "");
+    reader.config(&DeTable::new(), &Sources::default());
     assert!(!reader.problems.known.is_empty());
-    let text = uncommented();
+    let text = uncommented(DEFAULT_FILE);
     let root = DeTable::parse(&text).unwrap();
     for (head, key) in reader.problems.known {
         let mut table = root.get_ref();
@@ -604,6 +627,99 @@ fn an_unreadable_file_is_an_error_even_where_the_user_named_none() {
 }
 
 #[test]
+fn a_later_file_wins_key_by_key() {
+    let main = "[http]\nlisten = 80\n[input.live]\nrate = 48000\nchannels = 1\n";
+    let card = "\u{feff}[input.live]\nrate = 96000\n[access]\nhosts = ['a.example', 'b.example']\n";
+    let more = "access.hosts = 'c.example'\n[input.roof]\ndevice = 'hw:1'\n";
+    let one = "[http]\nlisten = 80\n[access]\nhosts = 'c.example'\n\
+               [input.live]\nrate = 96000\nchannels = 1\n[input.roof]\ndevice = 'hw:1'\n";
+    let files = [("w.toml", main), ("10-card.toml", card), ("20-more.toml", more)];
+    assert_eq!(parse_files(&files).unwrap(), config(one));
+    assert_eq!(parse_files(&[]).unwrap(), Config::default());
+    // A value with a mistake does not matter where a later file replaces it.
+    assert!(parse_files(&[("w.toml", "log = 1"), ("d.toml", "[log]\nfilter = 'warn'")]).is_ok());
+}
+
+#[test]
+fn a_mistake_names_its_file() {
+    let errors = |files: &[(&str, &str)]| -> Vec<String> {
+        parse_files(files).unwrap_err().to_string().lines().map(str::to_owned).collect()
+    };
+    let main = "[input.live]\nrate = 1\ndevice = 'hw:1'";
+    let first = "\n\n[input.live]\nchannels = [99]\n[access]\nhosts = ['a.example', 7]\n";
+    let second = "# two\n[input.roof]\ndevice = 'hw:1'\nrat = 1\n";
+    let found = errors(&[("w.toml", main), ("10.toml", first), ("20.toml", second)]);
+    assert_eq!(
+        found[..4],
+        [
+            "w.toml:2: input.live.rate: 1 is outside 4000 to 384000",
+            "10.toml:4: input.live.channels: must be a whole number from 1 to 32, not a list",
+            "10.toml:6: access.hosts: must be a text in quotes, or a list of such texts, not a whole number",
+            "20.toml:3: input.roof.device: \"hw:1\" is already the device of input.live (w.toml:3)",
+        ]
+    );
+    assert!(
+        found[4].starts_with("20.toml:4: input.roof.rat: no such key; did you mean `rate`?"),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 5, "{found:?}");
+    // A file that is not TOML does not hide that another one is none either.
+    let broken = errors(&[("w.toml", "[log"), ("10.toml", "[log]\n"), ("20.toml", "\ndevice = hw:1\n")]);
+    assert_eq!(broken.len(), 2, "{broken:?}");
+    assert!(broken[0].starts_with("w.toml:1:5: "), "{broken:?}");
+    assert!(broken[1].starts_with("20.toml:2:"), "{broken:?}");
+    assert!(broken[1].ends_with("a text needs quotes: device = \"hw:1\""), "{broken:?}");
+}
+
+#[test]
+fn drop_ins_are_read_in_the_order_of_their_names() {
+    let folder = std::env::temp_dir().join(format!("wavecast-drop-ins-{}", std::process::id()));
+    let main = folder.join("w.toml");
+    let drop_in_folder = folder.join("w.d");
+    std::fs::create_dir_all(&drop_in_folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(drop_in_folder.join(name), text).unwrap();
+    write("20.toml", "[input.live]\nrate = 96000\n");
+    write("10.toml", "[input.live]\nrate = 48000\nchannels = 1\n");
+    for no_drop_in in [".30.toml", "30.toml~", "30.toml.dpkg-old", "README"] {
+        write(no_drop_in, "this is no TOML\n");
+    }
+
+    // Drop-ins count where there is no main file, too.
+    let config = Config::load(&main, false).unwrap();
+    assert_eq!((config.inputs[0].rate, config.inputs[0].channels), (96_000, 1));
+    assert!(Config::load(&main, true).is_err());
+    std::fs::write(&main, "[input.live]\nrate = 8000\nperiod_ms = 20\n").unwrap();
+    let config = Config::load(&main, true).unwrap();
+    assert_eq!((config.inputs[0].rate, config.inputs[0].period.as_millis()), (96_000, 20));
+    let file_of = |key: &str| file_of(&main, key).file_name().unwrap().to_owned();
+    for (key, file) in [
+        ("input.live.rate", "20.toml"),
+        ("input.live.channels", "10.toml"),
+        ("input.live.period_ms", "w.toml"),
+        ("access.passwords", "w.toml"),
+    ] {
+        assert_eq!(file_of(key), file, "{key}");
+    }
+    // The folder belongs to a name that ends with .toml.
+    std::fs::copy(&main, folder.join("w")).unwrap();
+    assert_eq!(Config::load(&folder.join("w"), true).unwrap().inputs[0].rate, 8000);
+
+    // Every file that cannot be read is reported.
+    write("15.toml", "\n[log]\nfilter = 1\n");
+    let error = Config::load(&main, true).unwrap_err().to_string();
+    let expected =
+        format!("{}:3: log.filter: must be a text in quotes", drop_in_folder.join("15.toml").display());
+    assert!(error.starts_with(&expected), "{error}");
+    std::fs::create_dir(drop_in_folder.join("40.toml")).unwrap();
+    std::fs::write(drop_in_folder.join("15.toml"), b"\n\xff").unwrap();
+    let error = Config::load(&main, true).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("15.toml:2:1: byte 0xFF"), "{error}");
+    assert!(lines[1].contains("40.toml: cannot be read: Is a directory"), "{error}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn options_change_the_first_input_only() {
     let mut config = config("[input.a]\n[input.b]\ndevice = 'hw:1'");
     let overrides = Overrides {
@@ -686,7 +802,7 @@ proptest! {
             1..6,
         ),
     ) {
-        let mut bytes = uncommented().into_bytes();
+        let mut bytes = uncommented(DEFAULT_FILE).into_bytes();
         for (at, gone, added) in damages {
             let at = at % (bytes.len() + 1);
             let end = (at + gone).min(bytes.len());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{self, Pick};
+use crate::config::{self, Config, ListenAddr, Network, Pick};
 use crate::inputs::SourceInfo;
 
 /// An opened source, and how it differs from the configured one.
@@ -68,6 +68,36 @@ fn pick(pick: &Pick) -> String {
     if *pick == Pick::All { String::new() } else { format!(", {pick} of the card") }
 }
 
+/// The clients that may listen, in one sentence without its full stop. The package's installation shows it.
+pub struct AudienceSummary<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// `true` if a socket unit listens, so that `[http] listen` does not apply.
+    pub socket_unit: bool,
+}
+
+impl fmt::Display for AudienceSummary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_loopback = |listen: &ListenAddr| match listen {
+            ListenAddr::Any(_) => false,
+            ListenAddr::Addr(address) => address.ip().to_canonical().is_loopback(),
+        };
+        let access = &self.config.access;
+        if !self.socket_unit && self.config.http.listen.iter().all(is_loopback) {
+            f.write_str("Only this machine can listen")?;
+        } else if access.allow.contains(&Network::Any) {
+            f.write_str("Everybody who can reach this machine can listen")?;
+        } else {
+            let networks = access.allow.iter().map(|network| match network {
+                Network::Net(net) => net.to_string(),
+                Network::Local | Network::Any => "the local network".to_owned(),
+            });
+            write!(f, "Everybody on {} can listen", networks.collect::<Vec<_>>().join(", "))?;
+        }
+        f.write_str(if access.passwords.is_some() { ", with a password" } else { ", without a password" })
+    }
+}
+
 /// Returns `, gain +6 dB`, or nothing where the samples stay as they are.
 fn gain(db: f64) -> String {
     if db == 0.0 { String::new() } else { format!(", gain {db:+} dB") }
@@ -131,5 +161,27 @@ mod tests {
             InputSummary(&input).to_string(),
             "/live.wav  \"Test\", from synth:tone?hz=1000, 44100 Hz, mono, s16, channel 3 of the card, gain +6 dB"
         );
+    }
+
+    #[test]
+    fn the_audience_is_described_by_addresses_networks_and_passwords() {
+        for (text, expected) in [
+            ("", "Everybody on the local network can listen, without a password"),
+            ("access.passwords = '/p'", "Everybody on the local network can listen, with a password"),
+            (
+                "access.allow = ['local', '100.64.0.0/10']",
+                "Everybody on the local network, 100.64.0.0/10 can listen",
+            ),
+            ("access.allow = 'any'", "Everybody who can reach this machine can listen, without a password"),
+            ("http.listen = ['127.0.0.1:1', '[::1]:1']", "Only this machine can listen, without a password"),
+            ("http.listen = ['127.0.0.1:1', '192.168.1.2:1']", "Everybody on the local network can listen"),
+        ] {
+            let config = &Config::parse(text, "w.toml").expect("a configuration");
+            let summary = AudienceSummary { config, socket_unit: false }.to_string();
+            assert!(summary.starts_with(expected), "{text}: {summary}");
+        }
+        let config = &Config::parse("http.listen = '127.0.0.1:1'", "w.toml").expect("a configuration");
+        let summary = AudienceSummary { config, socket_unit: true }.to_string();
+        assert!(summary.starts_with("Everybody on the local network"), "{summary}");
     }
 }

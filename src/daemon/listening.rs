@@ -250,6 +250,13 @@ impl Listening {
         urls.join(" or ")
     }
 
+    /// Returns the port at which other machines reach the daemon. `None` if only this machine can.
+    pub(super) fn public_port(&self) -> Option<u16> {
+        let is_public =
+            |socket: &&PublicSocket| !socket.leaving && !socket.address.ip().to_canonical().is_loopback();
+        self.sockets.iter().find(is_public).map(|socket| socket.address.port())
+    }
+
     /// Returns a number that grows while the server runs, for the watchdog.
     pub(super) fn heartbeats(&self) -> u64 {
         self.server.heartbeats()

@@ -101,6 +101,8 @@ impl Daemon {
         if self.service.is_present() {
             let line = self.status_line();
             self.service.status(line);
+            // A program that a person tries is nothing to announce.
+            self.announcer.update(config.station.title.as_deref(), self.listening.public_port());
         }
         if !self.ready && self.listening.is_served() {
             self.ready = true;

@@ -9,12 +9,14 @@
 //! | `state.rs` | the state of the main thread |
 //! | `credentials.rs` | the password file as a reload compares it (pure) |
 //! | `listening.rs` | the public sockets |
+//! | `announce.rs` | the announcement on the local network |
 //! | `input_log.rs` | events of a capture thread to state and log lines (pure) |
 //! | `capacity.rs`, `memory.rs` | limits of the operating system |
 //! | `preflight.rs` | conditions of this machine that `wavecast check` reports |
 //! | `describe.rs` | inputs in one line |
 //! | `systemd.rs` | the service manager |
 
+mod announce;
 mod capacity;
 mod credentials;
 mod describe;
@@ -38,9 +40,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use log::info;
 
+use self::announce::Announcer;
 use self::capacity::Capacity;
 use self::credentials::Credentials;
-pub use self::describe::InputSummary;
+pub use self::describe::{AudienceSummary, InputSummary};
 use self::listening::Listening;
 pub use self::main_loop::Reload;
 use self::memory::Memory;
@@ -84,6 +87,7 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
         context,
         capacity,
         listening,
+        announcer: Announcer::default(),
         inputs,
         service,
         credentials,
@@ -99,6 +103,7 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
     daemon.report(&config);
     daemon.run(&signals, &events, config, reload);
     daemon.service.stopping();
+    daemon.announcer.update(None, None);
     daemon.listening.stop(&daemon.service);
     daemon.end();
     Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::announce::Announcer;
 use super::capacity::Capacity;
 use super::credentials::Credentials;
 use super::listening::Listening;
@@ -15,6 +16,8 @@ pub(super) struct Daemon {
     pub(super) context: Arc<Context>,
     pub(super) capacity: Capacity,
     pub(super) listening: Listening,
+    /// The announcement on the local network, of a daemon that is a service.
+    pub(super) announcer: Announcer,
     pub(super) inputs: RunningInputs,
     pub(super) service: Service,
     /// The password file of the configuration.

@@ -13,3 +13,4 @@ pub mod logging;
 pub mod opus;
 pub mod panics;
 pub mod socket;
+pub mod system_bus;

@@ -58,6 +58,7 @@ fn from_apt_install_to_a_power_cut_and_back() {
     a_person_can_read_how_it_is(&machine);
     it_is_announced_on_the_network(&machine);
     how_much_it_takes(&machine);
+    another_program_records_from_the_same_card(&machine);
 
     the_configuration_is_edited(&machine);
     a_reboot_ends_the_stream_cleanly_and_it_comes_back(&machine);
@@ -226,10 +227,35 @@ fn a_person_can_read_how_it_is(machine: &Machine) {
 }
 
 fn it_is_announced_on_the_network(machine: &Machine) {
-    let journal = machine.run("journalctl -u avahi-daemon --no-pager -o cat");
-    let established =
-        |line: &str| line.contains("wavecast.service") && line.contains("successfully established");
-    assert!(journal.lines().any(established), "Avahi does not announce it:\n{journal}");
+    let lines = machine.run("avahi-browse --parsable --resolve --terminate --all");
+    for kind in [";_http._tcp;", ";_vlc-http._tcp;"] {
+        let announced = |line: &str| line.starts_with('=') && line.contains(kind) && line.contains(";4410;");
+        assert!(lines.lines().any(announced), "Avahi does not announce it:\n{lines}");
+    }
+}
+
+/// Shares the card by dsnoop with a program of another user of the group audio, before and after a restart of the service.
+fn another_program_records_from_the_same_card(machine: &Machine) {
+    machine.run(
+        "printf 'pcm.shared { type dsnoop ipc_key 5678293 ipc_perm 0660 ipc_gid audio \
+         slave { pcm \"hw:Loopback,1\" rate 44100 channels 2 } }\\n' >/etc/asound.conf; \
+         printf '[input.live]\\ndevice = \"shared\"\\n' >/etc/wavecast.d/20-shared.toml; \
+         systemctl reload wavecast",
+    );
+    let server = Server::at(machine.http());
+    for restart in [false, true] {
+        if restart {
+            machine.run("systemctl restart wavecast");
+        }
+        server.wait_for_state("live", "capturing");
+        machine.run(
+            "setpriv --reuid nobody --regid nogroup --groups audio \
+             arecord -q -D shared -f S16_LE -r 44100 -c 2 -d 2 /dev/null",
+        );
+        server.wait_for_state("live", "capturing");
+    }
+    machine.run("rm /etc/asound.conf /etc/wavecast.d/20-shared.toml; systemctl reload wavecast");
+    server.wait_for_state("live", "capturing");
 }
 
 /// Returns the status in `systemctl status`.
@@ -248,11 +274,11 @@ fn how_much_it_takes(machine: &Machine) {
 }
 
 fn the_configuration_is_edited(machine: &Machine) {
-    // The file is flushed, as editors do it.
+    // The files are flushed, as editors do it.
     machine.run(&format!(
-        "sed -i 's/^# history_seconds = .*/history_seconds = 7/; \
-         s/^# realtime_priority = .*/realtime_priority = {EDITED_PRIORITY}/' /etc/wavecast.toml && \
-         sync /etc/wavecast.toml"
+        "sed -i 's/^# rate = .*/history_seconds = 7/' /etc/wavecast.toml && \
+         printf '[input.live]\\nrealtime_priority = {EDITED_PRIORITY}\\n' >/etc/wavecast.d/10-priority.toml && \
+         sync /etc/wavecast.toml /etc/wavecast.d/10-priority.toml /etc/wavecast.d"
     ));
     machine.run("wavecast check --config /etc/wavecast.toml");
 }

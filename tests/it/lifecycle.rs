@@ -464,10 +464,50 @@ fn check_prints_the_streams_and_opens_nothing() {
     assert_eq!(
         stdout(&output),
         format!(
-            "{} is good.\n/roof.wav  from hw:CARD=NoSuch,DEV=0, 48000 Hz, mono, s16\nListening on {address}\n",
+            "{} is good.\n/roof.wav  from hw:CARD=NoSuch,DEV=0, 48000 Hz, mono, s16\nListening on {address}\n\
+             Only this machine can listen, without a password\n",
             file.path()
         )
     );
+}
+
+#[test]
+fn check_and_reload_read_drop_ins_and_name_them() {
+    let daemon = Daemon::start(None, "[input.live]\ndevice = \"synth:tone\"\n");
+    let folder = daemon.config_file().with_extension("d");
+    fs::create_dir(&folder).expect("a folder");
+    let drop_in = folder.join("50-rate.toml");
+    fs::write(&drop_in, "[input.live]\nrate = 96000\nhistory_seconds = 5\n").expect("written");
+    daemon.signal("HUP");
+    wait_for("the rate of the drop-in", || (rate(&daemon) == Some(96_000)).then_some(()));
+    let check = || run(&["check", "--config", daemon.config_file().to_str().expect("text")]);
+    let output = check();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        stdout(&output).contains(&format!("\n{} is good, and wins over", drop_in.display())),
+        "{output:?}"
+    );
+
+    // A mistake changes nothing, and so does a condition of this machine in `check`.
+    fs::write(&drop_in, "\n[input.live]\nrate = 9\n").expect("written");
+    let says = format!("{}:3: input.live.rate: 9 is outside", drop_in.display());
+    daemon.signal("HUP");
+    daemon.wait_for_log(&says);
+    assert_eq!(rate(&daemon), Some(96_000));
+    let output = check();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(stderr(&output).starts_with(&says), "{output:?}");
+    // 1 GiB each, which no machine has so often.
+    let input =
+        |n: u32| format!("[input.n{n}]\ndevice = 'synth:tone'\nrate = 384000\nhistory_seconds = 699\n");
+    fs::write(&drop_in, (0..500).map(input).collect::<String>()).expect("written");
+    let output = check();
+    assert!(stderr(&output).starts_with(&format!("{}: input.n", drop_in.display())), "{output:?}");
+    fs::remove_dir_all(&folder).expect("it is ours");
+}
+
+fn rate(daemon: &Daemon) -> Option<u64> {
+    daemon.input("live")["format"]["rate"].as_u64()
 }
 
 #[test]

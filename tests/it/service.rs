@@ -5,11 +5,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{IoSliceMut, Write};
+use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -249,6 +249,114 @@ fn a_daemon_that_listens_nowhere_is_not_ready_until_it_can() {
     assert_eq!(get(address, "/healthz").status, 200);
     service.signal("TERM");
     assert_eq!(service.wait(), Some(0));
+}
+
+/// The system bus with Avahi: answers every method call. tests/package.rs has the real ones.
+struct FakeAvahi {
+    /// The calls of each connection that is open.
+    connections: Arc<Mutex<Vec<(u32, Vec<u8>)>>>,
+    path: PathBuf,
+}
+
+impl FakeAvahi {
+    fn new(path: PathBuf) -> FakeAvahi {
+        let listener = UnixListener::bind(&path).expect("bound");
+        let connections: Arc<Mutex<Vec<(u32, Vec<u8>)>>> = Arc::default();
+        let shared = Arc::clone(&connections);
+        thread::spawn(move || {
+            for (number, stream) in (0..).zip(listener.incoming().flatten()) {
+                let shared = Arc::clone(&shared);
+                shared.lock().expect("no panic").push((number, Vec::new()));
+                thread::spawn(move || {
+                    let keep = |message: &[u8]| {
+                        let mut all = shared.lock().expect("no panic");
+                        let (_, calls) = all.iter_mut().find(|(it, _)| *it == number).expect("it is open");
+                        calls.extend(message);
+                    };
+                    let _ = serve_bus(stream, keep);
+                    shared.lock().expect("no panic").retain(|(it, _)| *it != number);
+                });
+            }
+        });
+        FakeAvahi { connections, path }
+    }
+
+    /// Waits until the calls of the open connections are so.
+    fn wait_until(&self, event: &str, wanted: impl Fn(&[(u32, Vec<u8>)]) -> bool) {
+        wait_for(event, || wanted(&self.connections.lock().expect("no panic")).then_some(()));
+    }
+}
+
+/// Plays the bus on one connection until it is closed.
+fn serve_bus(mut stream: UnixStream, keep: impl Fn(&[u8])) -> std::io::Result<()> {
+    let mut line = Vec::new();
+    for (end, answer) in [("\r\n", "OK 0123\r\n"), ("BEGIN\r\n", "")] {
+        while !line.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            line.extend(byte);
+        }
+        assert!(line.starts_with(b"\0AUTH EXTERNAL "), "{line:?}");
+        stream.write_all(answer.as_bytes())?;
+    }
+    loop {
+        let mut start = [0; 16];
+        stream.read_exact(&mut start)?;
+        let number =
+            |at: usize| u32::from_le_bytes(start[at..at + 4].try_into().expect("four bytes")) as usize;
+        let mut rest = vec![0; number(12).next_multiple_of(8) + number(4)];
+        stream.read_exact(&mut rest)?;
+        // Before the calls are kept, so that who waits for one finds that it is answered. First a signal, which is to be skipped.
+        let mut answer = vec![b'l', 4, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        // The body is a string for EntryGroupNew; GetState reads its length as a state, 2: established.
+        let body = b"\x02\0\0\0/g\0";
+        answer.extend([b'l', 2, 0, 1, body.len() as u8, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 5, 1, b'u', 0]);
+        answer.extend(&start[8..12]);
+        answer.extend(body);
+        stream.write_all(&answer)?;
+        keep(&rest);
+    }
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+#[test]
+fn a_daemon_that_other_machines_reach_is_announced_with_its_true_port_while_it_runs() {
+    let manager = Manager::new();
+    let avahi = FakeAvahi::new(manager.folder.join("bus"));
+    let station = "[station]\ntitle = \"Bird box\"\n";
+    let public = format!("{station}{}", config("0.0.0.0:0", "synth:tone"));
+    let address = format!("unix:path={}", avahi.path.display());
+    // The watchdog's timeout makes the daemon report, and look at the announcement, every second.
+    let env = [("DBUS_SYSTEM_BUS_ADDRESS", address.into()), ("WATCHDOG_USEC", "3000000".into())];
+    let mut service = manager.start(&public, &env, vec![]);
+    let port = manager.address().port();
+    let announced = |calls: &[u8], port: u16| {
+        // The name, the type, two empty texts and the port, each where D-Bus aligns it.
+        [("_http._tcp", "path=/"), ("_vlc-http._tcp", "path=/live.wav")].iter().all(|(kind, path)| {
+            let service =
+                [b"Bird box\0\0\0\0", &(kind.len() as u32).to_le_bytes()[..], kind.as_bytes()].concat();
+            contains(calls, &service) && contains(calls, path.as_bytes())
+        }) && contains(calls, &port.to_le_bytes())
+            && contains(calls, b"Commit")
+    };
+    avahi.wait_until("the announcement", |open| open.len() == 1 && announced(&open[0].1, port));
+    // It stays, and is looked at.
+    avahi.wait_until("a look", |open| contains(&open[0].1, b"GetState"));
+    avahi.wait_until("one connection", |open| open.len() == 1 && open[0].0 == 0);
+
+    // Only this machine listens: not announced.
+    fs::write(manager.folder.join("wavecast.toml"), format!("{station}{}", tone())).expect("written");
+    service.signal("HUP");
+    avahi.wait_until("the end of the announcement", <[_]>::is_empty);
+    fs::write(manager.folder.join("wavecast.toml"), &public).expect("written");
+    service.signal("HUP");
+    avahi.wait_until("the announcement", |open| open.len() == 1 && contains(&open[0].1, b"Commit"));
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
+    avahi.wait_until("the end of the announcement", <[_]>::is_empty);
 }
 
 #[test]
