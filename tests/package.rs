@@ -593,7 +593,7 @@ fn a_shared_card_is_shared_with_other_users(machine: &Machine) {
     fs::write(machine.path("/opt/attach.pl"), create).expect("a file");
     machine.sh("setpriv --reuid nobody --regid nogroup --groups audio perl /opt/attach.pl");
     assert!(!machine.try_sh("setpriv --reuid nobody --regid nogroup --clear-groups perl /opt/attach.pl").0);
-    // It outlives a restart of the service.
+    // The announcement outlives a restart of the service.
     fs::remove_file(drop_in).expect("it is there");
     machine.sh("systemctl daemon-reload; systemctl stop wavecast");
     machine.sh("grep -w 5678293 /proc/sysvipc/sem");

@@ -57,7 +57,7 @@ pub struct DeadAir {
     pub content: DeadContent,
     /// The length so far.
     pub time: Duration,
-    /// True if the source is opened again now.
+    /// The source is opened again now.
     pub reopens: bool,
 }
 

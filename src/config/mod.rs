@@ -32,6 +32,7 @@ mod pick;
 mod problems;
 mod section;
 mod sources;
+mod syntax;
 
 pub use access::{Access, Network};
 pub use device::{Device, Hardware, Synth, SynthKind, UsbId};

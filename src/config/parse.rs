@@ -8,10 +8,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::access::{parse_host, parse_net, parse_origin, parse_path};
 use super::input::{CHANNELS, RATES};
-use super::messages::{join, one_line, shown, shown_string};
-use super::problems::{Problems, Unknown, place};
+use super::messages::{join, shown_string};
+use super::problems::{Problems, Unknown};
 use super::section::{Section, find, kind};
 use super::sources::Sources;
+use super::syntax::place;
 use super::{Access, Config, ConfigError, Http, Input, Limits, Listeners, Station, WhenBehind};
 use crate::media::format::SampleFormat;
 use crate::sys::logging;
@@ -68,35 +69,6 @@ pub(super) fn parse(sources: Sources) -> Result<Config, ConfigError> {
         None => Ok(config),
         Some(error) => Err(error),
     }
-}
-
-/// Returns the line about a syntax error in the text of one file.
-pub(super) fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> String {
-    let at = error.span().map_or(text.len(), |span| span.start);
-    let (line, column) = place(text.as_bytes(), at);
-    let message = missing_quotes(text, line).unwrap_or_else(|| one_line(error.message()));
-    format!("{file}:{line}:{column}: {message}")
-}
-
-/// Returns the message for a line whose only mistake is a text without quotes, as in `device = hw:CARD=Device`. `None` for
-/// every other syntax error.
-fn missing_quotes(text: &str, line: usize) -> Option<String> {
-    let line = text.lines().nth(line - 1)?;
-    let (key, value) = line.split_once('=')?;
-    let key = key.trim();
-    let is_key =
-        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    let value = value.split(" #").next().unwrap_or_default().trim();
-    // `rate = 44 100` is a mistyped number, and quotes would not help.
-    let is_number = value.bytes().all(|byte| b"0123456789 _.,+-".contains(&byte));
-    let has_syntax = value.starts_with('=') || value.contains(['"', '\'', '[', ']', '{', '}', '\\']);
-    if !is_key || is_number || has_syntax {
-        return None;
-    }
-    let corrected = format!("{key} = \"{value}\"");
-    // A key on its own line, so that this is the line's only mistake.
-    let is_the_mistake = DeTable::parse(line).is_err() && DeTable::parse(&corrected).is_ok();
-    is_the_mistake.then(|| format!("a text needs quotes: {}", shown(&corrected)))
 }
 
 /// Reads the tables of a file.

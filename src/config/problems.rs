@@ -85,13 +85,3 @@ pub(super) struct Unknown {
     pub(super) value: String,
     pub(super) known_keys: Vec<&'static str>,
 }
-
-/// Returns line and column of a byte, both from 1. A column is one character.
-pub(super) fn place(text: &[u8], at: usize) -> (usize, usize) {
-    let before = &text[..at.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    // Bytes 10xxxxxx continue a character.
-    let column = before[start..].iter().filter(|byte| **byte & 0xC0 != 0x80).count() + 1;
-    (line, column)
-}

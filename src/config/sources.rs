@@ -11,8 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use super::parse::syntax_error;
-use super::problems::place;
+use super::syntax::{place, syntax_error};
 
 /// The largest configuration file, in bytes. Real ones have a few kilobytes; without a limit `--config /dev/zero` would
 /// never end.

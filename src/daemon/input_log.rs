@@ -554,7 +554,7 @@ mod tests {
                 "dead",
             ),
             (205.0, sound_again, "sound again", "sound"),
-            // Further dead air within the burst: no line.
+            // Part of the burst that goes on.
             (206.0, || dead_air(false), "", "dead"),
             (207.0, sound_again, "", "sound"),
             (208.0, unplugged, "the sound card was unplugged", "lost: the sound card was unplugged"),

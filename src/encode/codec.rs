@@ -1,4 +1,4 @@
-//! The codecs: names, media types, bit rates and libraries.
+//! The codecs: names, media types, bit rates, and the libraries that they need.
 
 use std::fmt;
 

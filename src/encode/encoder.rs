@@ -1,4 +1,4 @@
-//! The interface of all encoders, their settings, and their errors.
+//! An encoder as its users see it: packets, settings, errors.
 
 use std::fmt;
 

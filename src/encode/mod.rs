@@ -20,9 +20,8 @@ pub mod ogg;
 pub mod opus;
 pub mod resample;
 
-pub use codec::Codec;
-pub use encoder::{EncodeError, Encoder, OpenError, Options, Packet, Sink, Target};
-
+pub use self::codec::Codec;
+pub use self::encoder::{EncodeError, Encoder, OpenError, Options, Packet, Sink, Target};
 use crate::media::format::StreamFormat;
 
 impl Codec {

@@ -121,7 +121,7 @@ impl Answer {
 
     /// Returns the 32-bit number with which the body begins.
     pub fn int32(&self) -> Option<i32> {
-        u32_at(&self.0, 0).map(u32::cast_signed)
+        u32_at(&self.0, 0).map(|value| value as i32)
     }
 }
 
@@ -136,7 +136,7 @@ impl Body {
     /// Adds an `i`.
     pub fn int32(mut self, value: i32) -> Body {
         self.signature.push('i');
-        number(&mut self.bytes, value.cast_unsigned());
+        number(&mut self.bytes, value as u32);
         self
     }
 
@@ -210,9 +210,9 @@ fn message(method: &Method<'_>, serial: u32, body: Body) -> Vec<u8> {
 /// Returns the serial number of the call that a message answers, from its header fields.
 fn reply_serial(fields: &[u8]) -> Option<u32> {
     const REPLY_SERIAL: u8 = 5;
-    let mut at = 0;
+    let mut at: usize = 0;
     loop {
-        at = (at + 7) / 8 * 8;
+        at = at.next_multiple_of(8);
         let (code, kind) = (*fields.get(at)?, *fields.get(at + 2)?);
         at += 4;
         match (code, kind) {

@@ -251,17 +251,20 @@ fn a_daemon_that_listens_nowhere_is_not_ready_until_it_can() {
     assert_eq!(service.wait(), Some(0));
 }
 
+/// The bytes of the calls, by connection.
+type Calls = Arc<Mutex<Vec<(u32, Vec<u8>)>>>;
+
 /// The system bus with Avahi: answers every method call. tests/package.rs has the real ones.
 struct FakeAvahi {
     /// The calls of each connection that is open.
-    connections: Arc<Mutex<Vec<(u32, Vec<u8>)>>>,
+    connections: Calls,
     path: PathBuf,
 }
 
 impl FakeAvahi {
     fn new(path: PathBuf) -> FakeAvahi {
         let listener = UnixListener::bind(&path).expect("bound");
-        let connections: Arc<Mutex<Vec<(u32, Vec<u8>)>>> = Arc::default();
+        let connections = Calls::default();
         let shared = Arc::clone(&connections);
         thread::spawn(move || {
             for (number, stream) in (0..).zip(listener.incoming().flatten()) {
@@ -343,7 +346,7 @@ fn a_daemon_that_other_machines_reach_is_announced_with_its_true_port_while_it_r
             && contains(calls, b"Commit")
     };
     avahi.wait_until("the announcement", |open| open.len() == 1 && announced(&open[0].1, port));
-    // It stays, and is looked at.
+    // The announcement stays, and the daemon checks it.
     avahi.wait_until("a look", |open| contains(&open[0].1, b"GetState"));
     avahi.wait_until("one connection", |open| open.len() == 1 && open[0].0 == 0);
 

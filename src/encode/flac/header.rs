@@ -4,10 +4,11 @@ use md5::Digest;
 
 use crate::media::format::{SampleFormat, StreamFormat};
 
-/// Frames in a packet: 24 ms at 48 kHz. With 4096, players start up to 0.6 s later for 0.4 % fewer bytes.
-pub const BLOCK_FRAMES: usize = 1152;
 /// Bytes of the metadata block STREAMINFO, with its own header.
 pub(super) const STREAMINFO_BYTES: usize = 38;
+/// Frames in a packet: 24 ms at 48 kHz. With 4096, players start up to 0.6 s later for 0.4 % fewer bytes.
+pub const BLOCK_FRAMES: usize = 1152;
+
 /// Bytes of a header: the marker `fLaC` and STREAMINFO.
 pub const HEADER_BYTES: usize = 4 + STREAMINFO_BYTES;
 
