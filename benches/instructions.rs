@@ -159,7 +159,7 @@ fn read(blocks: u64) {
     }
 }
 
-/// Each block is heard by all before the next one comes.
+/// Sends blocks to the listeners. Each block reaches all listeners before the next block is published.
 fn serve(blocks: u64, listeners: usize) {
     let access = Access::new(&config::Access::default()).expect("the default has no file");
     let interval = config::Interval::Every(Duration::from_millis(10));
@@ -195,7 +195,7 @@ fn serve(blocks: u64, listeners: usize) {
             player
         })
         .collect();
-    // All have joined when nobody is missing from a few rounds.
+    // All listeners join the fan-out within this time.
     thread::sleep(Duration::from_millis(500));
     let block = vec![7; BYTES];
     // Size, line end, block, line end.

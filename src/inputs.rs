@@ -76,7 +76,7 @@ pub struct LiveInput {
 struct Sound {
     ring: Ring,
     meter: Arc<Meter>,
-    /// The distance from the live edge at which a listener may start.
+    /// Time before the live edge at which a listener may start at the earliest.
     history: Duration,
 }
 
@@ -274,7 +274,7 @@ pub struct State {
     pub device: String,
     /// The open source, or the last one that was open.
     pub source: Option<SourceInfo>,
-    /// The problem and the advice; empty while there is none.
+    /// Problem and remedy; empty while all is well.
     pub problem: String,
     /// The beginning of dead air that is reported: the source is open and delivers no sound.
     pub dead_air_since: Option<Instant>,

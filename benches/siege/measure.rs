@@ -35,7 +35,7 @@ pub(crate) struct Siege {
     pub(crate) counts: Counts,
     /// The duration of the attack.
     pub(crate) time: Duration,
-    /// The daemon still ran at the end.
+    /// True if the daemon still ran at the end.
     pub(crate) survived: bool,
     pub(crate) noise: Noise,
 }

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use wavecast::http::target::{BadRequest, Target};
 
 fuzz_target!(|bytes: &[u8]| {
-    // tiny_http lets ASCII through, and nothing else.
+    // The gate passes on ASCII only.
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Target::parse(text) {
         Ok(Target::Wav(name, query)) => {

@@ -1,4 +1,4 @@
-//! The configuration. Not from strangers, but from people.
+//! The configuration file. Its author is no attacker, but makes mistakes: every message names a line that exists.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(Some(length)) = whole else { return };
     assert!(bytes[..length].ends_with(b"\r\n\r\n"));
     let Ok(head) = head::parse(&bytes[..length], 7) else { return };
-    // The conditions under which tiny_http makes exactly one request of it.
+    // tiny_http must parse the checked head as exactly one request.
     let text = String::from_utf8(head.forwarded).expect("ASCII");
     assert!(text.is_ascii() && text.ends_with("\r\n\r\n"));
     let lines: Vec<&str> = text.strip_suffix("\r\n\r\n").unwrap_or_default().split("\r\n").collect();

@@ -1,4 +1,4 @@
-//! The values of a request's headers: a line each for Range, User-Agent, Host, X-Forwarded-For and Authorization.
+//! The values of a request's header fields, one line each: Range, User-Agent, Host, X-Forwarded-For, Authorization.
 #![no_main]
 
 use std::sync::OnceLock;

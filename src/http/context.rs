@@ -15,8 +15,7 @@ use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
 use crate::settings::Settings;
 
-/// Shared by the main thread, which changes it, and every thread that handles a request, which reads it. No capture
-/// thread knows it.
+/// The state that the main thread changes and every thread that handles a request reads. No capture thread knows it.
 pub struct Context {
     /// Start of the daemon.
     pub started: Instant,
@@ -28,21 +27,22 @@ pub struct Context {
     pub listeners: Arc<Listeners>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
-    /// Set once a listening socket is for other machines: on an address other than the loopback.
-    /// Written by the main thread.
+    /// True if a listening socket is for other machines: its address is not one of the loopback. Written by the main
+    /// thread.
     pub reachable: AtomicBool,
-    /// The limit of log lines about new listeners.
+    /// Limits the log lines about new listeners.
     pub(crate) listener_log: ListenerLog,
     /// The log lines about refused clients.
     pub(crate) refusals: RefusalLog,
     /// Requests that wait for their password to be hashed.
     pub(crate) passwords: PasswordQueue,
-    /// Written by the main thread at a reload.
+    /// The access rules in force. Written by the main thread at a reload, read by every thread that handles a request. The
+    /// lock is held to copy or to replace the pointer.
     access: RwLock<Arc<Access>>,
 }
 
 impl Context {
-    /// A context without inputs.
+    /// Returns a context without inputs.
     pub fn new(listeners: config::Listeners, limits: config::Limits, access: Access) -> Context {
         let settings = Arc::new(Settings::new(listeners, limits));
         let inputs: Arc<Inputs> = Arc::default();

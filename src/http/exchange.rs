@@ -34,7 +34,7 @@ impl Exchange {
         self.request.method()
     }
 
-    /// Returns `true` for HEAD.
+    /// Returns `true` if the method is HEAD.
     pub(crate) fn is_head(&self) -> bool {
         *self.method() == Method::Head
     }
@@ -60,8 +60,8 @@ impl Exchange {
         fields.map(|field| field.value.as_str())
     }
 
-    /// Returns `true` if the client understands chunks: HTTP/1.1, and no `TE: identity`, which is not in RFC 9110 any more, but
-    /// players that send it mean it.
+    /// Returns `true` if the client accepts a body in chunks: the request is HTTP/1.1 and has no `TE: identity`. RFC 9110
+    /// dropped `identity`, but players that send it want no chunks.
     pub(crate) fn takes_chunks(&self) -> bool {
         let identity = |te: &str| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("identity"));
         *self.request.http_version() >= (1, 1) && !self.header("TE").is_some_and(identity)
@@ -77,7 +77,7 @@ impl Exchange {
         self.connection.local_addr().ok()
     }
 
-    /// Returns that address without the port.
+    /// Returns the address of [`local_addr`](Self::local_addr) without the port.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         self.local_addr().map(|local| local.ip().to_canonical())
     }
@@ -125,13 +125,13 @@ impl Exchange {
         connection.answer(bytes);
     }
 
-    /// Sends the head of a response that would last, without its body, and ends the connection: the answer to HEAD.
+    /// Answers HEAD with the head of an endless response, and ends the connection.
     pub(crate) fn respond_with_head(self, head: &ResponseHead) {
         self.connection.answer_and_close(head.render());
     }
 
-    /// Takes the connection out of the gate, for a response that lasts. The socket blocks. [`Place`] is its place among the
-    /// connections that the limits allow, and is given back when it is dropped.
+    /// Takes the connection out of the gate, for an endless response. The socket is blocking. The connection counts against
+    /// the limits until the [`Place`] is dropped.
     pub(crate) fn into_stream(self) -> (TcpStream, Place) {
         self.connection.into_stream()
     }

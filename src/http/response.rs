@@ -18,12 +18,12 @@ pub(crate) struct Rendering<'a> {
     pub(crate) version: &'a HTTPVersion,
     /// The header fields of the request.
     pub(crate) request_headers: &'a [Header],
-    /// The request was HEAD: the headers are those of GET, the body is left out.
+    /// True for HEAD: the headers are those of GET, and the body is left out.
     pub(crate) head_only: bool,
 }
 
 impl Response {
-    /// A response of that content type.
+    /// Returns a response of that content type.
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
         let headers = vec![
             ("Server", super::SERVER.to_owned()),
@@ -33,48 +33,48 @@ impl Response {
         Response { status, headers, body: body.into() }
     }
 
-    /// A line of text.
+    /// Returns a response of one line of text.
     pub(crate) fn text(status: u16, line: &str) -> Response {
         Response::new(status, TEXT, format!("{line}\n"))
     }
 
-    /// 503: the request may succeed in a moment.
+    /// Returns a 503: the request may succeed in a moment.
     pub(crate) fn unavailable(line: &str) -> Response {
         Response::text(503, line).with("Retry-After", "5")
     }
 
-    /// 429: too many requests of this kind in too short a time.
+    /// Returns a 429: the client has made too many requests of this kind in too short a time.
     pub(crate) fn too_many(line: &str) -> Response {
         Response::text(429, line).with("Retry-After", "1")
     }
 
-    /// 401: a browser asks its user for the password and repeats the request.
+    /// Returns a 401: a browser asks its user for the password and repeats the request.
     pub(crate) fn unauthorized(line: &str) -> Response {
         Response::text(401, line).with("WWW-Authenticate", "Basic realm=\"wavecast\", charset=\"UTF-8\"")
     }
 
-    /// 405, with the methods that are allowed.
+    /// Returns a 405, with the methods that are allowed.
     pub(crate) fn not_allowed(method: &str) -> Response {
         Response::text(405, &format!("{method} is not allowed here, only GET and HEAD."))
             .with("Allow", "GET, HEAD")
     }
 
-    /// 204, without a body.
+    /// Returns a 204, without a body.
     pub(crate) fn no_content() -> Response {
         Response { status: 204, headers: vec![("Server", super::SERVER.to_owned())], body: Vec::new() }
     }
 
-    /// 307 to `location`, which may be relative.
+    /// Returns a 307 to `location`, which may be relative.
     pub(crate) fn redirect(location: &str) -> Response {
         Response::text(307, location).with("Location", location)
     }
 
-    /// A JSON document.
+    /// Returns a JSON document.
     pub(crate) fn json(json: String) -> Response {
         Response::new(200, "application/json", json)
     }
 
-    /// A playlist of that content type.
+    /// Returns a playlist of that content type.
     pub(crate) fn playlist(content_type: &str, list: String) -> Response {
         Response::new(200, content_type, list)
     }

@@ -1,4 +1,4 @@
-//! From a request to the handler of its target, past the access rules.
+//! Checks a request against the access rules, and calls the handler of its target.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
     }
 }
 
-/// Hands a request to the handler of its target. `client` may listen.
+/// Calls the handler of the request's target. The access rules have allowed `client`.
 fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
     match Target::parse(exchange.url()) {
         Err(BadRequest(why)) => exchange.respond(Response::text(400, &why)),
@@ -77,7 +77,8 @@ fn is_public(url: &str) -> bool {
     matches!(Target::parse(url), Ok(Target::Asset(name)) if page::asset(&name).is_some())
 }
 
-/// Tells a browser whether a page of another origin may ask for the target. Such a request carries no password.
+/// Answers a CORS preflight: a browser asks if a page of another origin may request the target. A preflight carries no
+/// password.
 fn preflight(context: &Arc<Context>, mut exchange: Exchange, access: &Access) {
     if let Err(refusal) = access.admit(&exchange.facts()) {
         return refuse(access, exchange, &refusal, Cors::none());
@@ -109,7 +110,8 @@ fn is_there(context: &Context, url: &str) -> bool {
     }
 }
 
-/// Answers a request that the access rules refuse. `cors` is for a page that can ask its user for a password.
+/// Answers a request that the access rules refuse. `cors` lets a page of another origin see a 401, so that the page can
+/// ask its user for a password.
 fn refuse(access: &Access, mut exchange: Exchange, refusal: &Refusal, cors: Cors) {
     debug!("{}: {refusal:?}", exchange.peer());
     let why = access.explain(refusal);

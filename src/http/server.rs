@@ -33,12 +33,12 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The socket cannot be watched.
+    /// The operating system cannot wait for the socket.
     pub fn open(&self, listener: TcpListener) -> io::Result<ListenerId> {
         self.gate.open(listener)
     }
 
-    /// Accepts no more connections on that socket and ends those that ask for nothing; streams go on. On return the
+    /// Closes that listening socket, and ends its connections that are between two requests; streams go on. On return the
     /// address is free.
     pub fn close(&self, id: ListenerId) {
         self.gate.close(id);

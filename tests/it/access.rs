@@ -115,6 +115,20 @@ fn only_a_trusted_proxy_may_name_the_client() {
     let unknown = get(&trusting, "/status.json", &[]);
     assert_eq!(unknown.status, 403);
     assert!(unknown.text().contains("does not say which client asks"));
+    // Each kind of forwarding field names the client.
+    for (header, value, status) in [
+        ("X-Real-IP", "203.0.113.9", 403),
+        ("Forwarded", "for=203.0.113.9", 403),
+        ("CF-Connecting-IP", "203.0.113.9", 403),
+        ("X-Forwarded-For", "unknown", 403),
+        ("X-Real-IP", "192.168.1.4", 200),
+        ("Forwarded", "for=\"[fd00::4]:99\";proto=https", 200),
+        ("CF-Connecting-IP", "192.168.1.4", 200),
+    ] {
+        assert_eq!(get(&trusting, "/healthz", &[(header, value)]).status, status, "{header}: {value}");
+    }
+    let both = [("X-Forwarded-For", "192.168.1.4"), ("X-Real-IP", "203.0.113.9")];
+    assert_eq!(get(&trusting, "/healthz", &both).status, 403);
     // An unnamed proxy makes the whole internet local, so its requests are refused.
     let refused = get(&daemon(""), "/status.json", &forwarded);
     assert_eq!(refused.status, 403);

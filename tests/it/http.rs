@@ -306,6 +306,8 @@ fn a_range_that_cannot_be_served_is_ignored_and_never_refused() {
         "bytes",
         "items=0-1",
         "bytes=99999999999999999999-",
+        // 2^53, beyond every file that a player can seek in.
+        "bytes=9007199254740992-",
         "bytes=+5-",
     ] {
         let mut response = daemon.get_with("/live.wav", &[("Range", range)]);
@@ -401,6 +403,20 @@ fn head_has_the_head_of_get_for_every_path() {
     }
 }
 
+#[test]
+fn every_head_has_a_date() {
+    let daemon = Daemon::ramp("");
+    for target in
+        ["/", "/live.wav", "/live.wav?for=1", "/live/levels", "/status.json", "/live.m3u", "/nothing"]
+    {
+        let date = http::request(daemon.address(), "HEAD", target, "1.1", &[])
+            .header("date")
+            .map(str::to_owned)
+            .expect(target);
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{target}: {date}");
+    }
+}
+
 // History and recordings.
 
 #[test]
@@ -433,6 +449,16 @@ fn back_reaches_as_far_as_there_is_sound() {
     let ramp = ramp_of(&mut response, 2000);
     assert_eq!(ramp.first, Some(0), "the very first frame");
     assert!(ramp.is_whole());
+}
+
+#[test]
+fn back_beyond_the_history_begins_with_the_oldest_frame() {
+    let daemon = Daemon::ramp("history_seconds = 2");
+    daemon.wait_for_edge(RATE);
+    let mut response = daemon.get("/live.wav?back=86400");
+    assert_eq!(response.status, 200);
+    // The bytes that arrive at once: far more than the burst of half a second.
+    response.bytes(HEADER_BYTES + 44_100 * FRAME_BYTES);
 }
 
 #[test]
@@ -498,6 +524,34 @@ fn an_old_client_can_record_too() {
     assert!(response.body.is_complete());
 }
 
+#[test]
+fn a_file_of_an_odd_size_ends_with_a_pad_byte() {
+    let daemon = Daemon::ramp("rate = 11025\nchannels = 1\nformat = \"s24\"");
+    let mut response = daemon.get("/live.wav?for=0.0011");
+    // Twelve frames would be even.
+    assert_eq!(response.header("content-length"), Some("80"));
+    response.bytes(80);
+    let mut response = daemon.get("/live.wav?for=0.0012");
+    assert_eq!(response.header("content-length"), Some("84"));
+    let file = response.bytes(84);
+    assert_eq!(file.len() % 2, 0);
+    assert_eq!((field(&file, 4), field(&file, 40), file[83]), (76, 39, 0));
+    assert!(response.body.is_complete());
+}
+
+#[test]
+fn a_resumed_download_of_the_last_seconds_joins_no_two_moments() {
+    let daemon = Daemon::ramp("history_seconds = 5");
+    daemon.wait_for_edge(RATE);
+    let lead = daemon.get("/live.wav?last=1");
+    assert_eq!((lead.status, lead.header("cache-control")), (307, Some("no-store")));
+    let clip = daemon.get(&format!("/{}", lead.header("location").expect("an address")));
+    assert!(clip.header("etag").is_some());
+    let again = daemon.get_with("/live.wav?last=1", &[("Range", "bytes=1000-")]);
+    assert_eq!((again.status, again.header("etag")), (200, None));
+    assert_eq!(again.header("content-length"), Some("176444"));
+}
+
 // Refusals.
 
 #[test]
@@ -511,6 +565,7 @@ fn a_query_that_makes_no_sense_is_refused_with_a_hint() {
         ("for=abc", "for is a number of seconds, as in for=10 or for=2.5.\n"),
         ("for=0", "for=0 would be an empty recording.\n"),
         ("for=25000", "for=25000 is too long: a WAV file ends at 4 GiB, which is 24347 s of this stream.\n"),
+        ("last=1&utc=-2147483648", "utc is minutes ahead of UTC, as in utc=60 or utc=-300.\n"),
         ("latency=high", "latency can only be low: latency=low.\n"),
         ("fro=60", "There is no key fro. Did you mean for=60 or from=60?\n"),
     ] {

@@ -3,7 +3,6 @@
 //! The test files beside this folder are programs of their own; each says why in its first line.
 
 mod access;
-mod addresses;
 mod capture;
 mod exact;
 mod faults;

@@ -117,10 +117,22 @@ fn an_absolute_target_is_the_path_and_the_host() {
 }
 
 #[test]
-fn a_path_with_two_slashes_is_the_path_with_one() {
+fn a_path_that_is_written_strangely_is_still_the_stream() {
     let daemon = Daemon::ramp("");
-    let text = "GET //live.wav HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    assert_stream(send(&daemon, text.as_bytes()), text);
+    for target in ["//live.wav", "/live.wav/", "/live.wav;", "/live.wav?t=1&%62ack=1&amp;latency=low"] {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_stream(send(&daemon, text.as_bytes()), target);
+    }
+    assert_eq!(daemon.get("/healthz/live").status, 200);
+    assert_eq!(daemon.get("/healthz/other").status, 404);
+    // The redirect to a clip is relative to the path as the client wrote it.
+    daemon.wait_for_edge(44_100);
+    for target in ["/live.wav?last=1", "/live.wav/?last=1"] {
+        let redirect = daemon.get(target);
+        assert_eq!(redirect.status, 307, "{target}");
+        let goes_up = redirect.header("location").expect("an address").starts_with("../");
+        assert_eq!(goes_up, target.contains("/?"), "{target}");
+    }
 }
 
 #[test]
@@ -222,10 +234,7 @@ fn a_proxy_that_is_not_named_gets_403_with_the_line_to_configure() {
             let response = send(&daemon, text.as_bytes());
             assert_eq!(response.status, 403, "{claim}, {target}");
             let text = response.text();
-            assert!(
-                text.contains("trusted_proxies") && text.contains("127.0.0.1"),
-                "{claim}, {target}: {text}"
-            );
+            assert!(text.contains("trusted_proxies = [\"127.0.0.1\"]"), "{claim}, {target}: {text}");
         }
     }
     // A forward proxy of the client names itself and nobody else.
@@ -253,6 +262,30 @@ fn a_playlist_behind_a_proxy_leads_back_through_the_proxy() {
     // A claim of a peer that is not named counts for nothing. A relative entry is right behind any proxy.
     let entry = entry_of(send(&Daemon::ramp(""), request));
     assert_eq!(entry, "live.wav");
+}
+
+#[test]
+fn a_pls_playlist_names_the_address_that_the_client_used() {
+    let direct = Daemon::ramp("");
+    let forwarded = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Prefix", "/audio")];
+    let pls = direct.get_with("/live.pls", &forwarded).text();
+    assert!(!pls.contains("https") && !pls.contains("audio"), "nobody trusts this peer: {pls}");
+    // HTTP/1.0 has no Host.
+    let mut old = http::connect(direct.address());
+    old.write_all(b"GET /live.pls HTTP/1.0\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains(&format!("File1=http://{}/live.wav\n", direct.address())), "{answer}");
+
+    let access = "[access]\nallow = [\"local\", \"127.0.0.1\"]\ntrusted_proxies = \"127.0.0.1\"\n";
+    let trusting = Daemon::ramp_with(access, "synth:ramp", "");
+    let client = ("X-Forwarded-For", "192.168.1.4");
+    let headers = [client, ("Host", "example.org"), forwarded[0], forwarded[1]];
+    // A name that the configuration does not know stays refused.
+    assert_eq!(trusting.get_with("/live.pls", &headers).status, 403);
+    let headers = [client, ("Host", "pi.local"), forwarded[0], forwarded[1]];
+    let pls = trusting.get_with("/live.pls", &headers).text();
+    assert!(pls.contains("File1=https://pi.local/audio/live.wav\n"), "{pls}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! The page: the files of `src/page`, which the program contains.
+//! The files of the page (`src/page`), which are part of the program.
 //!
-//! The files are the same for every browser and change with the program alone. The events of
-//! [`event_stream`](crate::http::event_stream) bring what the page shows. The build script deflates the files, to keep the
-//! program small.
+//! Every browser gets the same files. They change only with the program; the state that the page shows comes from the
+//! [event stream](crate::http::event_stream). The program contains the files deflated (`build.rs`), to be small.
 
 use miniz_oxide::inflate::decompress_to_vec;
 
@@ -12,7 +11,7 @@ use crate::http::response::Response;
 /// A file of the page.
 pub struct Asset {
     name: &'static str,
-    /// Its Content-Type.
+    /// The value of `Content-Type`.
     pub kind: &'static str,
     deflated: &'static [u8],
 }
@@ -29,7 +28,7 @@ macro_rules! scripts {
     ($($name:literal),*) => { [$(asset!($name, SCRIPT)),*] };
 }
 
-/// `/`
+/// The file for the path `/`.
 pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
 
 static STYLE: Asset = asset!("style.css", "text/css; charset=utf-8");
@@ -48,7 +47,7 @@ static SCRIPTS: [Asset; 11] = scripts![
     "worklet.js"
 ];
 
-/// The file of that name under `/@page/`.
+/// Returns the file of that name under `/@page/`.
 pub fn asset(name: &str) -> Option<&'static Asset> {
     if name == STYLE.name {
         return Some(&STYLE);
@@ -83,18 +82,18 @@ pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
 }
 
 impl Asset {
-    /// Returns the text of the file.
+    /// Returns the content of the file.
     pub fn text(&self) -> String {
-        // The build script deflated valid UTF-8, which comes out again.
+        // The build has deflated UTF-8, so that neither step fails.
         decompress_to_vec(self.deflated)
             .ok()
             .and_then(|text| String::from_utf8(text).ok())
             .unwrap_or_default()
     }
 
-    /// Its ETag: another one for every other content.
+    /// Returns the file's ETag, which differs when the content differs.
     pub fn tag(&self) -> String {
-        // FNV-1a, 64 bits: nobody has a reason to make two that are alike.
+        // FNV-1a, 64 bits. No attacker can choose the content, so that a hash against accidents is enough.
         let hash = self.deflated.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });

@@ -74,7 +74,7 @@ fn wait_for_card(
             None => no_sound(exchange, &input),
         }
     };
-    // If there is no thread, the closure is dropped, and with it the exchange: the connection is closed.
+    // If no thread can be started, the closure is dropped, and with it the exchange: the connection is closed.
     let _ = thread::Builder::new().name("waits for card".to_owned()).stack_size(STACK).spawn(wait);
 }
 
