@@ -518,6 +518,8 @@ fn at_a_terminal_root_is_asked_twice_and_the_file_is_written() {
                 output.read_exact(&mut byte).expect("a prompt");
                 text.push(byte[0]);
             }
+            // The prompt is printed before the echo is turned off. What is typed between the two is shown, and lost.
+            std::thread::sleep(Duration::from_secs(1));
             input.write_all(format!("{answer}\n").as_bytes()).expect("written");
         }
         output.read_to_end(&mut text).expect("read");
