@@ -502,7 +502,8 @@ fn check_and_reload_read_drop_ins_and_name_them() {
         |n: u32| format!("[input.n{n}]\ndevice = 'synth:tone'\nrate = 384000\nhistory_seconds = 699\n");
     fs::write(&drop_in, (0..500).map(input).collect::<String>()).expect("written");
     let output = check();
-    assert!(stderr(&output).starts_with(&format!("{}: input.n", drop_in.display())), "{output:?}");
+    assert!(stderr(&output).starts_with(&format!("{}:", drop_in.display())), "{output:?}");
+    assert!(stderr(&output).contains(".history_seconds: all histories together take "), "{output:?}");
     fs::remove_dir_all(&folder).expect("it is ours");
 }
 
