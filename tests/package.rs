@@ -433,7 +433,7 @@ fn life_of_a_package(machine: &Machine, arch: &str) {
 
     // The package is removed and purged.
     machine.sh("apt-get remove --yes wavecast </dev/null");
-    wait_for("the end of the announcement", || announced(machine).is_empty().then_some(()));
+    wait_for("the end of the announcement", || announced(machine)?.is_empty().then_some(()));
     assert!(!machine.sh("ls /etc/avahi/services").contains("wavecast"));
     assert!(TcpStream::connect_timeout(&machine.at(PORT), Duration::from_secs(5)).is_err(), "it was stopped");
     assert_eq!(fs::read_to_string(&conf).expect("only purge takes it"), edited);
@@ -450,13 +450,15 @@ fn life_of_a_package(machine: &Machine, arch: &str) {
 }
 
 /// Returns the lines of avahi-browse about wavecast: "=;interface;protocol;name;type;domain;host;address;port;txt".
-fn announced(machine: &Machine) -> Vec<String> {
-    let output = machine.sh("avahi-browse --parsable --resolve --terminate --all --no-db-lookup");
-    output
-        .lines()
-        .filter(|line| line.starts_with('=') && line.contains("wavecast"))
-        .map(str::to_owned)
-        .collect()
+/// `None` if it did not end: it waits for the address of a service that has gone meanwhile.
+fn announced(machine: &Machine) -> Option<Vec<String>> {
+    let output = machine.sh(
+        "timeout 5 avahi-browse --parsable --resolve --terminate --all --no-db-lookup || { [ $? = 124 ] && echo late; }",
+    );
+    let mut lines: Vec<_> = output.lines().map(str::to_owned).collect();
+    let complete = lines.last().is_none_or(|line| line != "late");
+    lines.retain(|line| line.starts_with('=') && line.contains("wavecast"));
+    complete.then_some(lines)
 }
 
 /// Checks the announcement on the local network, its port after a change, and that there is none where only the machine
@@ -469,7 +471,7 @@ fn it_is_announced_while_it_runs(machine: &Machine) {
     };
     let wait_for_port = |port: &str| {
         wait_for(&format!("the announcement of port {port}"), || {
-            let lines = announced(machine);
+            let lines = announced(machine)?;
             let has = |kind: &str, path: &str| {
                 let end = format!(";{port};\"path={path}\"");
                 lines.iter().any(|line| line.contains(kind) && line.ends_with(&end))
@@ -483,7 +485,7 @@ fn it_is_announced_while_it_runs(machine: &Machine) {
     listen("[::]:4411");
     wait_for_port("4411");
     listen("127.0.0.1:4410");
-    wait_for("the end of the announcement", || announced(machine).is_empty().then_some(()));
+    wait_for("the end of the announcement", || announced(machine)?.is_empty().then_some(()));
     fs::remove_file(&drop_in).expect("it is there");
     machine.sh("systemctl reload wavecast");
     wait_for_port("4410");
