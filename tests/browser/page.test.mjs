@@ -23,8 +23,11 @@ channels = ${channels}
 format = "s${bits}"
 `).join('');
 
-/** The data size that the WAV header must have for a browser that needs whole frames. */
-const WHOLE_FRAMES = (frame) => 0xFFFFFFFF - 36 - (0xFFFFFFFF - 36) % frame;
+/** The data size that the WAV header must have for a browser that needs whole frames: an even one, without a pad byte. */
+const WHOLE_FRAMES = (frame) => {
+  const unit = frame * (1 + frame % 2);
+  return 0xFFFFFFFF - 36 - (0xFFFFFFFF - 36) % unit;
+};
 const BROWSERS = [
   { name: 'Chromium', programs: CHROMIUM, launch: chromium, status: 200, data: () => 0xFFFFFFFF, player: /^Chrome \d/ },
   { name: 'Firefox', programs: FIREFOX, launch: firefox, status: 206, data: WHOLE_FRAMES, player: /^Firefox \d/ },

@@ -8,7 +8,7 @@ import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
 import { scenario, until } from './support/scenario.mjs';
 import { Wire } from './support/wire.mjs';
 
-const TONE = '[input.live]\ndevice = "synth:tone"\n';
+const TONE = '[input.deck]\ndevice = "synth:tone"\n';
 const CUT = 'The connection was lost. The page looks for it and plays on by itself.';
 
 for (const { name, programs, launch } of [
@@ -28,7 +28,7 @@ for (const { name, programs, launch } of [
       await tab.page.evaluate(() => { window.neverLoadedAgain = true; });
       const most = way === 'live' ? 400 : 4000;
       const plays = async (what, since) => {
-        await tab.says('You hear “live” live.');
+        await tab.says('You hear “deck” live.');
         await until('sound', async () => (await tab.figures()).delay < most);
         assert.equal(await tab.page.evaluate(() => window.neverLoadedAgain), true);
         t.diagnostic(`${name}, ${way}: plays ${((performance.now() - since) / 1000).toFixed(1)} s after ${what}`);
@@ -47,17 +47,17 @@ for (const { name, programs, launch } of [
       wire.unblock();
       await plays('the network was there again', performance.now());
 
-      daemon.reload('[input.live]\ndevice = "synth:tone"\nrate = 48000\nchannels = 1\n');
+      daemon.reload('[input.deck]\ndevice = "synth:tone"\nrate = 48000\nchannels = 1\n');
       const changed = performance.now();
       await until('the other format', async () => (await tab.fact('format')).startsWith('48\u00a0kHz, mono'));
       await plays('the format was changed', changed);
 
       daemon.reload('[input.other]\ndevice = "synth:tone"\n');
-      await tab.says('There is no input “live” any more.');
+      await tab.says('There is no input “deck” any more.');
       daemon.reload(TONE);
       await plays('the input was there again', performance.now());
       await tab.page.click('#play');
-      await tab.says('Press play to hear “live” now.');
+      await tab.says('Press play to hear “deck” now.');
       await daemon.nobodyListens();
     });
   }
