@@ -154,7 +154,7 @@ fn dot(samples: &[f32], coefficients: &[f32]) -> f32 {
 /// Returns every eighth product's sum.
 ///
 /// The function stands alone and returns its sums in memory so that the compiler uses full vectors for them.
-/// Where the compiler knows that the sums are added up next, it splits the vectors to suit that, which takes
+/// When the compiler knows that the sums are added up next, it splits the vectors to suit that, which takes
 /// 1.4 times the instructions.
 #[inline(never)]
 fn lane_sums(samples: &[f32], coefficients: &[f32]) -> [f32; 8] {

@@ -425,7 +425,9 @@ fn a_missing_card_is_tried_less_and_less_often_and_at_least_every_5_seconds() {
             })
             .collect();
         for ((_, at_most), pause) in took.iter().zip(pauses) {
-            assert!(at_most.clock.as_secs_f64() > pause, "no pause is shorter: {took:?}");
+            // A log line reaches this test some time after it was written, and the first one later than the next.
+            let delivery = 0.02;
+            assert!(at_most.clock.as_secs_f64() + delivery > pause, "no pause is shorter: {took:?}");
         }
         late.extend(took.into_iter().zip(pauses).map(|((at_least, _), pause)| (at_least, pause)));
     }
