@@ -396,6 +396,8 @@ fn a_missing_card_is_tried_less_and_less_often_and_at_least_every_5_seconds() {
     let cards = Cards::with([("fake", CardOptions::default())]);
     let card = cards.card("fake");
     card.command(Order::ReadEio);
+    // Before the start: the daemon may have tried both before the first look.
+    let began = Stopwatch::start();
     let daemon = Daemon::start(
         Some(&cards),
         "[log]\nfilter = \"debug\"\n[input.live]\ndevice = \"fake\"\n[input.other]\ndevice = \"mistyped\"\n",
@@ -403,7 +405,6 @@ fn a_missing_card_is_tried_less_and_less_often_and_at_least_every_5_seconds() {
     let pauses = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0];
     // Each attempt has two times: the last look before it, and the first look after it. This test may look late.
     let (mut opens, mut others): (Vec<[Stopwatch; 2]>, Vec<[Stopwatch; 2]>) = Default::default();
-    let began = Stopwatch::start();
     let mut before = began;
     while opens.len() <= pauses.len() || others.len() <= pauses.len() {
         let look = Stopwatch::start();
@@ -425,9 +426,7 @@ fn a_missing_card_is_tried_less_and_less_often_and_at_least_every_5_seconds() {
             })
             .collect();
         for ((_, at_most), pause) in took.iter().zip(pauses) {
-            // A log line reaches this test some time after it was written, and the first one later than the next.
-            let delivery = 0.02;
-            assert!(at_most.clock.as_secs_f64() + delivery > pause, "no pause is shorter: {took:?}");
+            assert!(at_most.clock.as_secs_f64() > pause, "no pause is shorter: {took:?}");
         }
         late.extend(took.into_iter().zip(pauses).map(|((at_least, _), pause)| (at_least, pause)));
     }
