@@ -22,7 +22,7 @@ use wavecast::config;
 use wavecast::http::access::Access;
 use wavecast::http::context::Context;
 use wavecast::inputs::LiveInput;
-use wavecast::listeners::{ActiveStream, Admission, Playback, StartAt};
+use wavecast::listeners::{ActiveStream, Admission, Playback, Sound, StartAt, StreamSource};
 use wavecast::media::format::{SampleFormat, SourceSample, StreamFormat};
 use wavecast::media::meter::Meter;
 use wavecast::media::ring::{self, Read as Got, Ring, Writer};
@@ -179,18 +179,15 @@ fn serve(blocks: u64, listeners: usize) {
             let place = Box::new(());
             let seat = context.listeners.reserve(most, address.ip(), None);
             let seat = seat.unwrap_or_else(|_| panic!("there is room"));
-            let admitted = seat.occupy("live", address, String::new(), socket, place);
+            let admitted = seat.occupy("live", None, address, String::new(), socket, place);
             let body = Playback {
                 chunked: true,
-                prefix: Vec::new(),
-                skip: 0,
-                length: None,
-                suffix: b"",
                 begin: StartAt::Back(0),
                 lag_target: Some(0),
+                ..Playback::default()
             };
-            let input = Arc::clone(&input);
-            let stream = ActiveStream::new(&context.listeners, input, &ring, admitted, body, false, false);
+            let source = StreamSource { input: Arc::clone(&input), ring: ring.clone(), sound: Sound::Pcm };
+            let stream = ActiveStream::new(&context.listeners, source, admitted, body, false, false);
             stream.start(Vec::new()).unwrap_or_else(|_| panic!("no thread"));
             player
         })

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use crate::config::{self, Interval};
 
-/// The tables `[listeners]` and `[limits]` as they are in force now.
+/// The tables `[listeners]`, `[limits]` and `[encoders]` as they are in force now.
 #[derive(Default)]
 pub struct Settings {
     /// Written by the main thread, read by listener and handler threads.
     listeners: RwLock<Arc<config::Listeners>>,
     /// Written by the main thread, read by handler threads.
     limits: RwLock<Arc<config::Limits>>,
+    /// Written by the main thread, read by handler threads.
+    encoders: RwLock<Arc<config::Encoders>>,
     /// `[listeners] interval` in µs, 0 for `auto`. A copy beside the lock: the fan-out reads it at every wake-up.
     interval_us: AtomicU32,
 }
@@ -36,6 +38,11 @@ impl Settings {
     /// Returns the table `[limits]`.
     pub fn limits(&self) -> Arc<config::Limits> {
         Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the table `[encoders]`.
+    pub fn encoders(&self) -> Arc<config::Encoders> {
+        Arc::clone(&self.encoders.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns `[listeners] interval`. Takes no lock.
@@ -61,5 +68,10 @@ impl Settings {
     /// Replaces the table `[limits]`.
     pub fn set_limits(&self, limits: config::Limits) {
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
+    }
+
+    /// Replaces the table `[encoders]`, for encoders that start from now on.
+    pub fn set_encoders(&self, encoders: config::Encoders) {
+        *self.encoders.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(encoders);
     }
 }

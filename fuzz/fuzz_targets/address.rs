@@ -8,7 +8,7 @@ fuzz_target!(|bytes: &[u8]| {
     // The gate passes on ASCII only.
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Target::parse(text) {
-        Ok(Target::Wav(name, query)) => {
+        Ok(Target::Stream(name, _, query)) => {
             assert!(text.len() >= name.len(), "decoding makes nothing longer");
             assert!(query.length.is_none_or(|length| !length.is_zero()));
         }

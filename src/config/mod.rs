@@ -58,6 +58,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// Table `[limits]`.
     pub limits: Limits,
+    /// Table `[encoders]`.
+    pub encoders: Encoders,
     /// `log.filter`: the filter of log messages in the form of `RUST_LOG`, as [`logging::Filter`] reads it.
     pub log: Option<String>,
     /// Tables `[input.NAME]` in the order of the file, at least one. The first is the default input.
@@ -73,6 +75,7 @@ impl Default for Config {
             access: Access::default(),
             listeners: Listeners::default(),
             limits: Limits::default(),
+            encoders: Encoders::default(),
             log: Some(logging::DEFAULT_FILTER.to_owned()),
             inputs: vec![Input::default()],
         }
@@ -165,6 +168,28 @@ impl Default for Limits {
             request_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(30),
         }
+    }
+}
+
+/// The bit rates of MP3 streams in kbit/s, lowest first. The low ones exist for speech and for hosted services.
+pub const MP3_BITRATES: &[u32] = &[16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320];
+/// The bit rates of Opus streams in kbit/s, lowest first.
+pub const OPUS_BITRATES: &[u32] = &[16, 24, 32, 48, 64, 96, 128, 160, 192, 256];
+
+/// Table `[encoders]`: the compressed streams.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoders {
+    /// `max`: the number of encoders at once, over all inputs. 0 turns compressed streams off.
+    pub max: u32,
+    /// `mp3_bitrate`: kbit/s of an MP3 stream whose address names none; `None` is `auto`: 128, or 64 for mono.
+    pub mp3_bitrate: Option<u32>,
+    /// `opus_bitrate`: kbit/s of an Opus stream whose address names none; `None` is `auto`: 96, or 64 for mono.
+    pub opus_bitrate: Option<u32>,
+}
+
+impl Default for Encoders {
+    fn default() -> Encoders {
+        Encoders { max: 4, mp3_bitrate: None, opus_bitrate: None }
     }
 }
 

@@ -13,7 +13,10 @@ use super::problems::{Problems, Unknown};
 use super::section::{Section, find, kind};
 use super::sources::Sources;
 use super::syntax::place;
-use super::{Access, Config, ConfigError, Http, Input, Limits, Listeners, Station, WhenBehind};
+use super::{
+    Access, Config, ConfigError, Encoders, Http, Input, Limits, Listeners, MP3_BITRATES, OPUS_BITRATES,
+    Station, WhenBehind,
+};
 use crate::media::format::SampleFormat;
 use crate::sys::logging;
 
@@ -144,6 +147,15 @@ impl Reader {
         };
         table.finish();
 
+        let default_encoders = default.encoders;
+        let mut table = self.table(root, text, "encoders", "[encoders]");
+        let encoders = Encoders {
+            max: table.whole("max", 0..=1000, default_encoders.max),
+            mp3_bitrate: table.one_of("mp3_bitrate", MP3_BITRATES),
+            opus_bitrate: table.one_of("opus_bitrate", OPUS_BITRATES),
+        };
+        table.finish();
+
         let mut table = self.table(root, text, "log", "[log]");
         let log = table
             .string("filter", |text| {
@@ -154,7 +166,7 @@ impl Reader {
 
         let inputs = self.inputs(root, sources);
 
-        let known_keys = ["station", "http", "access", "listeners", "limits", "log", "input"];
+        let known_keys = ["station", "http", "access", "listeners", "limits", "encoders", "log", "input"];
         for (key, value) in root.iter().filter(|(key, _)| !known_keys.contains(&key.get_ref().as_ref())) {
             self.problems.unknown.push(Unknown {
                 at: key.span().start,
@@ -164,7 +176,7 @@ impl Reader {
                 known_keys: known_keys.to_vec(),
             });
         }
-        Config { station, http: Http { listen }, access, listeners, limits, log, inputs }
+        Config { station, http: Http { listen }, access, listeners, limits, encoders, log, inputs }
     }
 
     fn inputs(&mut self, root: &DeTable<'_>, sources: &Sources) -> Vec<Input> {

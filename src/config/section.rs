@@ -74,6 +74,27 @@ impl<'a, 't> Section<'a, 't> {
         None
     }
 
+    /// Reads one of these numbers; `None` for `auto` and if the key is absent.
+    pub(super) fn one_of(&mut self, key: &'static str, choices: &[u32]) -> Option<u32> {
+        let value = self.find(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
+            DeValue::String(text) if text == "auto" => return None,
+            _ => None,
+        };
+        let found = choices.iter().find(|choice| number == Some(i64::from(**choice)));
+        if found.is_none() {
+            let choices: Vec<String> = choices.iter().map(u32::to_string).collect();
+            let written = shown(self.written(value.span()));
+            self.complain(
+                value.span().start,
+                key,
+                format!("{written} is not \"auto\" or one of {}", choices.join(", ")),
+            );
+        }
+        found.copied()
+    }
+
     pub(super) fn millis(
         &mut self,
         key: &'static str,

@@ -22,9 +22,9 @@ const INSTALLED_FILE: &str = include_str!("../../config/installed.toml");
 fn uncommented(file: &str) -> String {
     let line = |line: &str| -> String {
         let bare = line.strip_prefix("# ").unwrap_or(line);
-        let is_key = bare
-            .split_once(" = ")
-            .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+        let is_key = bare.split_once(" = ").is_some_and(|(key, _)| {
+            key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        });
         let is_table = bare.starts_with('[') && bare.ends_with(']');
         if is_key || is_table { bare.to_owned() } else { line.to_owned() }
     };
@@ -126,6 +126,10 @@ fn every_key_can_be_set() {
         header_bytes = 2048
         request_seconds = 1.5
         idle_seconds = 7
+        [encoders]
+        max = 2
+        mp3_bitrate = 192
+        opus_bitrate = 64
         [log]
         filter = "warn,wavecast::media::ring=trace"
         [input.roof]
@@ -187,6 +191,7 @@ fn every_key_can_be_set() {
             request_time: Duration::from_millis(1500),
             idle_time: Duration::from_secs(7),
         },
+        encoders: Encoders { max: 2, mp3_bitrate: Some(192), opus_bitrate: Some(64) },
         log: Some("warn,wavecast::media::ring=trace".to_owned()),
         inputs: vec![Input {
             name: "roof".to_owned(),
@@ -426,8 +431,21 @@ fn an_error_about_an_unknown_key_lists_the_keys() {
     assert_eq!(
         errors("[inputs.live]"),
         ["w.toml:1: inputs: no such key; did you mean `input`? (the keys are station, http, access, \
-             listeners, limits, log and input)"]
+             listeners, limits, encoders, log and input)"]
     );
+}
+
+#[test]
+fn a_bit_rate_is_one_of_a_list() {
+    assert_eq!(
+        errors("[encoders]\nopus_bitrate = 100\nmp3_bitrate = \"low\""),
+        [
+            "w.toml:2: encoders.opus_bitrate: 100 is not \"auto\" or one of 16, 24, 32, 48, 64, 96, 128, 160, 192, 256",
+            "w.toml:3: encoders.mp3_bitrate: \"low\" is not \"auto\" or one of 16, 24, 32, 48, 64, 96, 128, 160, 192, \
+             256, 320",
+        ]
+    );
+    assert_eq!(config("[encoders]\nmp3_bitrate = \"auto\"").encoders, Encoders::default());
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
     let (sender, events) = bounded(1024);
     let (limits, listeners) = capacity.clamp(&config.limits, &config.listeners);
     let context = Arc::new(Context::new(listeners, limits, access));
+    context.settings.set_encoders(config.encoders.clone());
     let service = Service::find();
     let mut listening = Listening::start(&context)?;
     // The sockets are bound before a card is opened, so that a taken port is known early. They are served after it: a player

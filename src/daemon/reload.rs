@@ -37,6 +37,7 @@ impl Daemon {
         let (limits, listeners) = self.capacity.clamp(&new.limits, &new.listeners);
         let stopped = self.inputs.stop(&plan);
         self.context.settings.set_limits(limits);
+        self.context.settings.set_encoders(new.encoders.clone());
         self.context.settings.set_listeners(listeners);
         self.set_access(access, new);
         self.listening.apply_settings();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::{MP3_BITRATES, OPUS_BITRATES};
 use crate::sys::dl::MissingLibrary;
 
 /// A codec that listeners can ask for.
@@ -14,11 +15,6 @@ pub enum Codec {
     /// Opus in Ogg with a constant bit rate.
     Opus,
 }
-
-/// Bit rates that listeners may ask for, in kbit/s. The lower ones exist for speech and for hosted services:
-/// Broadcastify takes 16 kbit/s mono.
-const MP3_BITRATES: &[u32] = &[16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320];
-const OPUS_BITRATES: &[u32] = &[16, 24, 32, 48, 64, 96, 128, 160, 192, 256];
 
 impl Codec {
     /// Every codec, in the order in which the page lists them.

@@ -1,6 +1,8 @@
 //! Encoders: PCM in the format of a stream goes in, packets of FLAC, MP3 or Opus come out.
 //!
-//! An encoder has no thread and does no I/O. After it is opened, encoding allocates nothing. Positions of
+//! [`encodings`] runs a thread for each encoding that somebody uses, and hands its packets to all consumers in a ring.
+//!
+//! An encoder itself has no thread and does no I/O. After it is opened, encoding allocates nothing. Positions of
 //! packets are counted in frames of the *input*, also where the encoder resamples, so that lag, pre-roll and
 //! latency of encoded and plain listeners have one arithmetic.
 //!
@@ -13,18 +15,35 @@ mod blocks;
 pub mod codec;
 pub mod downmix;
 pub mod encoder;
+pub mod encoding;
+pub mod encodings;
 pub mod flac;
 mod intake;
 pub mod mp3;
 pub mod ogg;
 pub mod opus;
 pub mod resample;
+mod thread;
 
 pub use self::codec::Codec;
 pub use self::encoder::{EncodeError, Encoder, OpenError, Options, Packet, Sink, Target};
+pub use self::encoding::{Consumer, Encoding, Kind};
+pub use self::encodings::{Encodings, Unavailable};
 use crate::media::format::StreamFormat;
 
 impl Codec {
+    /// Checks that PCM of that format can be encoded here.
+    ///
+    /// # Errors
+    ///
+    /// The library is missing, or the codec cannot carry this format.
+    pub fn check(self, format: StreamFormat) -> Result<(), OpenError> {
+        match self {
+            Codec::Flac => flac::check(format),
+            Codec::Mp3 | Codec::Opus => Ok(self.load()?),
+        }
+    }
+
     /// Opens an encoder for PCM of `format`.
     ///
     /// # Errors

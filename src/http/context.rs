@@ -11,6 +11,7 @@ use super::page_state::page_state;
 use super::password_queue::PasswordQueue;
 use super::refusal_log::RefusalLog;
 use crate::config;
+use crate::encode::Encodings;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
 use crate::settings::Settings;
@@ -25,6 +26,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// The clients that listen.
     pub listeners: Arc<Listeners>,
+    /// The encodings in use.
+    pub encodings: Arc<Encodings>,
     /// The open pages that receive `/NAME/levels`.
     pub subscribers: Arc<EventSubscribers>,
     /// True if a listening socket is for other machines: its address is not one of the loopback. Written by the main
@@ -47,15 +50,18 @@ impl Context {
         let settings = Arc::new(Settings::new(listeners, limits));
         let inputs: Arc<Inputs> = Arc::default();
         let listeners = Arc::new(Listeners::new(Arc::clone(&settings)));
+        let encodings = Arc::new(Encodings::new(Arc::clone(&settings)));
         let state = {
-            let (inputs, listeners) = (Arc::clone(&inputs), Arc::clone(&listeners));
-            move |input: &LiveInput| Some(page_state(&inputs, &listeners, input))
+            let (inputs, listeners, encodings) =
+                (Arc::clone(&inputs), Arc::clone(&listeners), Arc::clone(&encodings));
+            move |input: &LiveInput| Some(page_state(&inputs, &listeners, &encodings, input))
         };
         Context {
             started: Instant::now(),
             subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
             inputs,
             listeners,
+            encodings,
             settings,
             reachable: AtomicBool::new(false),
             listener_log: ListenerLog::default(),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::event_stream::StateEvent;
+use crate::encode::{Codec, Encodings};
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
 use crate::media::format::StreamFormat;
@@ -38,6 +39,8 @@ struct PageState {
     overruns: u64,
     losses: u64,
     listeners: usize,
+    /// The codecs in which the input can be heard beside WAV: `/NAME.flac` and so on.
+    codecs: Vec<&'static str>,
 }
 
 /// The format of a stream.
@@ -50,7 +53,12 @@ pub(crate) struct FormatStatus {
 }
 
 /// Returns the state of an input for the page.
-pub(crate) fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> StateEvent {
+pub(crate) fn page_state(
+    inputs: &Inputs,
+    listeners: &Listeners,
+    encodings: &Encodings,
+    input: &LiveInput,
+) -> StateEvent {
     let state = input.state();
     let ring = input.ring();
     let (names, all) = (inputs.names(), inputs.all());
@@ -71,6 +79,7 @@ pub(crate) fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInp
         overruns: input.counters.overruns.load(Ordering::Relaxed),
         losses: input.counters.losses.load(Ordering::Relaxed),
         listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
+        codecs: encodings.codecs().into_iter().map(Codec::name).collect(),
     };
     let json = to_json(&page_state);
     // The page counts the seconds by itself; everything else in it is worth an event.
@@ -108,22 +117,23 @@ mod tests {
     use crate::inputs::Phase;
     use crate::settings::Settings;
 
-    fn listeners() -> Listeners {
+    fn listeners() -> (Listeners, Encodings) {
         let settings = Settings::new(config::Listeners::default(), config::Limits::default());
-        Listeners::new(Arc::new(settings))
+        let settings = Arc::new(settings);
+        (Listeners::new(Arc::clone(&settings)), Encodings::new(settings))
     }
 
     #[test]
     fn the_passing_of_time_is_no_change_of_the_page_state() {
-        let (inputs, listeners) = (Inputs::default(), listeners());
+        let (inputs, (listeners, encodings)) = (Inputs::default(), listeners());
         inputs.set(vec![Arc::new(LiveInput::new("live", "hw:0"))]);
         let live = inputs.find("live").expect("an input");
-        let before = page_state(&inputs, &listeners, &live);
+        let before = page_state(&inputs, &listeners, &encodings, &live);
         live.change(|state| state.since = state.since.checked_sub(Duration::from_secs(9)).expect("uptime"));
-        let later = page_state(&inputs, &listeners, &live);
+        let later = page_state(&inputs, &listeners, &encodings, &live);
         assert_eq!(before.fingerprint, later.fingerprint);
         assert_ne!(before.json, later.json);
         live.change(|state| state.phase = Phase::Lost);
-        assert_ne!(page_state(&inputs, &listeners, &live).fingerprint, before.fingerprint);
+        assert_ne!(page_state(&inputs, &listeners, &encodings, &live).fingerprint, before.fingerprint);
     }
 }

@@ -29,11 +29,23 @@
 //! | but MPD, 48 kHz stereo 32 bit | 1.01 / 1.01 | 0.70 / 1.01 | 0.51 / 1.01 |
 //! | GStreamer 1.22 playbin, stereo | 6.06 / 6.06 | 5.48 / 5.79 | 5.09 / 5.59 |
 //!
+//! Of an encoded stream, these bursts (see [`Player::encoded_burst`]):
+//!
+//! | player | FLAC | MP3 | Opus |
+//! |---|---|---|---|
+//! | Chromium | 0 | 38 KB | 38 KB |
+//! | Firefox | 1 s | 2 s | 2 s |
+//! | WebKitGTK | 2 s | 0.5 s | 2 s |
+//! | GStreamer | 2 s | 2 s | 0: it starts after 5 s whatever it gets |
+//! | MPlayer | 0 | 4 s | 3 s: it waits for 64 KB |
+//! | all others | 0 | 0 | 0 |
+//!
 //! The figures are medians of three runs, each player with PulseAudio and a null sink for a sound card; live
 //! is what a listener with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
 
 use std::time::Duration;
 
+use crate::encode::{Codec, Kind};
 use crate::media::format::StreamFormat;
 use crate::media::wav::Sizes;
 
@@ -50,9 +62,11 @@ pub enum Player {
     GStreamer,
     /// WebKit on Linux: a browser that plays through GStreamer.
     WebKitGtk,
+    /// MPlayer.
+    MPlayer,
     /// Safari, and everything on iOS.
     Apple,
-    /// VLC, mpv, ffmpeg, MPD, MPlayer, curl and the rest.
+    /// VLC, mpv, ffmpeg, MPD, curl and the rest.
     Other,
 }
 
@@ -69,6 +83,8 @@ impl Player {
             Player::Apple
         } else if has("GStreamer") {
             Player::GStreamer
+        } else if has("MPlayer") {
+            Player::MPlayer
         } else if has("Firefox/") {
             Player::Firefox
         } else if has("Chrome/") || has("Chromium/") {
@@ -99,6 +115,46 @@ impl Player {
         }
     }
 }
+
+impl Player {
+    /// Returns the size of an encoded stream that this player is told, in bytes; `None` for a stream without an end.
+    ///
+    /// Firefox comes back after a cut only to a file with an end, but looks for the end of any file but MP3 at once, and then
+    /// falls silent. Apple's players want ranges of a file with an end.
+    pub const fn encoded_bytes(self, codec: Codec) -> Option<u64> {
+        match (self, codec) {
+            (Player::Firefox, Codec::Mp3) => Some(FIREFOX_BYTES),
+            (Player::Apple, Codec::Mp3) => Some(APPLE_DATA_BYTES as u64),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of frames from before the request that this player is sent at once, of an encoded stream.
+    pub fn encoded_burst(self, kind: Kind, format: StreamFormat) -> u64 {
+        let seconds = match (self, kind.codec) {
+            // Chromium waits for 32 to 38 KB, whatever the format: 0.6 s of FLAC.
+            (Player::ChromiumMedia, Codec::Mp3 | Codec::Opus) => {
+                CHROMIUM_BYTES / kind.bytes_per_second(format) as f64
+            }
+            (Player::Firefox, Codec::Flac) => 1.0,
+            (Player::Firefox, _) => 2.0,
+            (Player::WebKitGtk, Codec::Mp3) => 0.5,
+            (Player::WebKitGtk, _) | (Player::GStreamer, Codec::Flac | Codec::Mp3) => 2.0,
+            (Player::MPlayer, Codec::Mp3) => 4.0,
+            (Player::MPlayer, Codec::Opus) => 3.0,
+            // The others start with what they need of new sound. Any burst stays as delay.
+            _ => 0.0,
+        };
+        format.frames_in(Duration::from_secs_f64(f64::min(seconds, MOST_BURST)))
+    }
+}
+
+/// The size of an MP3 stream that Firefox is told: that of the largest WAV file.
+const FIREFOX_BYTES: u64 = 4_294_967_300;
+/// Bytes of an encoded stream that Chromium's player wants before its first sound.
+const CHROMIUM_BYTES: f64 = 38_000.0;
+/// The longest burst of an encoded stream in seconds.
+const MOST_BURST: f64 = 4.0;
 
 /// Returns `true` if a client understands chunked framing (RFC 9112 §7.1).
 ///

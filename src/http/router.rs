@@ -64,9 +64,11 @@ fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
         Ok(Target::Levels(name, interval)) => events::serve(context, exchange, name.as_deref(), interval),
         Ok(Target::Status) => status::serve(context, exchange),
         Ok(Target::Health(name)) => health::serve(context, exchange, name.as_deref()),
-        Ok(Target::M3u(name)) => playlist::serve_m3u(context, exchange, &name),
-        Ok(Target::Pls(name)) => playlist::serve_pls(context, exchange, &name),
-        Ok(Target::Wav(name, query)) => stream::serve(context, exchange, client, &name, query),
+        Ok(Target::M3u(name, codec)) => playlist::serve_m3u(context, exchange, &name, codec),
+        Ok(Target::Pls(name, codec)) => playlist::serve_pls(context, exchange, &name, codec),
+        Ok(Target::Stream(name, codec, query)) => {
+            stream::serve(context, exchange, client, &name, stream::StreamTarget { codec, query });
+        }
         Ok(Target::Favicon | Target::Unknown) => not_found(context, exchange),
     }
 }
@@ -102,9 +104,9 @@ fn is_there(context: &Context, url: &str) -> bool {
         Ok(
             Target::Levels(Some(name), _)
             | Target::Health(Some(name))
-            | Target::M3u(name)
-            | Target::Pls(name)
-            | Target::Wav(name, _),
+            | Target::M3u(name, _)
+            | Target::Pls(name, _)
+            | Target::Stream(name, ..),
         ) => context.input(&name).is_some(),
         Ok(Target::Favicon | Target::Unknown) | Err(BadRequest(_)) => false,
     }

@@ -1,4 +1,4 @@
-//! The response to a request for a stream: status, headers, framing, and which bytes.
+//! The response to a request for a stream, plain or encoded: status, headers, framing, and which bytes.
 //!
 //! The rules were found with the players themselves:
 //!
@@ -13,6 +13,9 @@
 //!   it reconnects after a cut only when the first response was 206 and said where the end is.
 //! - With `latency=low` there is one more header, `Wavecast-Frame: STREAM/FRAME`: the index of the first
 //!   frame, for a page that has to know when the frame was captured. The caller adds it.
+//!
+//! An encoded stream follows the same rules. Its bytes are packets, so a player that reconnects gets them from the live
+//! edge on, without a header: decoders find the beginning of the next packet by themselves.
 //!
 //! Past sound is a file like any other: see [`clip`](super::handlers::clip).
 
@@ -50,6 +53,9 @@ pub struct StreamResponse {
     pub body: Playback,
 }
 
+/// The media type of WAV.
+pub(crate) const WAV: &str = "audio/wav";
+
 /// The end of the range that a 206 of an endless stream names: beyond any player's reach, and still an exact
 /// integer in JavaScript.
 const FAR: u64 = (1 << 53) - 2;
@@ -67,12 +73,37 @@ pub fn plan(request: &StreamRequest<'_>, format: StreamFormat) -> Result<StreamR
         return recording(request.name, format, length, query_back.unwrap_or(0));
     }
     let sizes = request.player.sizes();
-    // To players that are told how much sound there is, the stream is a file of this size.
-    let layout = Layout {
-        header: HEADER_BYTES,
-        frame_bytes: format.frame_bytes(),
+    let rendition = Rendition {
+        content_type: WAV,
+        header: &wav::header(format, sizes),
+        // To players that are told how much sound there is, the stream is a file of this size.
         data: sizes.data_bytes(format).map(u64::from),
+        frame_bytes: format.frame_bytes(),
+        burst: request.player.burst(format),
     };
+    Ok(endless(request, &rendition, query_back))
+}
+
+/// The bytes of an endless stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Rendition<'a> {
+    /// The media type.
+    pub content_type: &'static str,
+    /// The bytes before the sound.
+    pub header: &'a [u8],
+    /// Bytes of sound; `None` without an end.
+    pub data: Option<u64>,
+    /// Bytes of the unit on whose grid a player expects the sound after a range; 1 for packets.
+    pub frame_bytes: usize,
+    /// Frames from before the request that are sent at once.
+    pub burst: u64,
+}
+
+/// Decides about the response to a request for an endless stream. `back`: frames before the live edge, where the client
+/// asks for them.
+pub fn endless(request: &StreamRequest<'_>, rendition: &Rendition<'_>, back: Option<u64>) -> StreamResponse {
+    let layout =
+        Layout { header: rendition.header.len(), frame_bytes: rendition.frame_bytes, data: rendition.data };
     let range = request.range.filter(|range| is_plausible(*range)).and_then(|range| layout.resolve(range));
     let part = range.unwrap_or(Bytes::ENDLESS);
     let slice = layout.slice(part);
@@ -80,15 +111,16 @@ pub fn plan(request: &StreamRequest<'_>, format: StreamFormat) -> Result<StreamR
     // A player that reconnects has its burst already.
     let burst = match request.query.low_latency || part.first > 0 {
         true => 0,
-        false => request.player.burst(format),
+        false => rendition.burst,
     };
     let head = match (part.count(), layout.total()) {
-        (None, _) if part.first == 0 => start_head(200),
-        (None, _) => start_head(206).with("Content-Range", format!("bytes {}-{FAR}/*", part.first)),
+        (None, _) if part.first == 0 => start_head(200, rendition.content_type),
+        (None, _) => start_head(206, rendition.content_type)
+            .with("Content-Range", format!("bytes {}-{FAR}/*", part.first)),
         (Some(count), total) => {
             let last = part.first + count - 1;
             let total = total.map_or("*".to_owned(), |total| total.to_string());
-            start_head(206)
+            start_head(206, rendition.content_type)
                 .with("Content-Length", count.to_string())
                 .with("Content-Range", format!("bytes {}-{last}/{total}", part.first))
         }
@@ -97,23 +129,23 @@ pub fn plan(request: &StreamRequest<'_>, format: StreamFormat) -> Result<StreamR
     let head = if chunked { head.with("Transfer-Encoding", "chunked") } else { head };
     let body = Playback {
         chunked,
-        lag_target: Some(query_back.unwrap_or(0)),
-        ..playback(&wav::header(format, sizes), &slice, StartAt::Back(query_back.unwrap_or(burst)))
+        lag_target: Some(back.unwrap_or(0)),
+        ..playback(rendition.header, &slice, StartAt::Back(back.unwrap_or(burst)))
     };
-    Ok(StreamResponse { head, body })
+    StreamResponse { head, body }
 }
 
 /// Returns a head with the headers that all responses with sound have.
-pub(crate) fn start_head(status: u16) -> ResponseHead {
+pub(crate) fn start_head(status: u16, content_type: &str) -> ResponseHead {
     ResponseHead::new(status)
-        .with("Content-Type", "audio/wav")
+        .with("Content-Type", content_type)
         .with("Cache-Control", "no-store, no-transform")
         .with("X-Content-Type-Options", "nosniff")
         .with("Connection", "close")
 }
 
 /// Returns the body of a slice of a file without holes.
-pub(crate) fn playback(header: &[u8; HEADER_BYTES], slice: &Slice, begin: StartAt) -> Playback {
+pub(crate) fn playback(header: &[u8], slice: &Slice, begin: StartAt) -> Playback {
     Playback {
         chunked: false,
         prefix: header[slice.header_part.clone()].to_vec(),
@@ -121,6 +153,7 @@ pub(crate) fn playback(header: &[u8; HEADER_BYTES], slice: &Slice, begin: StartA
         length: slice.len,
         suffix: &[0; 1][..slice.pad],
         begin,
+        icy: None,
         lag_target: None,
     }
 }
@@ -144,7 +177,7 @@ fn recording(
     let layout = Layout { header: HEADER_BYTES, frame_bytes: format.frame_bytes(), data: Some(data) };
     // A range of what is only being recorded makes no sense, so the whole is sent, whatever is asked for.
     let whole = Bytes { first: 0, last: layout.total().map(|total| total - 1) };
-    let head = start_head(200)
+    let head = start_head(200, WAV)
         .with("Content-Length", whole.count().unwrap_or_default().to_string())
         .with("Content-Disposition", format!("inline; filename=\"{name}.wav\""));
     let header = wav::header(format, Sizes::Data(size));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::access::tokens::Token;
+use crate::encode::Codec;
 
 /// The target of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,12 +18,12 @@ pub enum Target {
     /// `/NAME/levels`; `None` for `/levels`, which is the default input's. The time is the smallest interval
     /// between events, from `interval=MS`.
     Levels(Option<String>, Duration),
-    /// `/NAME.wav`
-    Wav(String, StreamQuery),
-    /// `/NAME.m3u`
-    M3u(String),
-    /// `/NAME.pls`
-    Pls(String),
+    /// `/NAME.wav`, or with a codec `/NAME.flac`, `/NAME.mp3`, `/NAME.opus`
+    Stream(String, Option<Codec>, StreamQuery),
+    /// `/NAME.m3u`, for the stream with that codec
+    M3u(String, Option<Codec>),
+    /// `/NAME.pls`, for the stream with that codec
+    Pls(String, Option<Codec>),
     /// `/status.json`
     Status,
     /// `/healthz/NAME`; `None` for `/healthz`, which is all inputs'.
@@ -47,6 +48,8 @@ pub struct StreamQuery {
     pub length: Option<Duration>,
     /// `latency=low`: every block at once, and no burst.
     pub low_latency: bool,
+    /// `bitrate=K`: kbit/s of an MP3 or Opus stream.
+    pub bitrate: Option<u32>,
     /// `framing=identity`: no chunks.
     pub identity: bool,
     /// `last=S`: the last seconds, as a file that exists already.
@@ -141,22 +144,25 @@ impl Target {
             return Ok(Target::Levels(name(input), levels_interval(query)?));
         }
         Ok(match path.rsplit_once('.') {
-            Some((name, "wav")) => {
-                let query = StreamQuery { has_trailing_slash, ..StreamQuery::parse(query)? };
-                Target::Wav(name.to_owned(), query)
+            Some((name, "m3u")) if !has_trailing_slash => {
+                Target::M3u(name.to_owned(), playlist_codec(query)?)
             }
-            Some((name, "m3u")) if !has_trailing_slash => Target::M3u(name.to_owned()),
-            Some((name, "pls")) => Target::Pls(name.to_owned()),
+            Some((name, "pls")) => Target::Pls(name.to_owned(), playlist_codec(query)?),
+            Some((name, extension)) if extension == "wav" || Codec::from_name(extension).is_some() => {
+                let codec = Codec::from_name(extension);
+                let query = StreamQuery { has_trailing_slash, ..StreamQuery::parse(query, codec)? };
+                Target::Stream(name.to_owned(), codec, query)
+            }
             _ => Target::Unknown,
         })
     }
 }
 
 impl StreamQuery {
-    const KEYS: [&'static str; 10] =
-        ["back", "for", "latency", "framing", "last", "stream", "from", "to", "utc", TOKEN];
+    const KEYS: [&'static str; 11] =
+        ["back", "for", "latency", "framing", "last", "stream", "from", "to", "utc", "bitrate", TOKEN];
 
-    fn parse(query: &str) -> Result<StreamQuery, BadRequest> {
+    fn parse(query: &str, codec: Option<Codec>) -> Result<StreamQuery, BadRequest> {
         let mut parsed = StreamQuery::default();
         let (mut stream, mut from, mut to) = (None, None, None);
         for (key, value) in pairs(query, &Self::KEYS)? {
@@ -175,6 +181,7 @@ impl StreamQuery {
                 "from" => from = Some(whole(key, value)?),
                 "to" => to = Some(whole(key, value)?),
                 "utc" => parsed.utc = Some(minutes(value)?),
+                "bitrate" => parsed.bitrate = Some(bitrate(value, codec)?),
                 _ => {}
             }
         }
@@ -274,6 +281,33 @@ fn is_one_edit(one: &[u8], other: &[u8]) -> bool {
         ([a, b], [c, d]) => a == d && b == c,
         _ => false,
     }
+}
+
+/// Returns the codec that a playlist is for; `None` for WAV.
+fn playlist_codec(query: &str) -> Result<Option<Codec>, BadRequest> {
+    let mut codec = None;
+    for (key, value) in pairs(query, &["codec", TOKEN])? {
+        if key == TOKEN || value == "wav" {
+            continue;
+        }
+        codec = Some(
+            Codec::from_name(&value)
+                .ok_or_else(|| BadRequest("codec is wav, flac, mp3 or opus, as in codec=mp3.".to_owned()))?,
+        );
+    }
+    Ok(codec)
+}
+
+fn bitrate(value: &str, codec: Option<Codec>) -> Result<u32, BadRequest> {
+    let rates = codec.map_or(&[][..], Codec::bitrates);
+    let wanted = value.parse().ok().filter(|wanted| rates.contains(wanted));
+    wanted.ok_or_else(|| match rates {
+        [] => BadRequest("bitrate is for MP3 and Opus.".to_owned()),
+        _ => {
+            let rates: Vec<String> = rates.iter().map(u32::to_string).collect();
+            BadRequest(format!("bitrate is one of {}.", rates.join(", ")))
+        }
+    })
 }
 
 fn seconds(key: &str, value: &str) -> Result<Duration, BadRequest> {

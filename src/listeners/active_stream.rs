@@ -7,9 +7,7 @@ use rustix::net::{SendFlags, send};
 use super::Listeners;
 use super::fanout::Fanouts;
 use super::list::Admitted;
-use super::stream::{Playback, Stream};
-use crate::inputs::LiveInput;
-use crate::media::ring::Ring;
+use super::stream::{Playback, Sound, Stream, StreamSource};
 
 /// A listener at its place in a ring, to which nothing was sent yet. If it is dropped, the connection ends.
 pub struct ActiveStream {
@@ -23,21 +21,25 @@ impl ActiveStream {
     /// `logged`: whether the log gets a line for the start and one for the end.
     pub fn new(
         listeners: &Arc<Listeners>,
-        input: Arc<LiveInput>,
-        ring: &Ring,
+        source: StreamSource,
         listener: Admitted,
         playback: Playback,
         low_latency: bool,
         logged: bool,
     ) -> ActiveStream {
         let settings = Arc::clone(&listeners.settings);
-        let stream = Stream::new(settings, input, ring, listener, playback, low_latency, logged);
+        let stream = Stream::new(settings, source, listener, playback, low_latency, logged);
         ActiveStream { stream: Box::new(stream), fanouts: Arc::clone(&listeners.fanouts) }
     }
 
-    /// Returns the index in the ring of the first frame that is sent.
-    pub fn frame(&self) -> u64 {
-        self.stream.reader.frame()
+    /// Returns the ID of the input's ring and the index there of the first frame that is sent; `None` if the frame is not in
+    /// that ring.
+    pub fn frame(&self) -> Option<(u64, u64)> {
+        let Stream { ring, reader, sound, .. } = &*self.stream;
+        match sound {
+            Sound::Packets(consumer) => consumer.encoding().input_frame(reader.frame()),
+            Sound::Pcm | Sound::Encoded(_) => Some((ring.id(), reader.frame())),
+        }
     }
 
     /// Sends `head` and then the body, in other threads. Where the operating system gives no thread to catch up in, an

@@ -30,7 +30,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new(ring: &Ring) -> Batch {
         Batch {
-            chunk: Chunk::new(CAPACITY.max(ring.format().frame_bytes())),
+            chunk: Chunk::new(CAPACITY.max(ring.unit_bytes())),
             from: None,
             to: ring.reader(0).place(),
             frames: 0,
@@ -48,13 +48,13 @@ impl Batch {
     /// ring was closed.
     fn fill(&mut self, from: &Reader) -> bool {
         let mut reader = from.clone();
-        let frame_bytes = reader.format().frame_bytes();
+        let unit_bytes = reader.unit_bytes();
         (self.from, self.frames, self.reaches_edge) = (None, 0, false);
         self.chunk.clear();
-        while self.chunk.spare().len() >= frame_bytes {
+        while self.chunk.spare().len() >= unit_bytes {
             match reader.read(self.chunk.spare()) {
-                Read::Block { frames, captured_at } => {
-                    self.chunk.advance(frames * frame_bytes);
+                Read::Block { frames, bytes, captured_at } => {
+                    self.chunk.advance(bytes);
                     self.frames += frames as u64;
                     self.captured_at = captured_at;
                 }
@@ -84,7 +84,10 @@ impl Stream {
             if batch.frames == 0 {
                 return true;
             }
-            let bytes = batch.chunk.bytes(self.playback.chunked);
+            let bytes = match &mut self.icy {
+                None => batch.chunk.bytes(self.playback.chunked),
+                Some(icy) => icy.bytes(&mut batch.chunk, self.playback.chunked),
+            };
             let sent = match send(listener.socket(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => sent,
                 Err(Errno::AGAIN | Errno::INTR) => 0,

@@ -15,13 +15,15 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use log::error;
 use rustix::net::{SendFlags, send};
 
 use super::chunked::{self, Chunk};
 use super::pacing;
 use super::slow::{Action, decide};
 // The old paths of these names, until `http` uses the new ones.
-use super::stream::{End, Playback, StartAt, Stream};
+use super::own_encoder::Filled;
+use super::stream::{End, Playback, Sound, StartAt, Stream};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
 
@@ -56,7 +58,8 @@ impl Stream {
     /// for past sound must not get other sound.
     pub(super) fn can_skip_burst(&self) -> bool {
         let Playback { skip, length, begin, lag_target, .. } = &self.playback;
-        length.is_none() && *skip == 0 && matches!(begin, StartAt::Back(_)) && *lag_target == Some(0)
+        let is_live = matches!(begin, StartAt::Back(_)) && !matches!(self.sound, Sound::Encoded(_));
+        length.is_none() && *skip == 0 && is_live && *lag_target == Some(0)
     }
 
     /// Sends what precedes the sound, without waiting, and goes to the live edge. Returns `false` for a client that is gone:
@@ -85,6 +88,13 @@ impl Stream {
         if let Some(end) = self.send_unsent()? {
             return Ok(Step::End(end));
         }
+        if let Sound::Encoded(encoder) = &mut self.sound {
+            // This thread keeps the stream to its end, so the encoder begins once.
+            if let Err(lost) = encoder.begin(&self.reader) {
+                self.record_skip(lost);
+                return Ok(Step::End(End::TooSlow));
+            }
+        }
         let mut chunk = Chunk::new(self.chunk_bytes());
         chunk.push(&std::mem::take(&mut self.playback.prefix));
         let (started, mut frames, mut captured_at) = (monotonic_ns(), 0, None);
@@ -93,7 +103,7 @@ impl Stream {
                 return Ok(Step::End(End::Cut));
             }
             match self.read(&mut chunk) {
-                Read::Block { frames: read, captured_at: at } => {
+                Read::Block { frames: read, captured_at: at, .. } => {
                     frames += read as u64;
                     captured_at = Some(at);
                     continue;
@@ -113,8 +123,8 @@ impl Stream {
                     }
                 }
                 Read::Nothing if self.playback.length == Some(0) => return self.finish(),
-                // A finite stream needs its thread to its end, and a frame has to be cut here.
-                Read::Nothing if self.playback.length.is_some() || self.playback.skip > 0 => {
+                // A finite stream needs its thread to its end, a frame has to be cut here, and so has an own encoder to run.
+                Read::Nothing if self.needs_thread() => {
                     self.sleep();
                     continue;
                 }
@@ -132,6 +142,12 @@ impl Stream {
         }
     }
 
+    /// Returns whether the stream cannot join the fan-out.
+    fn needs_thread(&self) -> bool {
+        let Playback { length, skip, .. } = &self.playback;
+        length.is_some() || *skip > 0 || matches!(self.sound, Sound::Encoded(_))
+    }
+
     /// Returns whether the body is a part of the past, which was complete before the request.
     fn is_clip(&self) -> bool {
         matches!(self.playback.begin, StartAt::Frame(_))
@@ -143,25 +159,34 @@ impl Stream {
         let interval_bytes = (format.bytes_per_second() / 10) as usize;
         let block_bytes = self.ring.block_frames() as usize * format.frame_bytes();
         let bytes = interval_bytes.max(block_bytes).min(MOST_BYTES);
-        bytes.max(format.frame_bytes()).max(self.playback.prefix.len())
+        bytes.max(self.ring.unit_bytes()).max(self.playback.prefix.len())
     }
 
     /// Reads the next frames into the chunk. `Nothing` also if the chunk or the body is full.
     fn read(&mut self, chunk: &mut Chunk) -> Read {
-        let frame_bytes = self.ring.format().frame_bytes();
+        if let Sound::Encoded(encoder) = &mut self.sound {
+            return match encoder.fill(&mut self.reader, chunk) {
+                Filled::Read(read) => read,
+                Filled::Full => Read::Nothing,
+                Filled::Finished | Filled::Failed => {
+                    self.playback.length = Some(0);
+                    Read::Nothing
+                }
+            };
+        }
+        let unit_bytes = self.ring.unit_bytes();
         let spare = chunk.spare();
         // Up to the end of the last frame of the body; the part of it that is not wanted is left out below.
         let most = self.playback.length.map_or(usize::MAX, |length| {
-            let frames = usize::try_from(length.div_ceil(frame_bytes as u64)).unwrap_or(usize::MAX);
-            frames.saturating_mul(frame_bytes)
+            let units = usize::try_from(length.div_ceil(unit_bytes as u64)).unwrap_or(usize::MAX);
+            units.saturating_mul(unit_bytes)
         });
         let most = most.min(spare.len());
-        if most < frame_bytes {
+        if most < unit_bytes {
             return Read::Nothing;
         }
         let read = self.reader.read(&mut spare[..most]);
-        if let Read::Block { frames, .. } = read {
-            let mut bytes = frames * frame_bytes;
+        if let Read::Block { mut bytes, .. } = read {
             if self.playback.skip > 0 {
                 spare[..bytes].copy_within(self.playback.skip.., 0);
                 bytes -= std::mem::take(&mut self.playback.skip);
@@ -179,7 +204,10 @@ impl Stream {
     ///
     /// A send that makes no progress for `stall_seconds` fails: that is the time limit of the socket.
     fn send(&mut self, chunk: &mut Chunk, frames: u64) -> io::Result<()> {
-        let bytes = chunk.bytes(self.playback.chunked);
+        let bytes = match &mut self.icy {
+            None => chunk.bytes(self.playback.chunked),
+            Some(icy) => icy.bytes(chunk, self.playback.chunked),
+        };
         if self.head.is_empty() {
             self.listener.socket().write_all(bytes)?;
         } else {
@@ -205,6 +233,14 @@ impl Stream {
 
     /// Sends the end of the body. A file whose input has ended before it was complete has none.
     fn finish(&mut self) -> io::Result<Step> {
+        let failure = match &self.sound {
+            Sound::Encoded(encoder) => encoder.failure(),
+            _ => None,
+        };
+        if let Some(error) = failure {
+            error!("{}: the encoder of {} failed: {error}", self.input.name, self.listener.ip());
+            return Ok(Step::End(End::EncoderFailed));
+        }
         if self.playback.chunked {
             self.listener.socket().write_all(chunked::LAST)?;
         } else if self.playback.length == Some(0) {
@@ -235,6 +271,10 @@ impl Stream {
     /// configuration, or a restart of the capture thread.
     fn switch_ring(&mut self) -> bool {
         let next = self.input.ring().filter(|next| !next.is_closed() && next.format() == self.ring.format());
+        // An encoding goes on with the next ring by itself, or ends.
+        if matches!(self.sound, Sound::Packets(_)) {
+            return false;
+        }
         // The frames of a clip are numbered in its own ring.
         let Some(ring) = next.filter(|_| !self.is_clip()) else { return false };
         // The next frame of the stream is the first one of the new ring, however long ago it was published.

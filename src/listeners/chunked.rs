@@ -59,6 +59,11 @@ impl Chunk {
         self.advance(bytes.len());
     }
 
+    /// Returns the data.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.buffer[HEAD..HEAD + self.len]
+    }
+
     /// Removes all data.
     pub(crate) fn clear(&mut self) {
         self.len = 0;

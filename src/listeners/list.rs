@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustix::net::{RecvFlags, recv};
 
 use super::latency::Histogram;
+use crate::encode::{Encoding, Kind};
 use crate::sys::client_key::ClientKey;
 use crate::sys::socket;
 
@@ -98,13 +99,14 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Adds a listener of `input`. It stays on the list until the returned value is dropped.
+    /// Adds a listener of `input`, whose sound is coded so. It stays on the list until the returned value is dropped.
     ///
     /// `client` is the client's address, which behind a proxy is not the peer of `socket`. `socket` must be blocking.
     /// `place` is dropped with the listener.
     pub fn occupy(
         self,
         input: &str,
+        coding: Option<Coding>,
         client: SocketAddr,
         player: String,
         socket: TcpStream,
@@ -115,6 +117,7 @@ impl Seat {
         let listener = Arc::new(Listener {
             id: list.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             input: input.to_owned(),
+            coding,
             address: client,
             player,
             since: Instant::now(),
@@ -145,12 +148,23 @@ impl Drop for Seat {
     }
 }
 
+/// The coding of a listener's sound.
+#[derive(Clone)]
+pub struct Coding {
+    /// Codec and bit rate.
+    pub kind: Kind,
+    /// The encoding, if other listeners can share it: then the listener's position is one in its ring.
+    pub shared: Option<Arc<Encoding>>,
+}
+
 /// One listener, as all threads see it. The thread that sends to it writes the counters; any thread reads them.
 pub struct Listener {
     /// A number that no other listener of this process has. The first is 1.
     pub id: u64,
     /// The name of the input.
     pub input: String,
+    /// The coding of the sound; `None` for PCM.
+    pub coding: Option<Coding>,
     /// The address of the client, without regard to the proxy in between.
     pub address: SocketAddr,
     /// The product that the client names in `User-Agent`.

@@ -19,6 +19,8 @@
 //! | [`pacing`] | the interval at which a listener is sent data |
 //! | [`slow`] | the policy for listeners that are too slow |
 //! | [`chunked`] | HTTP chunk framing |
+//! | [`own_encoder`] | the encoder of a listener that hears what no other listener hears |
+//! | [`icy`] | titles between the bytes of MP3 |
 //! | [`latency`] | the histogram of each listener's latency |
 //!
 //! A listener owns its socket: nothing follows a stream on its connection, and the end of the listener is the end of
@@ -29,8 +31,10 @@ pub mod batch;
 pub mod catch_up;
 pub mod chunked;
 pub mod fanout;
+pub mod icy;
 pub mod latency;
 pub mod list;
+pub mod own_encoder;
 pub mod pacing;
 pub mod rota;
 pub mod slow;
@@ -42,8 +46,9 @@ use std::sync::Arc;
 pub use self::active_stream::ActiveStream;
 use self::fanout::Fanouts;
 use self::list::List;
-pub use self::list::{Admission, Admitted, Full, Listener, Place, Seat};
-pub use self::stream::{Playback, StartAt};
+pub use self::list::{Admission, Admitted, Coding, Full, Listener, Place, Seat};
+pub use self::own_encoder::OwnEncoder;
+pub use self::stream::{Playback, Sound, StartAt, StreamSource};
 use crate::settings::Settings;
 
 /// All clients that listen.

@@ -9,9 +9,11 @@ use std::time::Duration;
 use log::{info, warn};
 use rustix::net::sockopt;
 
-use super::list::{Admitted, Listener};
+use super::icy::Icy;
+use super::list::{Admitted, Coding, Listener};
+use super::own_encoder::OwnEncoder;
+use crate::encode::Consumer;
 use crate::inputs::LiveInput;
-use crate::media::format::StreamFormat;
 use crate::media::ring::{Reader, Ring};
 use crate::settings::Settings;
 
@@ -19,7 +21,7 @@ use crate::settings::Settings;
 const LEAST_SEND_BUFFER: usize = 4096;
 
 /// The body of a response: what one listener receives after the head.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Playback {
     /// True to send the body in chunks (RFC 9112 §7.1).
     pub chunked: bool,
@@ -33,9 +35,45 @@ pub struct Playback {
     pub suffix: &'static [u8],
     /// Frame with which the sound begins.
     pub begin: StartAt,
+    /// Title for ICY metadata between the bytes; `None` for a client that did not ask for it.
+    pub icy: Option<String>,
     /// Distance from the live edge, in frames, at which a listener that is too slow goes on. `None` for a file: no
     /// frame of a file is left out while the ring still has it.
     pub lag_target: Option<u64>,
+}
+
+/// The origin of a stream.
+pub struct StreamSource {
+    /// The input.
+    pub input: Arc<LiveInput>,
+    /// The input's ring, or the ring of packets of an encoding.
+    pub ring: Ring,
+    /// The coding of the sound.
+    pub sound: Sound,
+}
+
+/// The coding of a stream's sound.
+pub enum Sound {
+    /// PCM, as it is in the ring.
+    Pcm,
+    /// Packets of an encoding that many listeners share; the ring is the encoding's.
+    Packets(Consumer),
+    /// PCM of the ring, encoded for this listener alone.
+    Encoded(Box<OwnEncoder>),
+}
+
+impl Sound {
+    /// Returns codec, bit rate and encoding, as the list of listeners has them.
+    pub fn coding(&self) -> Option<Coding> {
+        match self {
+            Sound::Pcm => None,
+            Sound::Packets(consumer) => {
+                let encoding = Arc::clone(consumer.encoding());
+                Some(Coding { kind: encoding.kind, shared: Some(encoding) })
+            }
+            Sound::Encoded(encoder) => Some(Coding { kind: encoder.kind(), shared: None }),
+        }
+    }
 }
 
 /// The place in the ring at which a listener starts.
@@ -45,6 +83,12 @@ pub enum StartAt {
     Back(u64),
     /// Exactly this frame, and no other.
     Frame(u64),
+}
+
+impl Default for StartAt {
+    fn default() -> StartAt {
+        StartAt::Back(0)
+    }
 }
 
 /// The reason for the end of a stream.
@@ -60,6 +104,8 @@ pub(super) enum End {
     TooSlow,
     /// Another thread [cut](Listener::cut) the listener.
     Cut,
+    /// The listener's own encoder failed.
+    EncoderFailed,
 }
 
 /// Bytes that a send did not take.
@@ -80,6 +126,8 @@ pub(super) struct Stream {
     pub(super) input: Arc<LiveInput>,
     pub(super) listener: Admitted,
     pub(super) ring: Ring,
+    pub(super) sound: Sound,
+    pub(super) icy: Option<Box<Icy>>,
     pub(super) reader: Reader,
     pub(super) playback: Playback,
     pub(super) low_latency: bool,
@@ -102,13 +150,13 @@ impl Stream {
     /// See [`ActiveStream::new`](super::ActiveStream::new).
     pub(super) fn new(
         settings: Arc<Settings>,
-        input: Arc<LiveInput>,
-        ring: &Ring,
+        source: StreamSource,
         listener: Admitted,
         mut playback: Playback,
         low_latency: bool,
         logged: bool,
     ) -> Stream {
+        let StreamSource { input, ring, sound } = source;
         let reader = match playback.begin {
             StartAt::Back(back) => ring.reader(back),
             StartAt::Frame(frame) => ring.reader_at(frame),
@@ -119,12 +167,21 @@ impl Stream {
         playback.lag_target = playback.lag_target.map(|target| target.min(initial_lag));
         listener.position.store(reader.frame(), Ordering::Relaxed);
         let table = settings.listeners();
-        bound_kernel_queue(listener.socket(), ring.format(), table.send_buffer, table.stall_timeout);
+        let bytes_per_second = match &sound {
+            Sound::Pcm => ring.format().bytes_per_second(),
+            Sound::Packets(consumer) => consumer.encoding().kind.bytes_per_second(ring.format()),
+            Sound::Encoded(encoder) => encoder.kind().bytes_per_second(ring.format()),
+        };
+        let queue = (bytes_per_second as f64 * table.send_buffer.as_secs_f64()) as usize;
+        bound_kernel_queue(listener.socket(), queue, table.stall_timeout);
+        let icy = playback.icy.as_deref().map(|title| Box::new(Icy::new(title)));
         Stream {
             settings,
             input,
             listener,
-            ring: ring.clone(),
+            ring,
+            sound,
+            icy,
             reader,
             playback,
             low_latency,
@@ -141,7 +198,9 @@ impl Stream {
     /// Logs the start of the stream, once.
     pub(super) fn log_start(&mut self) {
         if self.logged && !std::mem::replace(&mut self.is_started, true) {
-            info!("{}: {} ({}) listens", self.listener.input, self.listener.ip(), self.listener.player);
+            let Listener { input, player, .. } = &*self.listener;
+            let coding = self.listener.coding.as_ref().map(|coding| format!(" to {}", coding.kind));
+            info!("{input}: {} ({player}) listens{}", self.listener.ip(), coding.unwrap_or_default());
         }
     }
 
@@ -178,9 +237,8 @@ impl Stream {
     }
 }
 
-/// Bounds the sound that waits in the kernel for a slow client, and the time that a send waits for one.
-fn bound_kernel_queue(socket: &TcpStream, format: StreamFormat, sound: Duration, stall: Duration) {
-    let bytes = format.frames_in(sound) as usize * format.frame_bytes();
+/// Bounds the bytes that wait in the kernel for a slow client, and the time that a send waits for one.
+fn bound_kernel_queue(socket: &TcpStream, bytes: usize, stall: Duration) {
     // The kernel doubles the size for its own bookkeeping, which needs about as much again. Errors can only come from a
     // socket that is gone, which the first send reports.
     let _ = sockopt::set_socket_send_buffer_size(socket, bytes.max(LEAST_SEND_BUFFER));
@@ -197,6 +255,7 @@ fn log_end(listener: &Listener, end: End) {
         End::Stalled => "accepted no data for too long and was disconnected",
         End::TooSlow => "was too slow and was disconnected",
         End::Cut => "was disconnected",
+        End::EncoderFailed => "was disconnected, since its encoder failed,",
     };
     let skipped = match listener.skipped.load(Ordering::Relaxed) {
         0 => String::new(),

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ActiveStream, Admission, Admitted, Listeners, Place, Playback, StartAt};
+use super::{ActiveStream, Admission, Admitted, Listeners, Place, Playback, Sound, StartAt, StreamSource};
 use crate::config::{self, Interval, Limits};
 use crate::inputs::LiveInput;
 use crate::media::format::{SampleFormat, StreamFormat};
@@ -24,6 +24,7 @@ pub(super) const LIVE: Playback = Playback {
     skip: 0,
     length: None,
     suffix: b"",
+    icy: None,
     begin: StartAt::Back(0),
     lag_target: Some(0),
 };
@@ -95,14 +96,14 @@ pub(super) fn admit(listeners: &Arc<Listeners>) -> (Admitted, TcpStream) {
     let (socket, peer, client) = connection();
     let place: Place = Box::new(());
     let seat = listeners.reserve(UNLIMITED, peer.ip(), None).unwrap_or_else(|_| panic!("there is no limit"));
-    (seat.occupy("live", peer, "test/1".to_owned(), socket, place), client)
+    (seat.occupy("live", None, peer, "test/1".to_owned(), socket, place), client)
 }
 
 /// A stream that has not started, and the client's end of its connection.
 pub(super) fn stream(listeners: &Arc<Listeners>, ramp: &Ramp, body: Playback) -> (ActiveStream, TcpStream) {
     let (listener, client) = admit(listeners);
-    let input = Arc::clone(&ramp.input);
-    (ActiveStream::new(listeners, input, &ramp.ring, listener, body, false, false), client)
+    let source = StreamSource { input: Arc::clone(&ramp.input), ring: ramp.ring.clone(), sound: Sound::Pcm };
+    (ActiveStream::new(listeners, source, listener, body, false, false), client)
 }
 
 /// Reads that many bytes.

@@ -51,6 +51,21 @@ pub struct FlacEncoder {
     frames: FrameEncoder,
 }
 
+/// Checks that FLAC can carry PCM of that format.
+///
+/// # Errors
+///
+/// No or more than 8 channels; a rate of 0 or of 2^20 Hz and more.
+pub fn check(format: StreamFormat) -> Result<(), OpenError> {
+    if !(1..=MOST_CHANNELS).contains(&format.channels) {
+        return Err(OpenError::Channels(format.channels));
+    }
+    if !(1..=HIGHEST_RATE).contains(&format.rate) {
+        return Err(OpenError::Rate(format.rate));
+    }
+    Ok(())
+}
+
 impl FlacEncoder {
     /// Returns an encoder for PCM of `format` whose first frame has the position `first_frame`.
     ///
@@ -58,12 +73,7 @@ impl FlacEncoder {
     ///
     /// No or more than 8 channels; a rate of 0 or of 2^20 Hz and more.
     pub fn new(format: StreamFormat, first_frame: u64) -> Result<Self, OpenError> {
-        if !(1..=MOST_CHANNELS).contains(&format.channels) {
-            return Err(OpenError::Channels(format.channels));
-        }
-        if !(1..=HIGHEST_RATE).contains(&format.rate) {
-            return Err(OpenError::Rate(format.rate));
-        }
+        check(format)?;
         Ok(FlacEncoder {
             header: header(format, None),
             blocks: Blocks::new(format.frame_bytes(), BLOCK_FRAMES, first_frame),

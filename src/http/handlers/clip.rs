@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::http::byte_range::{ByteRange, Bytes, Layout};
 use crate::http::response_head::{Civil, unix_time_before};
-use crate::http::stream_response::{StreamResponse, playback, start_head};
+use crate::http::stream_response::{StreamResponse, WAV, playback, start_head};
 use crate::http::target::{BadRequest, FrameRange, StreamQuery};
 use crate::listeners::StartAt;
 use crate::media::ring::Ring;
@@ -34,14 +34,14 @@ pub enum Last {
     Nothing,
 }
 
-/// Decides about a request for the last seconds of a ring that holds `history`.
+/// Decides about a request for the last seconds of a ring that holds `history`. `file` is the last part of the address.
 ///
 /// # Errors
 ///
 /// When the ring holds less than that.
 pub fn last(
     ring: &Ring,
-    name: &str,
+    file: &str,
     query: &StreamQuery,
     history: Duration,
     range: Option<&str>,
@@ -63,10 +63,13 @@ pub fn last(
     // Relative to the requested address, which a reverse proxy may have put below another path.
     let up = if query.has_trailing_slash { "../" } else { "" };
     let FrameRange { stream, from, to } = frames;
-    let mut address = format!("{up}{name}.wav?stream={stream}&from={from}&to={to}");
+    let mut address = format!("{up}{file}?stream={stream}&from={from}&to={to}");
     if let Some(utc) = query.utc {
         // Writing to a String cannot fail.
         let _ = write!(address, "&utc={utc}");
+    }
+    if let Some(bitrate) = query.bitrate {
+        let _ = write!(address, "&bitrate={bitrate}");
     }
     Ok(Last::Redirect(address))
 }
@@ -98,7 +101,7 @@ impl Refusal {
 
 /// Returns the head of a 416 for a clip of `total` bytes.
 pub fn range_head(total: u64) -> crate::http::response_head::ResponseHead {
-    start_head(416).with("Content-Length", "0").with("Content-Range", format!("bytes */{total}"))
+    start_head(416, WAV).with("Content-Length", "0").with("Content-Range", format!("bytes */{total}"))
 }
 
 /// A request for a clip.
@@ -125,15 +128,7 @@ pub struct ClipRequest<'a> {
 /// The reason why there is none.
 pub fn plan(request: &ClipRequest<'_>, ring: &Ring) -> Result<StreamResponse, Refusal> {
     let FrameRange { stream, from, to } = request.frames;
-    let Some((edge, captured_at)) = ring.edge().filter(|_| ring.id() == stream) else {
-        return Err(Refusal::Gone);
-    };
-    if to > edge + 1 {
-        return Err(Refusal::NotYet);
-    }
-    if ring.reader_at(from).frame() != from {
-        return Err(Refusal::Gone);
-    }
+    let began = locate(request.frames, ring)?;
     let format = ring.format();
     let data = (to - from).saturating_mul(format.frame_bytes() as u64);
     let Some(size) = u32::try_from(data).ok().filter(|_| data <= wav::MAX_DATA_BYTES) else {
@@ -153,16 +148,9 @@ pub fn plan(request: &ClipRequest<'_>, ring: &Ring) -> Result<StreamResponse, Re
     let part = range.unwrap_or(Bytes { first: 0, last: Some(total - 1) });
     let slice = layout.slice(part);
 
-    let age =
-        Duration::from_nanos(monotonic_ns().saturating_sub(captured_at)) + format.duration_of(edge - from);
-    let began = unix_time_before(age);
-    let offset = request.utc.map_or_else(|| clock::utc_offset(began), |minutes| i64::from(minutes) * 60);
-    let mut head = start_head(if range.is_some() { 206 } else { 200 })
+    let mut head = start_head(if range.is_some() { 206 } else { 200 }, WAV)
         .with("Content-Length", part.count().unwrap_or_default().to_string())
-        .with(
-            "Content-Disposition",
-            format!("attachment; filename=\"{}-{}.wav\"", request.name, FileTime(began + offset)),
-        );
+        .with("Content-Disposition", disposition(request.name, began, request.utc, "wav"));
     if !request.is_relative {
         head.push("Accept-Ranges", "bytes");
         head.push("ETag", tag);
@@ -175,6 +163,33 @@ pub fn plan(request: &ClipRequest<'_>, ring: &Ring) -> Result<StreamResponse, Re
     let first_frame = (from + slice.first_frame).min(to - 1);
     let header = wav::header(format, Sizes::Data(size));
     Ok(StreamResponse { head, body: playback(&header, &slice, StartAt::Frame(first_frame)) })
+}
+
+/// Checks that a ring holds these frames. Returns the time at which the first was captured, in seconds since 1970.
+///
+/// # Errors
+///
+/// [`Refusal::Gone`] and [`Refusal::NotYet`].
+pub fn locate(frames: FrameRange, ring: &Ring) -> Result<i64, Refusal> {
+    let FrameRange { stream, from, to } = frames;
+    let Some((edge, captured_at)) = ring.edge().filter(|_| ring.id() == stream) else {
+        return Err(Refusal::Gone);
+    };
+    if to > edge + 1 {
+        return Err(Refusal::NotYet);
+    }
+    if ring.reader_at(from).frame() != from {
+        return Err(Refusal::Gone);
+    }
+    let since_edge = Duration::from_nanos(monotonic_ns().saturating_sub(captured_at));
+    Ok(unix_time_before(since_edge + ring.format().duration_of(edge - from)))
+}
+
+/// Returns the Content-Disposition of a clip whose first frame was captured at `began` (seconds since 1970). `utc`: minutes
+/// that the listener's clock is ahead of UTC; `None` takes the machine's own time zone.
+pub fn disposition(name: &str, began: i64, utc: Option<i32>, extension: &str) -> String {
+    let offset = utc.map_or_else(|| clock::utc_offset(began), |minutes| i64::from(minutes) * 60);
+    format!("attachment; filename=\"{name}-{}.{extension}\"", FileTime(began + offset))
 }
 
 /// Seconds since 1970 as they stand in a file name: `2026-11-20-12.34.56`.
@@ -303,7 +318,7 @@ mod tests {
         let (id, second) = (ring.id(), Duration::from_secs(1));
         let lead = |time, utc, has_trailing_slash| {
             let query = StreamQuery { last: Some(time), utc, has_trailing_slash, ..StreamQuery::default() };
-            last(&ring, "live", &query, second, None)
+            last(&ring, "live.wav", &query, second, None)
         };
         let redirect = |address: String| Ok(Last::Redirect(address));
         assert_eq!(
@@ -321,7 +336,7 @@ mod tests {
     fn a_resumed_download_of_the_last_seconds_begins_anew() {
         let (_writer, ring) = ring(500);
         let query = StreamQuery { last: Some(Duration::from_millis(200)), ..StreamQuery::default() };
-        let lead = |range| last(&ring, "live", &query, Duration::from_secs(1), Some(range));
+        let lead = |range| last(&ring, "live.wav", &query, Duration::from_secs(1), Some(range));
         assert!(matches!(lead("bytes=0-"), Ok(Last::Redirect(_))), "players ask so for the whole");
         for range in ["bytes=100-", "bytes=0-99", "bytes=-5", "nonsense"] {
             let Ok(Last::Whole(frames)) = lead(range) else { panic!("{range}") };

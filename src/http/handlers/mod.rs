@@ -1,8 +1,10 @@
 //! The endpoints, one a file. Each takes an exchange and answers it.
 
 pub mod clip;
+pub(crate) mod encoded;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod listen;
 pub(crate) mod not_found;
 pub mod page;
 pub mod playlist;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::not_found::not_found;
+use crate::encode::Codec;
 use crate::http::access::RequestFacts;
 use crate::http::access::forwarded::{parameter, split_unquoted};
 use crate::http::context::Context;
@@ -68,11 +69,11 @@ impl fmt::Display for Origin {
 }
 
 /// Answers `/NAME.m3u`.
-pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
+pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str, codec: Option<Codec>) {
     match context.input(name) {
         Some(input) => {
             let names = context.inputs.names();
-            let list = m3u(&input.name, names.title(&input.name), &query(&exchange));
+            let list = m3u(&file(&input.name, codec), names.title(&input.name), &query(&exchange));
             exchange.respond(Response::playlist("audio/x-mpegurl", list));
         }
         None => not_found(context, exchange),
@@ -80,13 +81,13 @@ pub(crate) fn serve_m3u(context: &Context, exchange: Exchange, name: &str) {
 }
 
 /// Answers `/NAME.pls`.
-pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str) {
+pub(crate) fn serve_pls(context: &Context, exchange: Exchange, name: &str, codec: Option<Codec>) {
     let Some(input) = context.input(name) else { return not_found(context, exchange) };
     let facts = exchange.facts();
     let local = exchange.local_addr().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 80)));
     let origin = Origin::of(&facts, local, context.access().is_proxy(facts.peer));
     let names = context.inputs.names();
-    let list = pls(&origin, &input.name, names.title(&input.name), &query(&exchange));
+    let list = pls(&origin, &file(&input.name, codec), names.title(&input.name), &query(&exchange));
     exchange.respond(Response::playlist("audio/x-scpls", list));
 }
 
@@ -96,15 +97,20 @@ fn query(exchange: &Exchange) -> String {
     token.map(|token| format!("?{token}")).unwrap_or_default()
 }
 
-/// Returns the text of `/NAME.m3u`. `title` is one line, `query` that of the stream's address with its question mark.
-pub fn m3u(name: &str, title: &str, query: &str) -> String {
-    format!("#EXTM3U\n#EXTINF:-1,{title}\n{name}.wav{query}\n")
+/// Returns the last part of the stream's address.
+fn file(name: &str, codec: Option<Codec>) -> String {
+    format!("{name}.{}", codec.map_or("wav", Codec::name))
 }
 
-/// Returns the text of `/NAME.pls`. `title` is one line, `query` that of the stream's address with its question mark.
-pub fn pls(origin: &Origin, name: &str, title: &str, query: &str) -> String {
+/// Returns the text of `/NAME.m3u`. `file` is the last part of the stream's address, `title` is one line, `query` that of the stream's address with its question mark.
+pub fn m3u(file: &str, title: &str, query: &str) -> String {
+    format!("#EXTM3U\n#EXTINF:-1,{title}\n{file}{query}\n")
+}
+
+/// Returns the text of `/NAME.pls`. `file` is the last part of the stream's address, `title` is one line, `query` that of the stream's address with its question mark.
+pub fn pls(origin: &Origin, file: &str, title: &str, query: &str) -> String {
     format!(
-        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{name}.wav{query}\nTitle1={title}\nLength1=-1\nVersion=2\n"
+        "[playlist]\nNumberOfEntries=1\nFile1={origin}/{file}{query}\nTitle1={title}\nLength1=-1\nVersion=2\n"
     )
 }
 
@@ -221,9 +227,9 @@ mod tests {
 
     #[test]
     fn playlists_name_the_endless_stream() {
-        assert_eq!(m3u("live", "Living room", ""), "#EXTM3U\n#EXTINF:-1,Living room\nlive.wav\n");
+        assert_eq!(m3u("live.wav", "Living room", ""), "#EXTM3U\n#EXTINF:-1,Living room\nlive.wav\n");
         let origin = Origin { scheme: "https", host: "pi".to_owned(), prefix: "/audio".to_owned() };
-        let list = pls(&origin, "live", "Living room", "?token=a");
-        assert!(list.contains("\nFile1=https://pi/audio/live.wav?token=a\nTitle1=Living room\n"), "{list}");
+        let list = pls(&origin, "live.mp3", "Living room", "?token=a");
+        assert!(list.contains("\nFile1=https://pi/audio/live.mp3?token=a\nTitle1=Living room\n"), "{list}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::config::Names;
+use crate::encode::{Codec, Encoding, Encodings};
 use crate::http::context::Context;
 use crate::http::exchange::Exchange;
 use crate::http::page_state::{FormatStatus, format_status, tenths};
@@ -25,6 +26,7 @@ struct Status<'a> {
     station: StationStatus,
     inputs: Vec<InputStatus>,
     listeners: Vec<ListenerStatus>,
+    encoders: Vec<EncoderStatus>,
 }
 
 /// As configured; `null` for what is not.
@@ -62,6 +64,8 @@ struct InputStatus {
     /// Rate of the card's clock against the machine's, in parts per million; positive is fast.
     drift_ppm: Option<f64>,
     history_seconds: f64,
+    /// The codecs in which the input can be heard beside WAV.
+    codecs: Vec<&'static str>,
     /// One for each channel.
     levels: Vec<LevelStatus>,
 }
@@ -91,6 +95,11 @@ struct SourceStatus {
 struct ListenerStatus {
     id: u64,
     input: String,
+    /// `wav`, `flac`, `mp3` or `opus`.
+    codec: &'static str,
+    /// In kbit/s; absent for WAV and FLAC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bitrate: Option<u32>,
     address: String,
     player: String,
     seconds: f64,
@@ -103,6 +112,20 @@ struct ListenerStatus {
     latency_ms: Option<Latency>,
 }
 
+/// An encoder that runs for all listeners of its codec and bit rate.
+#[derive(Serialize)]
+struct EncoderStatus {
+    input: String,
+    codec: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bitrate: Option<u32>,
+    listeners: usize,
+    /// Share of one core over the last seconds.
+    cpu_percent: f64,
+    /// Frames that the encoder was too slow for.
+    frames_skipped: u64,
+}
+
 #[derive(Serialize)]
 struct Latency {
     median: f64,
@@ -111,12 +134,12 @@ struct Latency {
 
 /// Answers with the state as JSON.
 pub(crate) fn serve(context: &Context, exchange: Exchange) {
-    let json = render(context.started, &context.inputs, &context.listeners);
+    let json = render(context.started, &context.inputs, &context.listeners, &context.encodings);
     exchange.respond(Response::json(json));
 }
 
 /// Returns the text of `/status.json` for a daemon that started at that time.
-pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> String {
+pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners, encodings: &Encodings) -> String {
     let names = inputs.names();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -125,7 +148,7 @@ pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> Strin
             title: names.station.title.clone(),
             description: names.station.description.clone(),
         },
-        inputs: inputs.all().iter().map(|input| input_status(input, &names)).collect(),
+        inputs: inputs.all().iter().map(|input| input_status(input, &names, encodings)).collect(),
         listeners: listeners
             .all()
             .iter()
@@ -133,6 +156,7 @@ pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners) -> Strin
                 listener_status(listener, inputs.find(&listener.input).and_then(|input| input.ring()))
             })
             .collect(),
+        encoders: encodings.all().iter().map(|encoding| encoder_status(encoding)).collect(),
     };
     // A struct with strings as keys has no way to fail.
     serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
@@ -173,7 +197,7 @@ pub fn health(inputs: &Inputs, name: Option<&str>) -> Option<(u16, String)> {
     })
 }
 
-fn input_status(input: &LiveInput, names: &Names) -> InputStatus {
+fn input_status(input: &LiveInput, names: &Names, encodings: &Encodings) -> InputStatus {
     let state = input.state();
     let sound = input.sound();
     let counters = &input.counters;
@@ -201,6 +225,7 @@ fn input_status(input: &LiveInput, names: &Names) -> InputStatus {
         losses: counters.losses.load(Ordering::Relaxed),
         drift_ppm: counters.drift_ppm().map(tenths),
         history_seconds: input.history().as_secs_f64(),
+        codecs: encodings.codecs().into_iter().map(Codec::name).collect(),
         levels: sound.map_or(Vec::new(), |(_, levels)| {
             let level = |level: Reading| LevelStatus {
                 peak_dbfs: level.peak_dbfs().map(tenths),
@@ -212,19 +237,37 @@ fn input_status(input: &LiveInput, names: &Names) -> InputStatus {
     }
 }
 
+fn encoder_status(encoding: &Encoding) -> EncoderStatus {
+    EncoderStatus {
+        input: encoding.input.clone(),
+        codec: encoding.kind.codec.name(),
+        bitrate: encoding.kind.bitrate,
+        listeners: encoding.consumers(),
+        cpu_percent: f64::from(encoding.cpu.load(Ordering::Relaxed) / 100) / 100.0,
+        frames_skipped: encoding.skipped.load(Ordering::Relaxed),
+    }
+}
+
 fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
     // Computed from its position, not from the lag that it measured last: a listener that is blocked in a
     // send measures nothing.
     let lag = ring.map_or(0.0, |ring| {
         let format = ring.format();
-        let queued = listener.queued_bytes() as f64 / format.bytes_per_second() as f64;
-        let behind = ring.frames().saturating_sub(listener.position.load(Ordering::Relaxed));
+        let coding = listener.coding.as_ref();
+        let bytes = coding.map_or(format.bytes_per_second(), |coding| coding.kind.bytes_per_second(format));
+        let queued = listener.queued_bytes() as f64 / bytes.max(1) as f64;
+        let position = listener.position.load(Ordering::Relaxed);
+        let shared = coding.and_then(|coding| coding.shared.as_ref());
+        let frame = shared.map_or(Some(position), |encoding| Some(encoding.input_frame(position)?.1));
+        let behind = ring.frames().saturating_sub(frame.unwrap_or_default());
         format.duration_of(behind).as_secs_f64() + queued
     });
     let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     ListenerStatus {
         id: listener.id,
         input: listener.input.clone(),
+        codec: listener.coding.as_ref().map_or("wav", |coding| coding.kind.codec.name()),
+        bitrate: listener.coding.as_ref().and_then(|coding| coding.kind.bitrate),
         address: listener.ip().to_string(),
         player: listener.player.clone(),
         seconds: tenths(listener.since.elapsed().as_secs_f64()),
@@ -258,9 +301,12 @@ mod tests {
         inputs
     }
 
-    fn listeners() -> Listeners {
+    fn rendered(inputs: &Inputs) -> serde_json::Value {
         let settings = Settings::new(config::Listeners::default(), config::Limits::default());
-        Listeners::new(Arc::new(settings))
+        let settings = Arc::new(settings);
+        let (listeners, encodings) = (Listeners::new(Arc::clone(&settings)), Encodings::new(settings));
+        let json = render(Instant::now(), inputs, &listeners, &encodings);
+        serde_json::from_str(&json).expect("JSON")
     }
 
     #[test]
@@ -301,17 +347,14 @@ mod tests {
         assert_eq!(health(&inputs, Some("live")), Some((200, format!("degraded\n{degraded}"))));
         let both = format!("bird-box is waiting: the card is missing\n{degraded}");
         assert_eq!(health(&inputs, None), Some((503, both)));
-        let json = render(Instant::now(), &inputs, &listeners());
-        let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let status = rendered(&inputs);
         assert!(status["inputs"][0]["dead_air_seconds"].is_number());
         assert!(status["inputs"][1]["dead_air_seconds"].is_null());
     }
 
     #[test]
     fn the_status_names_every_input() {
-        let (inputs, listeners) = (inputs(), listeners());
-        let json = render(Instant::now(), &inputs, &listeners);
-        let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let status = rendered(&inputs());
         assert_eq!(status["inputs"][0]["state"], "capturing");
         assert_eq!(status["inputs"][1]["problem"], "the card is missing");
         assert_eq!(status["listeners"].as_array().map(Vec::len), Some(0));

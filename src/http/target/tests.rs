@@ -6,18 +6,35 @@ use super::*;
 
 fn wav(query: &str) -> Result<StreamQuery, BadRequest> {
     match Target::parse(&format!("/live.wav{query}")) {
-        Ok(Target::Wav(name, query)) if name == "live" => Ok(query),
+        Ok(Target::Stream(name, None, query)) if name == "live" => Ok(query),
         Ok(other) => panic!("{other:?}"),
         Err(bad) => Err(bad),
     }
 }
 
 fn live(query: StreamQuery) -> Target {
-    Target::Wav("live".to_owned(), query)
+    Target::Stream("live".to_owned(), None, query)
 }
 
 fn some(name: &str) -> Option<String> {
     Some(name.to_owned())
+}
+
+fn encoded(codec: Codec, query: StreamQuery) -> Target {
+    Target::Stream("live".to_owned(), Some(codec), query)
+}
+
+#[test]
+fn codecs_and_bit_rates_that_do_not_exist_are_refused() {
+    for (target, why) in [
+        ("/live.m3u?codec=aac", "codec is wav, flac, mp3 or opus, as in codec=mp3."),
+        ("/live.wav?bitrate=128", "bitrate is for MP3 and Opus."),
+        ("/live.flac?bitrate=128", "bitrate is for MP3 and Opus."),
+        ("/live.opus?bitrate=320", "bitrate is one of 16, 24, 32, 48, 64, 96, 128, 160, 192, 256."),
+        ("/live.mp3?bitrate=x", "bitrate is one of 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320."),
+    ] {
+        assert_eq!(Target::parse(target), Err(BadRequest(why.to_owned())), "{target}");
+    }
 }
 
 #[test]
@@ -30,8 +47,8 @@ fn paths_lead_where_the_readme_says() {
         ("/healthz", Target::Health(None)),
         ("/healthz/bird-box", Target::Health(some("bird-box"))),
         ("/favicon.ico", Target::Favicon),
-        ("/live.m3u", Target::M3u("live".to_owned())),
-        ("/bird-box.pls", Target::Pls("bird-box".to_owned())),
+        ("/live.m3u", Target::M3u("live".to_owned(), None)),
+        ("/bird-box.pls", Target::Pls("bird-box".to_owned(), None)),
         ("/live.wav", live(StreamQuery::default())),
         ("/%6Cive.wav?t=1699", live(StreamQuery::default())),
         ("http://pi:4410/live.wav", live(StreamQuery::default())),
@@ -44,7 +61,15 @@ fn paths_lead_where_the_readme_says() {
         ("/levels", Target::Levels(None, LEVELS_INTERVAL)),
         ("/levels?interval=100", Target::Levels(None, 2 * LEVELS_INTERVAL)),
         ("/live", Target::Unknown),
-        ("/live.mp3", Target::Unknown),
+        ("/live.mp3", encoded(Codec::Mp3, StreamQuery::default())),
+        ("/live.flac?t=1", encoded(Codec::Flac, StreamQuery::default())),
+        (
+            "/live.opus?bitrate=64",
+            encoded(Codec::Opus, StreamQuery { bitrate: Some(64), ..StreamQuery::default() }),
+        ),
+        ("/live.m3u?codec=mp3", Target::M3u("live".to_owned(), Some(Codec::Mp3))),
+        ("/live.pls?codec=wav", Target::Pls("live".to_owned(), None)),
+        ("/live.aac", Target::Unknown),
         ("/index.html/", Target::Unknown),
         ("/%zz", Target::Unknown),
         ("/%ff.wav", Target::Unknown),

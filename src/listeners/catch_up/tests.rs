@@ -23,7 +23,7 @@ fn head_prefix_and_sound_come_in_that_order() {
     ramp.publish(3);
     let body = Playback { chunked: true, prefix: b"WAV.".to_vec(), begin: StartAt::Back(160), ..LIVE };
     let (stream, mut client) = stream(&all, &ramp, body);
-    assert_eq!(stream.frame(), 80);
+    assert_eq!(stream.frame(), Some((ramp.ring.id(), 80)));
     start(stream, b"HTTP/1.1 200 OK\r\n\r\n");
     let sound = [b"WAV.".to_vec(), samples(80..240)].concat();
     let expected = [b"HTTP/1.1 200 OK\r\n\r\n144\r\n", &sound[..], b"\r\n"].concat();

@@ -25,7 +25,7 @@ fn no_listener_is_admitted_beyond_the_limits() {
     assert_eq!(refusal("192.0.2.2", limits(3, 1)), Some(Full::All(3)), "but it counts");
     assert_eq!(refusal("192.0.2.1", limits(4, 1)), Some(Full::Client(1)));
     let (socket, peer, _client) = connection();
-    let third = seat.occupy("live", peer, String::new(), socket, Box::new(()));
+    let third = seat.occupy("live", None, peer, String::new(), socket, Box::new(()));
     assert_eq!(all.all().iter().map(|one| one.id).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(refusal("192.0.2.2", limits(3, 1)), Some(Full::All(3)));
     drop(third);
@@ -50,7 +50,7 @@ fn a_listener_that_is_dropped_ends_its_connection_and_gives_its_place_back() {
     let is_free = Arc::new(AtomicBool::new(false));
     let place = Box::new(Slot(Arc::clone(&is_free)));
     let seat = all.reserve(UNLIMITED, peer.ip(), None).unwrap_or_else(|_| panic!("there is room"));
-    let admitted = seat.occupy("live", peer, String::new(), socket, place);
+    let admitted = seat.occupy("live", None, peer, String::new(), socket, place);
     // A thread that renders the status has a copy of the list, so the socket is not closed with the listener.
     let copy = all.all();
     admitted.socket().write_all(b"sound").expect("it is connected");

@@ -37,7 +37,7 @@ fn explore(format: StreamFormat, blocks: u64, slots: usize, reads: usize, seek: 
             let mut out = frame(format, 0xff);
             let result = reader.read(&mut out);
             match result {
-                Read::Block { frames, captured_at } => {
+                Read::Block { frames, captured_at, .. } => {
                     assert_eq!((frames, captured_at), (1, *next));
                     assert_eq!(out, frame(format, *next), "a torn copy, or another block");
                     *next += 1;

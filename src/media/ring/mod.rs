@@ -16,7 +16,7 @@
 //! writer.publish(&[1, 0, 2, 0], 1_000_000);
 //!
 //! let mut bytes = [0; 960];
-//! assert_eq!(reader.read(&mut bytes), Read::Block { frames: 2, captured_at: 1_000_000 });
+//! assert_eq!(reader.read(&mut bytes), Read::Block { frames: 2, bytes: 4, captured_at: 1_000_000 });
 //! assert_eq!(bytes[..4], [1, 0, 2, 0]);
 //! assert_eq!(reader.read(&mut bytes), Read::Nothing);
 //! # Ok::<(), ring::OutOfMemory>(())
@@ -31,6 +31,9 @@
 //!
 //! The ring does not hold a block for a slow reader, and it does not resample or convert. A block has at most as many
 //! frames as the ring was made for; a longer publish is cut into several blocks.
+//!
+//! A ring of [`packets`] has encoded sound in its blocks. Each is read whole, and positions are counted in frames of the
+//! PCM that was encoded, so that lag, `back=` and latency have one arithmetic.
 //!
 //! # Design
 //!
@@ -92,8 +95,47 @@ pub fn new(
     with_slots(format, block_frames, usize::try_from(slots).unwrap_or(usize::MAX))
 }
 
+/// The shape of a ring of packets.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketLayout {
+    /// The most frames of the input that a packet covers; not 0.
+    pub max_frames: u32,
+    /// The most bytes of a packet.
+    pub max_bytes: usize,
+    /// The index of the first frame.
+    pub first_frame: u64,
+}
+
+/// Makes a ring for packets of encoded sound that keeps at least `history` of it. `format` is that of the PCM that is
+/// encoded: frames are counted in it.
+///
+/// # Errors
+///
+/// When there is no memory for that history.
+pub fn packets(
+    format: StreamFormat,
+    layout: PacketLayout,
+    history: Duration,
+) -> Result<(Writer, Ring), OutOfMemory> {
+    let slots = format.frames_in(history).div_ceil(layout.max_frames.max(1).into()).saturating_add(2);
+    let slots = usize::try_from(slots.max(MIN_SLOTS)).unwrap_or(usize::MAX);
+    with_layout(format, layout, slots, layout.max_bytes, true)
+}
+
 fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> Result<(Writer, Ring), OutOfMemory> {
-    let slot_bytes = (block_frames as usize).saturating_mul(format.frame_bytes());
+    let max_bytes = (block_frames as usize).saturating_mul(format.frame_bytes());
+    let layout = PacketLayout { max_frames: block_frames, max_bytes, first_frame: 0 };
+    with_layout(format, layout, slots, format.frame_bytes(), false)
+}
+
+fn with_layout(
+    format: StreamFormat,
+    layout: PacketLayout,
+    slots: usize,
+    unit_bytes: usize,
+    has_packets: bool,
+) -> Result<(Writer, Ring), OutOfMemory> {
+    let PacketLayout { max_frames: block_frames, max_bytes: slot_bytes, first_frame } = layout;
     // Only needs to differ from the last one's.
     #[allow(clippy::disallowed_methods)]
     let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -101,13 +143,16 @@ fn with_slots(format: StreamFormat, block_frames: u32, slots: usize) -> Result<(
         id: since_1970.as_millis() as u64,
         format,
         block_frames,
+        unit_bytes,
+        has_packets,
+        first_frame,
         slots: Slots::new(slots, slot_bytes)?,
         blocks: AtomicU64::new(0),
-        frames: AtomicU64::new(0),
+        frames: AtomicU64::new(first_frame),
         closed: AtomicBool::new(false),
         wait: WaitWords::default(),
     });
-    Ok((Writer { shared: Arc::clone(&shared), blocks: 0, frames: 0 }, Ring { shared }))
+    Ok((Writer { shared: Arc::clone(&shared), blocks: 0, frames: first_frame }, Ring { shared }))
 }
 
 /// The writer of a ring. Dropping it closes the ring: readers get the frames that are left, then [`Read::End`].
@@ -150,9 +195,23 @@ impl Writer {
         }
     }
 
+    /// Publishes a packet that covers `frames` frames from `first_frame` on, the last of which was captured at
+    /// `captured_at` (CLOCK_MONOTONIC, ns), and wakes the readers that wait for it. Frames may be missing between two
+    /// packets, but a packet begins not before the end of the last one.
+    ///
+    /// # Panics
+    ///
+    /// If the packet has more bytes than the ring was made for.
+    pub fn publish_packet(&mut self, packet: &[u8], first_frame: u64, frames: u32, captured_at: u64) {
+        assert!(packet.len() <= self.shared.unit_bytes, "a packet of {} bytes", packet.len());
+        self.frames = self.frames.max(first_frame);
+        self.publish_block(packet, frames, captured_at);
+    }
+
     fn publish_block(&mut self, payload: &[u8], frames: u32, captured_at: u64) {
         let (shared, block) = (&*self.shared, self.blocks);
-        shared.slots.write(block, Header { first_frame: self.frames, captured_at, frames }, payload);
+        let header = Header { first_frame: self.frames, captured_at, frames, bytes: payload.len() as u32 };
+        shared.slots.write(block, header, payload);
         self.blocks += 1;
         self.frames += u64::from(frames);
         shared.frames.store(self.frames, Ordering::Relaxed);
@@ -199,7 +258,17 @@ impl Ring {
         self.shared.block_frames
     }
 
-    /// Returns the number of frames that were ever published: the index of the live edge.
+    /// Returns the size in bytes of the smallest piece that can be read: a frame, or a packet of the largest size.
+    pub fn unit_bytes(&self) -> usize {
+        self.shared.unit_bytes
+    }
+
+    /// Returns whether each block is a packet of encoded sound, which is read whole.
+    pub fn has_packets(&self) -> bool {
+        self.shared.has_packets
+    }
+
+    /// Returns the index of the live edge: of a ring of PCM, the number of frames that were ever published.
     pub fn frames(&self) -> u64 {
         self.shared.frames.load(Ordering::Relaxed)
     }

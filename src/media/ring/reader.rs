@@ -30,8 +30,10 @@ pub struct Place {
 pub enum Read {
     /// Frames of one block were copied.
     Block {
-        /// Frames copied, at least 1 if the buffer has room for one.
+        /// Frames copied, at least 1 if the buffer has room for [`Reader::unit_bytes`].
         frames: usize,
+        /// Bytes copied.
+        bytes: usize,
         /// CLOCK_MONOTONIC in nanoseconds at which the last frame of the block was captured.
         captured_at: u64,
     },
@@ -63,6 +65,16 @@ impl Reader {
         self.shared.format
     }
 
+    /// Returns the most frames that a block can have.
+    pub fn block_frames(&self) -> u32 {
+        self.shared.block_frames
+    }
+
+    /// Returns the size in bytes of the smallest piece that can be read: a frame, or a packet of the largest size.
+    pub fn unit_bytes(&self) -> usize {
+        self.shared.unit_bytes
+    }
+
     /// Returns the number of the block that will be published next.
     pub fn next_block(&self) -> u64 {
         self.shared.blocks.load(Ordering::Acquire)
@@ -78,30 +90,35 @@ impl Reader {
         self.place = place;
     }
 
-    /// Copies the next frames into `out`: whole frames of at most one block, as many as fit.
+    /// Copies the next frames into `out`: whole frames of at most one block, as many as fit. Of a ring of packets, it copies
+    /// one whole packet; `out` must have room for [`unit_bytes`](Self::unit_bytes).
     pub fn read(&mut self, out: &mut [u8]) -> Read {
-        let frame_bytes = self.shared.format.frame_bytes();
+        let shared = &*self.shared;
+        debug_assert!(!shared.has_packets || out.len() >= shared.unit_bytes, "a packet is read whole");
         let Place { block, offset, .. } = self.place;
         // Loaded before the number of blocks: a writer that has closed the ring publishes nothing more.
-        let closed = self.shared.closed.load(Ordering::Acquire);
-        if block >= self.shared.blocks.load(Ordering::Acquire) {
+        let closed = shared.closed.load(Ordering::Acquire);
+        if block >= shared.blocks.load(Ordering::Acquire) {
             return if closed { Read::End } else { Read::Nothing };
         }
-        let copied = self.shared.slots.read(block, |header, words| {
-            // Both bounds hold for every copy that is not discarded. For one that is, they keep it within the slot.
-            let left = header.frames.min(self.shared.block_frames).saturating_sub(offset) as usize;
-            let frames = left.min(out.len() / frame_bytes);
-            copy_out(words, offset as usize * frame_bytes, &mut out[..frames * frame_bytes]);
-            (frames, frames == left, header.captured_at)
+        let copied = shared.slots.read(block, |header, words| {
+            // The bounds hold for every copy that is not discarded. For one that is, they keep it within the slot.
+            let left = header.frames.min(shared.block_frames).saturating_sub(offset);
+            let (frames, from, bytes) = if shared.has_packets {
+                (left, 0, (header.bytes as usize).min(shared.unit_bytes).min(out.len()))
+            } else {
+                let frames = left.min(u32::try_from(out.len() / shared.unit_bytes).unwrap_or(u32::MAX));
+                (frames, offset as usize * shared.unit_bytes, frames as usize * shared.unit_bytes)
+            };
+            copy_out(words, from, &mut out[..bytes]);
+            (header, frames, frames == left, bytes)
         });
-        let Some((frames, is_whole_block, captured_at)) = copied else { return self.skip_to_oldest() };
-        self.place.frame += frames as u64;
-        if is_whole_block {
-            (self.place.block, self.place.offset) = (block + 1, 0);
-        } else {
-            self.place.offset += frames as u32;
-        }
-        Read::Block { frames, captured_at }
+        let Some((header, frames, is_whole_block, bytes)) = copied else { return self.skip_to_oldest() };
+        self.place = match is_whole_block {
+            true => Place { block: block + 1, offset: 0, frame: header.end() },
+            false => Place { block, offset: offset + frames, frame: self.place.frame + u64::from(frames) },
+        };
+        Read::Block { frames: frames as usize, bytes, captured_at: header.captured_at }
     }
 
     /// Moves to `back` frames before the live edge, or to the oldest frame if there are fewer. Returns the number of
@@ -119,7 +136,7 @@ impl Reader {
         loop {
             let blocks = shared.blocks.load(Ordering::Acquire);
             let edge = match blocks.checked_sub(1) {
-                None => 0,
+                None => shared.first_frame,
                 Some(last) => match shared.slots.read(last, |header, _| header.end()) {
                     Some(edge) => edge,
                     // The writer has gone round the ring since the line above.
@@ -142,7 +159,9 @@ impl Reader {
                 return;
             }
             if let Some(header) = shared.slots.read(low, |header, _| header) {
-                let offset = wanted.saturating_sub(header.first_frame) as u32;
+                // A packet is read whole.
+                let offset =
+                    if shared.has_packets { 0 } else { wanted.saturating_sub(header.first_frame) as u32 };
                 self.place = Place { block: low, offset, frame: header.first_frame + u64::from(offset) };
                 return;
             }

@@ -8,11 +8,18 @@ use crate::media::format::StreamFormat;
 pub(super) struct Shared {
     pub(super) id: u64,
     pub(super) format: StreamFormat,
+    /// The most frames of a block.
     pub(super) block_frames: u32,
+    /// The size in bytes of the smallest piece that can be read: a frame, or a packet of the largest size.
+    pub(super) unit_bytes: usize,
+    /// True for a ring of packets, each of which is read whole.
+    pub(super) has_packets: bool,
+    /// The index of the first frame of the ring.
+    pub(super) first_frame: u64,
     pub(super) slots: Slots,
     /// The number of blocks published, which is the number of the next one. The writer stores it.
     pub(super) blocks: AtomicU64,
-    /// The number of frames published, which is the index of the next one. The writer stores it.
+    /// The index of the frame after the last one published. The writer stores it.
     pub(super) frames: AtomicU64,
     /// Set once, by the writer when it is dropped or by `Ring::close`.
     pub(super) closed: AtomicBool,

@@ -15,8 +15,7 @@
 //! one, and the copy is discarded. This is Boehm's seqlock ("Can seqlocks get along with programming language memory
 //! models?", MSPC 2012).
 //!
-//! The header has 4 bytes of padding, in which a packet's size in bytes can be kept once there is a ring of encoded
-//! packets, whose blocks are shorter than their slots and are read whole. Nothing of that is built yet.
+//! A block of encoded sound, a packet, is nearly always shorter than its slot; the header has its size.
 
 use std::fmt;
 
@@ -55,6 +54,8 @@ pub(super) struct Header {
     pub(super) captured_at: u64,
     /// Frames in the block.
     pub(super) frames: u32,
+    /// Bytes of the payload.
+    pub(super) bytes: u32,
 }
 
 impl Header {
@@ -72,6 +73,7 @@ struct Slot {
     first_frame: AtomicU64,
     captured_at: AtomicU64,
     frames: AtomicU32,
+    bytes: AtomicU32,
 }
 
 /// The mark of a slot that holds `block`.
@@ -116,6 +118,7 @@ impl Slots {
         slot.first_frame.store(header.first_frame, Ordering::Relaxed);
         slot.captured_at.store(header.captured_at, Ordering::Relaxed);
         slot.frames.store(header.frames, Ordering::Relaxed);
+        slot.bytes.store(header.bytes, Ordering::Relaxed);
         copy_in(words, payload);
         slot.mark.store(holds(block), Ordering::Release);
     }
@@ -132,6 +135,7 @@ impl Slots {
             first_frame: slot.first_frame.load(Ordering::Relaxed),
             captured_at: slot.captured_at.load(Ordering::Relaxed),
             frames: slot.frames.load(Ordering::Relaxed),
+            bytes: slot.bytes.load(Ordering::Relaxed),
         };
         let copied = copy(header, words);
         fence(Ordering::Acquire);

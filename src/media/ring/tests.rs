@@ -35,7 +35,7 @@ fn a_reader_gets_the_published_frames_and_their_capture_time() {
     let mut out = [0; 64];
     assert_eq!(reader.read(&mut out), Read::Nothing);
     writer.publish(&counting(STEREO, 0, 10), 77);
-    assert_eq!(reader.read(&mut out), Read::Block { frames: 10, captured_at: 77 });
+    assert_eq!(reader.read(&mut out), Read::Block { frames: 10, bytes: 40, captured_at: 77 });
     assert_eq!(out[..40], counting(STEREO, 0, 10));
     assert_eq!(reader.read(&mut out), Read::Nothing);
     drop(writer);
@@ -49,7 +49,7 @@ fn a_long_publish_is_cut_into_blocks_with_capture_times_by_the_rate() {
     writer.publish(&counting(STEREO, 0, 25), 1_000_000_000);
     let mut out = [0; 64];
     for (frames, captured_at) in [(10, 985_000_000), (10, 995_000_000), (5, 1_000_000_000)] {
-        assert_eq!(reader.read(&mut out), Read::Block { frames, captured_at });
+        assert_eq!(reader.read(&mut out), Read::Block { frames, bytes: 4 * frames, captured_at });
     }
 }
 
@@ -60,7 +60,7 @@ fn a_small_buffer_gets_a_block_in_parts() {
     writer.publish(&counting(STEREO, 0, 10), 5);
     let mut all = Vec::new();
     let mut out = [0; 13];
-    while let Read::Block { frames, captured_at: 5 } = reader.read(&mut out) {
+    while let Read::Block { frames, captured_at: 5, .. } = reader.read(&mut out) {
         all.extend_from_slice(&out[..frames * 4]);
     }
     assert_eq!(all, counting(STEREO, 0, 10));
@@ -106,13 +106,13 @@ fn a_lapped_reader_gets_the_exact_number_of_frames_it_lost() {
     let mut reader = ring.reader(0);
     writer.publish(&counting(STEREO, 0, 10), 0);
     let mut out = [0; 12];
-    assert_eq!(reader.read(&mut out), Read::Block { frames: 3, captured_at: 0 });
+    assert_eq!(reader.read(&mut out), Read::Block { frames: 3, bytes: 12, captured_at: 0 });
     for block in 1..10 {
         writer.publish(&counting(STEREO, block * 10, 10), 0);
     }
     assert_eq!(reader.read(&mut out), Read::Lapped { lost: 67 });
     assert_eq!(reader.frame(), 70);
-    assert_eq!(reader.read(&mut out), Read::Block { frames: 3, captured_at: 0 });
+    assert_eq!(reader.read(&mut out), Read::Block { frames: 3, bytes: 12, captured_at: 0 });
     assert_eq!(out, counting(STEREO, 70, 3)[..]);
     assert_eq!(reader.seek(5), 22, "from frame 73 to frame 95");
 }
@@ -131,7 +131,7 @@ fn closing_wakes_waiting_readers_which_get_the_frames_that_are_left() {
         writer.publish(&counting(STEREO, 0, 4), 9);
         drop(writer);
         let got = waiting.join().expect("the reader does not panic");
-        assert_eq!(got, [Read::Block { frames: 4, captured_at: 9 }, Read::End]);
+        assert_eq!(got, [Read::Block { frames: 4, bytes: 16, captured_at: 9 }, Read::End]);
     });
 }
 
@@ -368,4 +368,55 @@ fn a_reader_that_waits_for_an_earlier_block_wakes_the_sleeping_writer() {
     assert!(began.elapsed() < long / 2, "{:?}", began.elapsed());
     waiting.join().expect("the reader does not panic");
     writer.sleep_until_waiter(2, Duration::from_millis(50));
+}
+
+fn packet_ring(slots: u64) -> (Writer, Ring) {
+    let layout = PacketLayout { max_frames: 10, max_bytes: 64, first_frame: 1000 };
+    let history = STEREO.duration_of((slots - 2) * 10);
+    packets(STEREO, layout, history).expect("a small ring fits into memory")
+}
+
+#[test]
+fn packets_are_read_whole_at_their_places() {
+    let (mut writer, ring) = packet_ring(8);
+    let mut reader = ring.reader(5);
+    assert_eq!((reader.frame(), ring.frames(), reader.unit_bytes()), (1000, 1000, 64));
+    let mut out = [0; 64];
+    assert_eq!(reader.read(&mut out), Read::Nothing);
+    writer.publish_packet(b"one", 1000, 10, 7);
+    // Frames between two packets were never encoded: no reader has lost them.
+    writer.publish_packet(b"", 1030, 9, 8);
+    writer.publish_packet(&[9; 64], 1039, 10, 9);
+    for (expected, frames, at, end) in
+        [(&b"one"[..], 10, 7, 1010), (b"", 9, 8, 1039), (&[9; 64], 10, 9, 1049)]
+    {
+        let read = reader.read(&mut out);
+        assert_eq!(read, Read::Block { frames, bytes: expected.len(), captured_at: at });
+        assert_eq!((&out[..expected.len()], reader.frame()), (expected, end));
+    }
+    // A reader starts with the packet that covers the frame.
+    assert_eq!(
+        [ring.reader(0), ring.reader(5), ring.reader(15)].map(|reader| reader.frame()),
+        [1049, 1039, 1030]
+    );
+    assert_eq!(ring.reader_at(1020).frame(), 1030, "after the hole");
+}
+
+#[test]
+fn a_lapped_reader_of_packets_gets_the_number_of_frames_it_lost() {
+    let (mut writer, ring) = packet_ring(4);
+    let mut reader = ring.reader(0);
+    for packet in 0..10 {
+        writer.publish_packet(&[packet], 1000 + 10 * u64::from(packet), 10, 0);
+    }
+    let mut out = [0; 64];
+    assert_eq!(reader.read(&mut out), Read::Lapped { lost: 70 });
+    assert_eq!(reader.read(&mut out), Read::Block { frames: 10, bytes: 1, captured_at: 0 });
+    assert_eq!(out[0], 7);
+}
+
+#[test]
+#[should_panic(expected = "a packet of 65 bytes")]
+fn a_packet_that_is_too_long_is_a_mistake_of_the_writer() {
+    packet_ring(4).0.publish_packet(&[0; 65], 1000, 1, 0);
 }
