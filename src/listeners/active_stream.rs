@@ -42,17 +42,16 @@ impl ActiveStream {
         }
     }
 
-    /// Sends `head` and then the body, in other threads. Where the operating system gives no thread to catch up in, an
-    /// endless stream begins at the live edge, in the fan-out thread that runs already.
+    /// Sends `head` and then the body. The calling thread does not wait for the client: where the kernel does not take all
+    /// sound up to the live edge, another thread goes on.
     ///
     /// # Errors
     ///
-    /// The stream itself, if no thread can send it. Then nothing was sent.
+    /// The stream itself, if the operating system gives no thread. Then nothing was sent.
     pub fn start(self, head: Vec<u8>) -> Result<(), ActiveStream> {
         let ActiveStream { mut stream, fanouts } = self;
         stream.head = head;
-        let started = fanouts.start(stream).or_else(|stream| fanouts.start_at_live_edge(stream));
-        started.map_err(|stream| ActiveStream { stream, fanouts })
+        fanouts.begin(stream).map_err(|stream| ActiveStream { stream, fanouts })
     }
 
     /// Sends another response in place of a stream that could not start, without waiting, and ends the connection.

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use super::chunked::Chunk;
+use super::icy::framed;
 use super::stream::{Stream, Unsent};
 use crate::media::ring::{Place, Read, Reader, Ring};
 use crate::sys::clock::monotonic_ns;
@@ -84,10 +85,7 @@ impl Stream {
             if batch.frames == 0 {
                 return true;
             }
-            let bytes = match &mut self.icy {
-                None => batch.chunk.bytes(self.playback.chunked),
-                Some(icy) => icy.bytes(&mut batch.chunk, self.playback.chunked),
-            };
+            let bytes = framed(&mut self.icy, &mut batch.chunk, self.playback.chunked);
             let sent = match send(listener.socket(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => sent,
                 Err(Errno::AGAIN | Errno::INTR) => 0,

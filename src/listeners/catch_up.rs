@@ -1,7 +1,7 @@
 //! The thread of a listener that is not at the live edge.
 //!
-//! A listener starts here, with the head of the response and with past sound: a burst, or what `back=` asks for. The
-//! thread sends until the listener has caught up with the live edge. Then the listener joins the [fan-out](super::fanout)
+//! A listener starts with the head of the response and with past sound: a burst, or what `back=` asks for. Where the kernel
+//! takes all of it at once, the listener needs no thread. Otherwise a thread sends until the listener has caught up with the live edge. Then the listener joins the [fan-out](super::fanout)
 //! and the thread ends. The listener gets another thread when it leaves the fan-out: because the client accepts data too
 //! slowly or is gone, or because the ring was closed. Whatever that thread does costs nobody else anything.
 //!
@@ -16,14 +16,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use log::error;
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use super::chunked::{self, Chunk};
+use super::icy::framed;
 use super::pacing;
 use super::slow::{Action, decide};
 // The old paths of these names, until `http` uses the new ones.
 use super::own_encoder::Filled;
-use super::stream::{End, Playback, Sound, StartAt, Stream};
+use super::stream::{End, Playback, Sound, StartAt, Stream, Unsent};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
 
@@ -54,28 +56,46 @@ impl Stream {
         self.reader.wait(self.reader.place().block + blocks - 1, POLL);
     }
 
-    /// Returns `true` for an endless stream that may begin at the live edge, without the player's burst. A client that asks
-    /// for past sound must not get other sound.
-    pub(super) fn can_skip_burst(&self) -> bool {
-        let Playback { skip, length, begin, lag_target, .. } = &self.playback;
-        let is_live = matches!(begin, StartAt::Back(_)) && !matches!(self.sound, Sound::Encoded(_));
-        length.is_none() && *skip == 0 && is_live && *lag_target == Some(0)
+    /// Returns whether the stream can start [at once](Self::start_at_once): it is endless and has no encoder of its own.
+    pub(super) fn can_start_at_once(&self) -> bool {
+        !self.needs_thread() && matches!(self.playback.begin, StartAt::Back(_))
     }
 
-    /// Sends what precedes the sound, without waiting, and goes to the live edge. Returns `false` for a client that is gone:
-    /// the kernel has room for a head on a connection that waits for one.
-    pub(super) fn skip_burst(&mut self) -> bool {
-        let prefix = std::mem::take(&mut self.playback.prefix);
-        let mut chunk = Chunk::new(prefix.len());
-        chunk.push(&prefix);
-        let mut first = std::mem::take(&mut self.head);
-        first.extend_from_slice(chunk.bytes(self.playback.chunked));
-        let sent = send(self.listener.socket(), &first, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        if !self.low_latency {
-            self.reader.seek(0);
-            self.initial_lag = 0;
+    /// Sends the head and past sound up to the live edge without waiting: nearly always the kernel takes all of it. `None` if
+    /// the stream has to go on in a thread that may wait.
+    pub(super) fn start_at_once(&mut self) -> Option<Step> {
+        let mut chunk = Chunk::new(MOST_BYTES.max(self.ring.unit_bytes()));
+        chunk.push(&std::mem::take(&mut self.playback.prefix));
+        loop {
+            let mut frames = 0;
+            let read = loop {
+                match self.read(&mut chunk) {
+                    Read::Block { frames: read, .. } => frames += read as u64,
+                    other => break other,
+                }
+            };
+            if chunk.len() == 0 && self.head.is_empty() {
+                return matches!(read, Read::Nothing).then_some(Step::Join);
+            }
+            let mut bytes = std::mem::take(&mut self.head);
+            bytes.extend_from_slice(framed(&mut self.icy, &mut chunk, self.playback.chunked));
+            let sent = match send(self.listener.socket(), &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => sent,
+                Err(Errno::AGAIN | Errno::INTR) => 0,
+                Err(error) => return Some(Step::End(self.end_of(&error.into()))),
+            };
+            if sent < bytes.len() {
+                bytes.drain(..sent);
+                self.unsent = Unsent { bytes, frames };
+                return None;
+            }
+            chunk.clear();
+            self.listener.sent.fetch_add(frames, Ordering::Relaxed);
+            self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
+            if !matches!(read, Read::Nothing) {
+                return None;
+            }
         }
-        sent == Ok(first.len())
     }
 
     fn send_all(&mut self) -> io::Result<Step> {
@@ -204,10 +224,7 @@ impl Stream {
     ///
     /// A send that makes no progress for `stall_seconds` fails: that is the time limit of the socket.
     fn send(&mut self, chunk: &mut Chunk, frames: u64) -> io::Result<()> {
-        let bytes = match &mut self.icy {
-            None => chunk.bytes(self.playback.chunked),
-            Some(icy) => icy.bytes(chunk, self.playback.chunked),
-        };
+        let bytes = framed(&mut self.icy, chunk, self.playback.chunked);
         if self.head.is_empty() {
             self.listener.socket().write_all(bytes)?;
         } else {

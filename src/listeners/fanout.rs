@@ -100,25 +100,35 @@ impl Fanouts {
         self.join_with(stream, FanoutThread::run)
     }
 
-    /// Has an endless stream begin at the live edge, in a fan-out thread that runs already.
+    /// Starts a stream: without a thread of its own, if the kernel takes all sound up to the live edge at once.
     ///
     /// # Errors
     ///
-    /// The stream itself, if it has to catch up first or if no such thread runs.
-    pub(super) fn start_at_live_edge(self: &Arc<Self>, mut stream: Box<Stream>) -> Result<(), Box<Stream>> {
-        let is_running = self.lock().iter().any(|one| one.is_for(&stream.ring, stream.low_latency));
-        if !is_running || !stream.can_skip_burst() {
-            return Err(stream);
+    /// The stream itself, if the operating system gives no thread. Nothing was sent to it.
+    pub(super) fn begin(self: &Arc<Self>, mut stream: Box<Stream>) -> Result<(), Box<Stream>> {
+        // There must be a thread to join before anything is sent.
+        if !stream.can_start_at_once() || !self.has_thread_for(&stream) {
+            return self.start(stream);
         }
         stream.log_start();
-        if !stream.skip_burst() {
-            stream.end(End::Left);
-            return Ok(());
-        }
-        if let Err(stream) = self.join(stream) {
-            stream.end(End::Left);
+        let next = match stream.start_at_once() {
+            Some(Step::Join) => self.join(stream),
+            Some(Step::End(end)) => {
+                stream.end(end);
+                Ok(())
+            }
+            None => Err(stream),
+        };
+        if let Err(stream) = next.or_else(|stream| self.start(stream)) {
+            // Without a thread nobody can wait until the client accepts the rest.
+            stream.end(End::Stalled);
         }
         Ok(())
+    }
+
+    /// Returns whether the fan-out thread for that stream runs, after an attempt to start it.
+    fn has_thread_for(self: &Arc<Self>, stream: &Stream) -> bool {
+        self.thread_for(&mut self.lock(), stream, FanoutThread::run).is_ok()
     }
 
     /// Like [`join`](Self::join), with the given body for a new thread.
@@ -128,17 +138,25 @@ impl Fanouts {
         body: fn(&mut FanoutThread),
     ) -> Result<(), Box<Stream>> {
         let mut running = self.lock();
-        let found = running.iter().position(|one| one.is_for(&stream.ring, stream.low_latency));
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let Ok(joining) = FanoutThread::start(self, &stream, body) else { return Err(stream) };
-                let (ring, low_latency) = (stream.ring.clone(), stream.low_latency);
-                running.push(Running { ring, low_latency, joining });
-                running.len() - 1
-            }
-        };
-        running[index].joining.send(stream).map_err(|unsent| unsent.0)
+        match self.thread_for(&mut running, &stream, body) {
+            Ok(index) => running[index].joining.send(stream).map_err(|unsent| unsent.0),
+            Err(_) => Err(stream),
+        }
+    }
+
+    /// Returns the index of the thread for that stream, which is started with this body if it does not run.
+    fn thread_for(
+        self: &Arc<Self>,
+        running: &mut Vec<Running>,
+        stream: &Stream,
+        body: fn(&mut FanoutThread),
+    ) -> io::Result<usize> {
+        if let Some(index) = running.iter().position(|one| one.is_for(&stream.ring, stream.low_latency)) {
+            return Ok(index);
+        }
+        let joining = FanoutThread::start(self, stream, body)?;
+        running.push(Running { ring: stream.ring.clone(), low_latency: stream.low_latency, joining });
+        Ok(running.len() - 1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {

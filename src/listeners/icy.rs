@@ -28,7 +28,7 @@ impl Icy {
     }
 
     /// Returns the bytes to send for a chunk of sound: with metadata where the listener expects it.
-    pub(super) fn bytes<'a>(&'a mut self, sound: &'a mut Chunk, chunked: bool) -> &'a [u8] {
+    fn bytes<'a>(&'a mut self, sound: &'a mut Chunk, chunked: bool) -> &'a [u8] {
         if sound.len() <= self.left {
             self.left -= sound.len();
             return sound.bytes(chunked);
@@ -50,6 +50,14 @@ impl Icy {
         self.mixed.push(data);
         self.left -= data.len();
         self.mixed.bytes(chunked)
+    }
+}
+
+/// Returns the bytes to send for a chunk of sound, to a listener with or without metadata.
+pub(super) fn framed<'a>(icy: &'a mut Option<Box<Icy>>, sound: &'a mut Chunk, chunked: bool) -> &'a [u8] {
+    match icy {
+        None => sound.bytes(chunked),
+        Some(icy) => icy.bytes(sound, chunked),
     }
 }
 

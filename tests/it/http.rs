@@ -587,7 +587,7 @@ fn an_unknown_path_is_answered_with_the_streams_there_are() {
     for target in [
         "/nothing",
         "/live",
-        "/live.mp3",
+        "/live.aac",
         "/other.wav",
         "/other.m3u",
         "/other.pls",
