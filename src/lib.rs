@@ -1,4 +1,4 @@
-//! wavecast: live, uncompressed sound from an ALSA input to every player on the network.
+//! wavecast: live sound from an ALSA input to every player on the network, uncompressed or as FLAC, MP3 or Opus.
 //!
 //! This is the library behind the program `wavecast`. Tests and benchmarks reach the parts of the program through it.
 //!
@@ -7,6 +7,8 @@
 //! ```text
 //!  card ─ALSA─▶ capture thread ──▶ ring ─┬─▶ fan-out thread ──▶ sockets of all listeners that keep up
 //!               (one per card)           ├─▶ listener thread ─▶ socket   (one for each listener that does not)
+//!                    │                   ├─▶ encoder thread ──▶ ring of packets ──▶ fan-out thread, listener threads
+//!                    │                   │   (one for each input, codec and bit rate in use)
 //!                    │                   └─▶ meter ──▶ events thread ──▶ open pages
 //!                    └─▶ events ──▶ main thread: state, log
 //! ```
@@ -30,8 +32,8 @@
 //! # The rooms
 //!
 //! ```text
-//!  main ─▶ cli, daemon ─┬─▶ http ─────▶ listeners ─┐
-//!                       └─▶ capture ───────────────┴─▶ inputs ─▶ media ─▶ sys
+//!  main ─▶ cli, daemon ─┬─▶ http ─────▶ listeners ─▶ encode ─┐
+//!                       └─▶ capture ─────────────────────────┴─▶ inputs ─▶ media ─▶ sys
 //!                                                      (config, settings: used by all above media)
 //! ```
 //!
@@ -40,6 +42,7 @@
 //! | [`daemon`] | the main thread: start, signals, reload, state of the inputs, service manager, end |
 //! | [`http`] | requests: [gate](http::gate), access rules, endpoints, the responses of each player |
 //! | [`listeners`] | clients that listen: fan-out, catching up, slow listeners, pacing |
+//! | [`encode`] | FLAC, MP3, Opus: encoders, and the encodings in use |
 //! | [`capture`] | cards: opening, reading, converting, silence in place of lost sound, diagnosis |
 //! | [`inputs`] | an input that runs: its ring, meter, state and counters |
 //! | [`media`] | formats, ring, meter, WAV header; no I/O |
@@ -49,7 +52,7 @@
 //! | `src/page` | the page as a browser gets it |
 //!
 //! Imports run downwards only, and there is no circle between files: `tests/it/structure.rs` reads the `use` lines.
-//! Room is left for `encode` (below `listeners`), `push` and `record` (beside `http`).
+//! Room is left for `push` and `record` (beside `http`).
 //!
 //! # The threads
 //!
@@ -66,13 +69,14 @@
 //! | `password` | the first hash | requests whose password is hashed | the hash | yes |
 //! | `waits for card` | a worker, for at most 3 s | a request for an input that is being opened | a timer | yes |
 //! | `fanout NAME` | the first listener of a ring and kind | listeners that keep up | a futex until a block is due | yes |
-//! | `listener` | a worker, the fan-out | one listener that catches up | the listener's socket, a futex | yes |
+//! | `mp3 NAME` and so on | a worker, for the first listener of that input, codec and bit rate; ends 10 s after the last | the encoder, the writer of its ring of packets | a futex until a packet can be complete | yes |
+//! | `listener` | a worker, the fan-out | one listener that does not keep up or has an encoder of its own | the listener's socket, a futex | yes |
 //! | `events` | the first open page | the sockets of the open pages | a channel with a deadline | yes |
 //!
 //! # Locks
 //!
 //! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
-//! already: the list of inputs, an input's state, an input's ring handle, the settings, the access rules, the list of
+//! already, and that an encoding's state is locked under the list of encodings: the list of inputs, an input's state, an input's ring handle, the settings, the access rules, the list of
 //! listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing is sent, logged or opened
 //! meanwhile. The field's comment says who writes and who reads.
 //!
@@ -93,7 +97,7 @@
 //! | an input with another rate or device | `config/wavecast.toml`; another kind of source: `src/capture/open.rs` |
 //! | the policy for slow listeners | `src/listeners/slow.rs` |
 //! | a peculiarity of a player | `src/http/players.rs` |
-//! | an encoder | `src/encode/` (a room to come) |
+//! | an encoder | `src/encode/encoder.rs` (the trait), then a variant in `src/encode/codec.rs` |
 //! | a metric | `src/metrics.rs` (to come); today `src/http/handlers/status.rs` |
 //! | an endpoint | `src/http/handlers/`, then an arm in `src/http/target.rs` and `src/http/router.rs` |
 //! | a trigger of recordings | `src/record/` (a room to come) |
