@@ -120,6 +120,14 @@ pub(super) fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
     read
 }
 
+/// Reads what a client that read too slowly still gets. The kernel resets a connection that was closed with data that the
+/// client has no room for, if the client waits for long.
+pub(super) fn read_rest(client: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    let _ = client.read_to_end(&mut read);
+    read
+}
+
 pub(super) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !is_so() {
