@@ -7,6 +7,7 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -113,7 +114,6 @@ fn a_hundred_players_that_connect_at_once_all_hear_sound_within_two_seconds() {
 #[test]
 #[ignore = "measures time: scripts/test timing"]
 fn a_request_among_half_requests_is_answered_at_once() {
-    use std::io::Write;
     let daemon = Daemon::ramp("");
     daemon.wait_for_edge(RATE / 2);
     let mut halves = Vec::new();
@@ -140,6 +140,32 @@ fn a_player_that_leaves_is_forgotten_at_once() {
     let began = Stopwatch::start();
     wait_for("it to be gone", || daemon.listeners().is_empty().then_some(()));
     assert_span_within(began.span(), ms(2000), "the end of a listener that has left");
+}
+
+#[test]
+#[ignore = "measures time: scripts/test timing"]
+fn a_signal_ends_the_daemon_within_two_seconds() {
+    for listeners in [0, 200] {
+        let mut daemon = Daemon::ramp("");
+        let listening: Vec<_> = (0..listeners)
+            .map(|_| {
+                let mut response = daemon.get("/live.wav");
+                thread::spawn(move || response.body.read_to_end(&mut Vec::new()))
+            })
+            .collect();
+        // One that does not read, which the end does not wait for.
+        let mut stalled = http::connect_narrow(daemon.address(), 2048);
+        let request = http::request_text(daemon.address(), "GET", "/live.wav", "1.1", &[]);
+        stalled.write_all(request.as_bytes()).expect("sent");
+        wait_for("all to listen", || (daemon.listeners().len() == listeners + 1).then_some(()));
+        daemon.signal("TERM");
+        let (_, time) = daemon.wait();
+        println!("the end with {listeners} listeners and one that does not read: {time:?}");
+        assert_span_within(time, ms(2000), "the end after a signal");
+        for one in listening {
+            one.join().expect("no panic").expect("the last chunk");
+        }
+    }
 }
 
 // From the card to the wire.
@@ -312,7 +338,6 @@ fn a_listener_with_low_latency_wakes_the_sleeping_capture_thread() {
 #[test]
 #[ignore = "measures time: scripts/test timing"]
 fn forty_pages_wake_no_thread_but_the_one_that_sends() {
-    use std::io::Write;
     let daemon = Daemon::synth("synth:tone");
     daemon.wait_for_state("live", "capturing");
     let mut pages: Vec<_> = (0..40).map(|_| daemon.get("/live/levels")).collect();

@@ -14,6 +14,7 @@ use super::source::OpenError;
 use super::timeline::History;
 use crate::media::format::StreamFormat;
 use crate::media::ring::{self, Ring, Writer};
+use crate::sys::memory;
 
 /// The largest payload of one ring, in bytes: the limit that the configuration states for `history_seconds`.
 const MAX_RING_BYTES: u64 = 1 << 30;
@@ -117,25 +118,10 @@ fn fit(format: StreamFormat, asked: Duration, memory: u64) -> (Duration, Option<
 
 /// Returns how many bytes of memory a ring may take on this machine.
 ///
-/// That is three quarters of `MemAvailable`, or half of all memory where `/proc/meminfo` is hidden (a unit with
-/// `ProcSubset=pid`); and at most three quarters of what the control group has left. The rest is for all others.
+/// That is three quarters of what is available on the machine and in the control group. The rest is for all others.
 pub(super) fn available_memory(paths: &SystemPaths) -> u64 {
-    let share = |bytes: u64| bytes / 4 * 3;
-    let machine = mem_available(&paths.proc.join("meminfo")).map(share).unwrap_or_else(|| {
-        let info = rustix::system::sysinfo();
-        // Their types differ between architectures.
-        #[allow(clippy::useless_conversion)]
-        let total = u64::from(info.totalram) * u64::from(info.mem_unit);
-        total / 2
-    });
-    machine.min(group_available(paths).map_or(u64::MAX, share))
-}
-
-fn mem_available(meminfo: &Path) -> Option<u64> {
-    let text = fs::read_to_string(meminfo).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
+    let group = group_available(paths).unwrap_or(u64::MAX);
+    memory::available(&paths.proc, &paths.sys).min(group) / 4 * 3
 }
 
 /// Returns what the limits of this process's control group (version 2) and of those above it leave.
@@ -247,7 +233,7 @@ mod tests {
     fn available_memory_is_the_least_of_the_machine_and_the_control_groups() {
         let tree = Tree::new();
         let memory = || available_memory(&tree.paths());
-        assert!(memory() > 1 << 20, "half of this machine's memory where /proc hides it");
+        assert!(memory() > 1 << 20, "this machine's memory where /proc hides it");
         tree.write("proc/meminfo", "MemTotal:  900000 kB\nMemFree: 1 kB\nMemAvailable:     800000 kB\n");
         assert_eq!(memory(), 600_000 * 1024);
         tree.write("proc/self/cgroup", "0::/system.slice/wavecast.service\n");

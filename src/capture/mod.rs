@@ -143,7 +143,11 @@ impl Capture {
     /// [`STOP_TIMEOUT`]: a driver that hangs in a read or a close keeps its thread, and the main thread goes on. The
     /// timelines are then lost, the result is empty, and the next capture makes other rings.
     pub fn stop(self) -> Vec<Option<Timeline>> {
-        let deadline = Instant::now() + STOP_TIMEOUT;
+        self.stop_within(STOP_TIMEOUT)
+    }
+
+    fn stop_within(self, timeout: Duration) -> Vec<Option<Timeline>> {
+        let deadline = Instant::now() + timeout;
         drop(self.stop);
         let timelines = self.timelines.recv_deadline(deadline).unwrap_or_default();
         // Nothing is ever sent: its end is the signal.

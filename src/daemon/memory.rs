@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit};
 use super::capacity::{group_folders, lowest_limit, own_groups};
 use crate::capture::devices::SystemPaths;
 use crate::config::{Config, Input};
+use crate::sys::memory;
 
 /// A ring keeps this much more than the history promises, for listeners at its very end. A machine that stalls for longer
 /// loses sound of the card too.
@@ -28,7 +29,7 @@ impl Memory {
     /// Returns the memory that all histories together may take. `held` is the memory of histories that the new ones replace,
     /// in bytes.
     pub(super) fn for_histories(paths: &SystemPaths, held: u64) -> Memory {
-        let physical = available(paths).unwrap_or(u64::MAX).saturating_add(held);
+        let physical = memory::available(&paths.proc, &paths.sys).saturating_add(held);
         let groups = own_groups() + SERVICE_GROUP;
         let folders = group_folders(&paths.sys.join("fs/cgroup"), &groups, "memory");
         let of_group = lowest_limit(&folders, "memory.max").unwrap_or(u64::MAX);
@@ -83,7 +84,7 @@ pub(super) fn held_by_other_wavecasts(paths: &SystemPaths) -> u64 {
     let held = others.filter_map(|entry| {
         let is_wavecast = fs::read_to_string(entry.path().join("comm")).ok()?.trim() == "wavecast";
         let status = is_wavecast.then(|| fs::read_to_string(entry.path().join("status")).ok()).flatten()?;
-        kilobytes(&status, "RssAnon:")
+        memory::kilobytes(&status, "RssAnon:")
     });
     held.fold(0, u64::saturating_add)
 }
@@ -96,45 +97,11 @@ pub(super) fn shown_bytes(bytes: u64) -> String {
 /// A line for the service's control group, in the form of `/proc/self/cgroup`: `wavecast check` runs in another one.
 const SERVICE_GROUP: &str = "0::/system.slice/wavecast.service\n";
 
-/// Returns the physical memory that programs can still use, in bytes. `None` where the kernel does not say.
-fn available(paths: &SystemPaths) -> Option<u64> {
-    if let Ok(text) = fs::read_to_string(paths.proc.join("meminfo")) {
-        return kilobytes(&text, "MemAvailable:");
-    }
-    // The unit hides /proc/meminfo (ProcSubset=pid), but not the memory of NUMA nodes. Their files have no MemAvailable:
-    // free pages and pages of files come close.
-    let nodes = fs::read_dir(paths.sys.join("devices/system/node")).into_iter().flatten().flatten();
-    let of_node = |node: fs::DirEntry| {
-        let text = fs::read_to_string(node.path().join("meminfo")).ok()?;
-        ["MemFree:", "Active(file):", "Inactive(file):", "SReclaimable:"]
-            .into_iter()
-            .map(|key| kilobytes(&text, key))
-            .sum::<Option<u64>>()
-    };
-    let sum: u64 = nodes.filter_map(of_node).sum();
-    // Without NUMA only the total is known.
-    Some(if sum > 0 { sum } else { total() })
-}
-
-/// Returns the physical memory of the machine in bytes.
-fn total() -> u64 {
-    let info = rustix::system::sysinfo();
-    // On 32-bit machines these are 32 bits.
-    #[allow(clippy::useless_conversion)]
-    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
-}
-
 /// Returns the address space that this process uses, in bytes.
 fn address_space_in_use(paths: &SystemPaths) -> u64 {
     let statm = fs::read_to_string(paths.proc.join("self/statm")).unwrap_or_default();
     let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
-}
-
-/// Returns the number of bytes behind `key` in a text with lines as `MemFree:   123 kB`.
-fn kilobytes(text: &str, key: &str) -> Option<u64> {
-    let mut words = text.lines().find_map(|line| line.split_once(key))?.1.split_whitespace();
-    Some(words.next()?.parse::<u64>().ok()? * 1024)
 }
 
 #[cfg(test)]
@@ -190,17 +157,6 @@ mod tests {
         let of = |held| Memory::for_histories(&tree.paths(), held);
         assert_eq!(of(0), Memory { bytes: 800_000 * 1024 / 8 * 7, limit: "the memory that is available" });
         assert_eq!(of(8192).bytes, 800_008 * 1024 / 8 * 7, "the memory of replaced histories is free");
-    }
-
-    #[test]
-    fn the_units_sandbox_sees_the_memory_of_the_nodes() {
-        let tree = Tree::new();
-        let node = "Node 0 MemFree: 100 kB\nNode 0 Active(file): 20 kB\nNode 0 Inactive(file): 3 kB\nNode 0 SReclaimable: 1 kB\n";
-        tree.write("sys/devices/system/node/node0/meminfo", node);
-        tree.write("sys/devices/system/node/online", "0\n");
-        assert_eq!(available(&tree.paths()), Some(124 * 1024));
-        let empty = Tree::new();
-        assert_eq!(available(&empty.paths()), Some(total()));
     }
 
     #[test]

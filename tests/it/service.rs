@@ -487,13 +487,14 @@ fn a_process_that_was_stopped_for_20_seconds_goes_on_at_the_live_edge() {
     // The card's buffer of half a second is heard. Silence takes the place of the rest.
     assert!(grew("overruns") >= 1, "{after}");
     let silence = Duration::from_secs_f64(grew("silence_frames") as f64 / 44_100.0);
-    let most = stood_still + began.stolen() + Duration::from_millis(500);
-    assert!(silence > Duration::from_secs(19) && silence < most, "{silence:?} of silence");
+    let most = began.by_the_clock();
+    assert!(silence > Duration::from_secs(19) && silence < most, "{silence:?} of silence in {most:?}");
     let passed = (grew("frames") + grew("silence_frames")) as f64 / 44_100.0;
     assert!(passed > 20.0, "{passed} s");
-    for status in server.listeners() {
-        assert!(status["lag_ms"].as_f64().expect("a number") < 1000.0, "{status}");
-    }
+    wait_for("both to be at the live edge", || {
+        let mut lags = server.listeners().into_iter().map(|one| one["lag_ms"].as_f64().expect("a number"));
+        lags.all(|lag_ms| lag_ms < 1000.0).then_some(())
+    });
     // Frames heard and frames skipped are all frames.
     let heard = listener.look_at(RampReader::frames);
     let skipped: u64 = server.listeners().iter().map(|one| number(one, "frames_skipped")).max().unwrap_or(0);
@@ -687,5 +688,9 @@ fn restarts_under_load_refuse_nobody() {
     done.store(true, Ordering::Relaxed);
     let longest =
         clients.into_iter().map(|(client, _)| client.join().expect("every request was answered")).max();
-    assert_span_within(longest.expect("six"), Duration::from_secs(5), "the slowest request during a restart");
+    assert_span_within(
+        longest.expect("six"),
+        Duration::from_secs(15),
+        "the slowest request during a restart",
+    );
 }

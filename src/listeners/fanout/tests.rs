@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::listeners::testing::{
-    BLOCK, LIVE, Ramp, every_block, listeners, read, read_to_end, samples, stream, wait_for,
+    BLOCK, LIVE, Ramp, every_block, listeners, read, read_rest, read_to_end, samples, stream, wait_for,
 };
 
 /// A history that nothing in these tests overruns.
@@ -127,7 +127,7 @@ fn a_listener_that_accepts_no_more_leaves_and_the_others_are_sent_to() {
     assert_eq!(thread.streams[0].listener.id, 2, "the one that reads stays");
     let slow = all.all().into_iter().find(|one| one.id == 1).expect("it has a thread of its own");
     slow.cut();
-    let heard = read_to_end(&mut slow_client);
+    let heard = read_rest(&mut slow_client);
     assert_eq!(heard, samples(0..blocks * BLOCK)[..heard.len()]);
     let sent = slow.sent.load(Ordering::Relaxed);
     assert!(sent * 2 <= heard.len() as u64, "{sent} frames counted as sent, {} bytes heard", heard.len());

@@ -15,8 +15,9 @@ use crate::support::http;
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
 use crate::support::{HEADER_BYTES, strace, wait_for};
 
-/// The longest time until a new client gets an answer, while something is exhausted.
-const LET_IN_WITHIN: Duration = Duration::from_secs(1);
+/// The longest time until a new client gets an answer, while something is exhausted. Without a place made for it, the
+/// client would wait for the ten seconds in which a request must be finished.
+const LET_IN_WITHIN: Duration = Duration::from_secs(7);
 
 /// Starts the daemon through another program that limits its resources.
 fn limited(by: &[&str]) -> Daemon {

@@ -176,7 +176,8 @@ impl Inner {
     /// Passes a head on. tiny_http makes exactly one request of it, at once, and writes nothing.
     fn assert_makes_one_request(&mut self, head: &Head) {
         self.link.write_all(&head.forwarded).expect("tiny_http reads");
-        let request = self.server.recv_timeout(Duration::from_secs(5)).expect("no error").expect("a request");
+        let request =
+            self.server.recv_timeout(Duration::from_secs(20)).expect("no error").expect("a request");
         let shown = String::from_utf8_lossy(&head.forwarded).into_owned();
         assert!(
             request.url().starts_with('/')

@@ -7,12 +7,12 @@ fn a_connection_to_tiny_http_that_ends_is_replaced() {
     let running = start();
     let mut kept = running.connect();
     for round in 0..5 {
-        let mut under_way = running.connect();
-        under_way.write_all(b"GET /slow?100 HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
-        std::thread::sleep(Duration::from_millis(20));
+        let mut under_way = running.hold();
         running.gate.mailbox.send(Message::BreakLink);
+        assert!(!running.gate.is_idle(), "this question comes after the message");
         // The request is parsed: its handler has the connection, and answers.
-        assert_eq!(read_answer(&mut under_way).1, "slow", "round {round}");
+        running.release();
+        assert_eq!(read_answer(&mut under_way).1, "held", "round {round}");
         kept.write_all(HELLO.as_bytes()).expect("sent");
         assert_eq!(read_answer(&mut kept).1, "hello", "round {round}");
     }
@@ -27,8 +27,7 @@ fn a_closed_listener_frees_its_address_and_ends_what_idles() {
     let mut idle = running.connect();
     idle.write_all(HELLO.as_bytes()).expect("sent");
     assert_eq!(read_answer(&mut idle).1, "hello");
-    let mut busy = running.connect();
-    busy.write_all(b"GET /slow?100 HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
+    let mut busy = running.hold();
     let mut stream = running.connect();
     stream.write_all(b"GET /stream HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 43]).expect("the stream begins");
@@ -36,10 +35,11 @@ fn a_closed_listener_frees_its_address_and_ends_what_idles() {
     assert!(TcpStream::connect(running.address).is_err());
     let again = listen::bind(ListenAddr::Addr(running.address)).expect("the address is free");
     assert_eq!(read_all(&mut idle), "");
-    assert!(read_all(&mut busy).ends_with("slow"), "answered, then closed");
+    running.release();
+    assert!(read_all(&mut busy).ends_with("held"), "answered, then closed");
     running.wait_for_connections(1);
     running.gate.open(again).expect("a listening socket");
-    assert!(running.exchange(HELLO).ends_with("hello"));
+    assert!(running.exchange(LAST_HELLO).ends_with("hello"));
 }
 
 #[test]
@@ -69,10 +69,16 @@ fn after_a_hand_over_new_connections_wait_for_the_next_process() {
 fn the_gate_is_not_idle_while_somebody_is_about_to_ask() {
     let running = start();
     assert!(running.gate.is_idle());
-    let mut half = running.connect();
-    half.write_all(b"GET /hello HTT").expect("sent");
-    running.wait_for_connections(1);
-    assert!(!running.gate.is_idle());
+    // A client counts for half a second, which a machine can stall for.
+    let mut halves = Vec::new();
+    wait_for(|| {
+        let mut half = running.connect();
+        half.write_all(b"GET /hello HTT").expect("sent");
+        halves.push(half);
+        running.wait_for_connections(halves.len());
+        !running.gate.is_idle()
+    });
+    let mut half = halves.pop().expect("at least one");
     half.write_all(b"P/1.1\r\nHost: pi\r\n\r\n").expect("sent");
     assert_eq!(read_answer(&mut half).1, "hello");
     wait_for(|| running.gate.is_idle());
@@ -100,7 +106,7 @@ fn a_panic_of_the_thread_ends_nothing() {
         assert_eq!(read_answer(&mut kept).1, "hello");
         running.gate.mailbox.send(Message::Panic);
     }
-    assert!(running.exchange(HELLO.replace("Host", "Connection: close\r\nHost")).ends_with("hello"));
+    assert!(running.exchange(LAST_HELLO).ends_with("hello"));
     drop(kept);
     running.wait_for_connections(0);
 }
@@ -116,7 +122,7 @@ fn a_handler_that_panics_gives_everything_back() {
     }
     running.wait_for_connections(0);
     assert!(running.gate.is_idle());
-    assert!(running.exchange(HELLO).ends_with("hello"));
+    assert!(running.exchange(LAST_HELLO).ends_with("hello"));
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn a_stream_leaves_the_gate_and_keeps_its_place() {
     }
     assert_eq!(running.gate.connections(), 20);
     assert!(running.gate.is_idle(), "a stream waits for no answer");
-    assert!(running.exchange(HELLO.replace("Host", "Connection: close\r\nHost")).ends_with("hello"));
+    assert!(running.exchange(LAST_HELLO).ends_with("hello"));
     drop(streams);
     running.wait_for_connections(0);
 }
@@ -144,21 +150,14 @@ fn a_stream_leaves_the_gate_and_keeps_its_place() {
 #[test]
 fn handlers_that_wait_do_not_hold_up_the_others() {
     let running = start();
-    let mut waiting: Vec<TcpStream> = (0..30)
-        .map(|_| {
-            let mut stream = running.connect();
-            stream.write_all(b"GET /wait HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
-            stream
-        })
-        .collect();
-    let start = Instant::now();
+    let waiting: Vec<TcpStream> = (0..30).map(|_| running.hold()).collect();
     let mut stream = running.connect();
     stream.write_all(HELLO.as_bytes()).expect("sent");
     assert_eq!(read_answer(&mut stream).1, "hello");
     assert!(!running.gate.is_idle(), "30 wait for their answers");
-    assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
-    for stream in &mut waiting {
-        assert_eq!(read_answer(stream).1, "waited");
+    (0..waiting.len()).for_each(|_| running.release());
+    for mut stream in waiting {
+        assert_eq!(read_answer(&mut stream).1, "held");
     }
     wait_for(|| running.gate.is_idle());
 }

@@ -13,10 +13,10 @@ fn a_client_beyond_its_limit_loses_its_own_oldest_idle_connection() {
     let mut other = running.connect_from(2);
     other.write_all(b"GET /").expect("sent");
     let mut halves: Vec<TcpStream> = (0..8)
-        .map(|_| {
+        .map(|n| {
             let mut half = running.connect_from(1);
             half.write_all(b"GET /").expect("sent");
-            std::thread::sleep(Duration::from_millis(10));
+            running.wait_for_connections(n + 2);
             half
         })
         .collect();
@@ -57,8 +57,8 @@ fn when_all_places_are_taken_the_newcomer_gets_one_of_the_largest_client() {
     for client in [1, 1, 1, 1, 1, 1, 2, 2, 3, 3] {
         let mut half = running.connect_from(client);
         half.write_all(b"GET /").expect("sent");
-        std::thread::sleep(Duration::from_millis(5));
         halves.push(half);
+        running.wait_for_connections(halves.len());
     }
     let mut newcomer = running.connect_from(9);
     newcomer.write_all(HELLO.as_bytes()).expect("sent");
@@ -89,28 +89,33 @@ fn a_trusted_proxy_has_any_number_of_connections_and_requests() {
 
 #[test]
 fn a_flood_is_slowed_down_and_nobody_else_is() {
-    let limits = Limits { requests_per_second: 50, request_burst: 20, ..limits() };
+    let limits = Limits { requests_per_second: 1, request_burst: 20, ..limits() };
     let running = start_with(Policy { limits, trusted_proxies: Vec::new() });
     let start = Instant::now();
     let mut flood = running.connect_from(1);
-    flood.write_all(HELLO.repeat(45).as_bytes()).expect("sent");
-    let mut other = running.connect_from(2);
-    other.write_all(HELLO.as_bytes()).expect("sent");
-    assert_eq!(read_answer(&mut other).1, "hello");
-    assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
-    for _ in 0..45 {
+    flood.write_all(HELLO.repeat(100).as_bytes()).expect("sent");
+    // Of 100 requests 20 are served at once, the others one a second.
+    for _ in 0..20 {
         assert_eq!(read_answer(&mut flood).1, "hello");
     }
-    // Of 45 requests 20 are served at once, the others 50 a second.
-    assert!(start.elapsed() >= Duration::from_millis(480), "{:?}", start.elapsed());
-    // Connections beyond that are reset.
-    let answers = (0..60).map(|_| {
+    let mut other = running.connect_from(2);
+    for _ in 0..10 {
+        other.write_all(HELLO.as_bytes()).expect("sent");
+        assert_eq!(read_answer(&mut other).1, "hello");
+    }
+    assert!(start.elapsed() < 2 * PATIENCE, "long before the end of the flood");
+    for _ in 0..2 {
+        assert_eq!(read_answer(&mut flood).1, "hello");
+    }
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+    // Its connections beyond that are reset.
+    let answers = (0..20).map(|_| {
         let mut stream = running.connect_from(1);
-        let _ = stream.write_all(HELLO.replace("Host", "Connection: close\r\nHost").as_bytes());
+        let _ = stream.write_all(LAST_HELLO.as_bytes());
         read_all(&mut stream)
     });
-    let refused = answers.filter(|answer| answer.is_empty()).count();
-    assert!(refused > 30, "{refused} of 60");
+    let served = answers.filter(|answer| !answer.is_empty()).count();
+    assert!(served < 20 && served as u64 <= start.elapsed().as_secs(), "{served} of 20");
 }
 
 #[test]
@@ -121,7 +126,8 @@ fn an_answer_that_nobody_takes_is_given_up() {
         .map(|_| {
             let mut stream = running.connect();
             stream.write_all(b"GET /large?6000000 HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
-            std::thread::sleep(Duration::from_millis(30));
+            // The next one begins when this one has made its last progress.
+            stream.peek(&mut [0]).expect("its answer begins");
             stream
         })
         .collect();
@@ -147,7 +153,7 @@ fn queued_requests_whose_senders_are_gone_keep_nobody_out() {
     for client in 1..=12 {
         for n in 0..100 {
             let mut stream = running.connect_from(client);
-            stream.write_all(b"GET /slow?20 HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
+            stream.write_all(b"GET /slow?100 HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
             if n % 2 == 0 {
                 let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             }
@@ -157,8 +163,8 @@ fn queued_requests_whose_senders_are_gone_keep_nobody_out() {
     let start = Instant::now();
     newcomer.write_all(HELLO.as_bytes()).expect("sent");
     assert_eq!(read_answer(&mut newcomer).1, "hello");
-    // A turn of 12 others, 20 ms each, four at a time; and what is inside already.
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // A turn of 12 others, 100 ms each, four at a time; and what is inside already. All of them would take 30 s.
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -179,7 +185,7 @@ fn a_reload_changes_the_limits_of_those_who_are_there() {
 #[ignore = "started by the test below"]
 fn serve_with_few_descriptors() {
     let running = start_with(Policy {
-        limits: Limits { connections_per_address: PerAddress::Most(1000), ..Limits::default() },
+        limits: Limits { connections_per_address: PerAddress::Most(1000), connections: 1000, ..limits() },
         trusted_proxies: Vec::new(),
     });
     let limit = rustix::process::Rlimit { current: Some(60), maximum: Some(60) };
@@ -211,9 +217,7 @@ fn without_descriptors_idle_connections_make_room_and_listeners_stay() {
     let mut stream = new("GET /stream HTTP/1.1\r\nHost: pi\r\n\r\n");
     stream.read_exact(&mut [0; 43]).expect("the stream begins");
     let halves: Vec<TcpStream> = (0..100).map(|_| new("GET /")).collect();
-    let start = Instant::now();
     assert_eq!(read_answer(&mut new(HELLO)).1, "hello", "half a request makes room");
-    assert!(start.elapsed() < Duration::from_secs(1));
     drop(halves);
     // Streams make no room. Without a descriptor a newcomer gets 503.
     let mut streams: Vec<TcpStream> =

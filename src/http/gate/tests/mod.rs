@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Instant;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tiny_http::{Method, Response};
 
@@ -15,21 +16,30 @@ use super::*;
 use crate::config::{Limits, ListenAddr, PerAddress};
 
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: pi\r\n\r\n";
+const LAST_HELLO: &str = "GET /hello HTTP/1.1\r\nHost: pi\r\nConnection: close\r\n\r\n";
+
+/// The time that a test waits for what must happen, on a machine that stalls at times.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gate on a port of its own.
 struct Running {
     gate: Gate,
+    /// A message for each request of `/hold` that has a handler.
+    holding: Receiver<()>,
+    /// A message lets a handler of `/hold` answer.
+    release: Sender<()>,
     listener: ListenerId,
     address: SocketAddr,
 }
 
+/// Limits whose times nothing exceeds but a test of these.
 fn limits() -> Limits {
     Limits {
         connections: 100,
         connections_per_address: PerAddress::Most(50),
         header_bytes: 2048,
-        request_time: Duration::from_millis(400),
-        idle_time: Duration::from_secs(1),
+        request_time: 5 * PATIENCE,
+        idle_time: 5 * PATIENCE,
         ..Limits::default()
     }
 }
@@ -44,12 +54,29 @@ fn start_for_eight() -> Running {
 }
 
 fn start_with(policy: Policy) -> Running {
+    let ((held, holding), (release, released)) = (unbounded(), unbounded());
+    let handle = move |request: Request, connection: Connection| match request.url() {
+        "/hold" => {
+            let _ = held.send(());
+            hold(request, connection, released.clone());
+        }
+        _ => handle(request, connection),
+    };
     let gate = Gate::start(policy, RefusalLog::default(), handle).expect("threads and descriptors");
     let address = ListenAddr::Addr(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listener = listen::bind(address).expect("a free port");
     let address = listener.local_addr().expect("bound");
     let listener = gate.open(listener).expect("a listening socket");
-    Running { gate, listener, address }
+    Running { gate, holding, release, listener, address }
+}
+
+/// Answers in a thread of its own, when the test wants it. The worker goes on.
+fn hold(request: Request, mut connection: Connection, released: Receiver<()>) {
+    connection.release_in_flight();
+    std::thread::spawn(move || {
+        let _ = released.recv();
+        answer(&request, connection, "held");
+    });
 }
 
 fn handle(request: Request, connection: Connection) {
@@ -70,14 +97,6 @@ fn handle(request: Request, connection: Connection) {
         "/slow" => {
             std::thread::sleep(Duration::from_millis(query.parse().expect("a number")));
             answer(&request, connection, "slow");
-        }
-        "/wait" => {
-            let mut connection = connection;
-            connection.release_in_flight();
-            std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(300));
-                answer(&request, connection, "waited");
-            });
         }
         "/echo" => {
             let fields: String = request.headers().iter().map(|header| format!("{header}\n")).collect();
@@ -121,6 +140,19 @@ impl Running {
         read_all(&mut stream)
     }
 
+    /// Asks for `/hold` on a new connection, and returns when the request has a handler.
+    fn hold(&self) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(b"GET /hold HTTP/1.1\r\nHost: pi\r\n\r\n").expect("sent");
+        self.holding.recv_timeout(PATIENCE).expect("it gets a handler");
+        stream
+    }
+
+    /// Lets the handler of one `/hold` answer.
+    fn release(&self) {
+        self.release.send(()).expect("a handler waits");
+    }
+
     /// Waits until that many connections have a place.
     fn wait_for_connections(&self, count: usize) {
         wait_for(|| self.gate.connections() == count);
@@ -128,15 +160,15 @@ impl Running {
 }
 
 fn connect(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("not zero");
-    stream.set_write_timeout(Some(Duration::from_secs(10))).expect("not zero");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
     stream
 }
 
 fn wait_for(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(10), "it does not happen");
+        assert!(start.elapsed() < PATIENCE, "it does not happen");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
