@@ -13,6 +13,7 @@ use super::refusal_log::RefusalLog;
 use crate::config;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
+use crate::pushes::Pushes;
 use crate::settings::Settings;
 
 /// The state that the main thread changes and every thread that handles a request reads. No capture thread knows it.
@@ -21,6 +22,8 @@ pub struct Context {
     pub started: Instant,
     /// The inputs that run. Written by the main thread.
     pub inputs: Arc<Inputs>,
+    /// The pushes that run. Written by the main thread.
+    pub pushes: Arc<Pushes>,
     /// The settings that a reload replaces. Written by the main thread.
     pub settings: Arc<Settings>,
     /// The clients that listen.
@@ -47,14 +50,17 @@ impl Context {
         let settings = Arc::new(Settings::new(listeners, limits));
         let inputs: Arc<Inputs> = Arc::default();
         let listeners = Arc::new(Listeners::new(Arc::clone(&settings)));
+        let pushes: Arc<Pushes> = Arc::default();
         let state = {
-            let (inputs, listeners) = (Arc::clone(&inputs), Arc::clone(&listeners));
-            move |input: &LiveInput| Some(page_state(&inputs, &listeners, input))
+            let (inputs, listeners, pushes) =
+                (Arc::clone(&inputs), Arc::clone(&listeners), Arc::clone(&pushes));
+            move |input: &LiveInput| Some(page_state(&inputs, &listeners, &pushes, input))
         };
         Context {
             started: Instant::now(),
             subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
             inputs,
+            pushes,
             listeners,
             settings,
             reachable: AtomicBool::new(false),

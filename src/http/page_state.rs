@@ -1,5 +1,6 @@
 //! The state of an input as the page receives it, by the events of `/NAME/levels`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use super::event_stream::StateEvent;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
 use crate::media::format::StreamFormat;
+use crate::pushes::{LivePush, Pushes};
 
 /// The state of an input as the page receives it, whenever it changes.
 #[derive(Serialize)]
@@ -38,6 +40,19 @@ struct PageState {
     overruns: u64,
     losses: u64,
     listeners: usize,
+    /// The pushes of this input; absent where it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pushes: Vec<PagePush>,
+}
+
+/// The state of a push as the page receives it.
+#[derive(Serialize)]
+struct PagePush {
+    name: String,
+    /// Words such as "on the air".
+    state: &'static str,
+    /// Reason and remedy; empty while there is nothing to say.
+    detail: String,
 }
 
 /// The format of a stream.
@@ -50,7 +65,16 @@ pub(crate) struct FormatStatus {
 }
 
 /// Returns the state of an input for the page.
-pub(crate) fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInput) -> StateEvent {
+pub(crate) fn page_state(
+    inputs: &Inputs,
+    listeners: &Listeners,
+    pushes: &Pushes,
+    input: &LiveInput,
+) -> StateEvent {
+    let push = |push: &Arc<LivePush>| {
+        let state = push.state();
+        PagePush { name: push.name.clone(), state: state.phase.name(), detail: state.detail }
+    };
     let state = input.state();
     let ring = input.ring();
     let (names, all) = (inputs.names(), inputs.all());
@@ -71,6 +95,7 @@ pub(crate) fn page_state(inputs: &Inputs, listeners: &Listeners, input: &LiveInp
         overruns: input.counters.overruns.load(Ordering::Relaxed),
         losses: input.counters.losses.load(Ordering::Relaxed),
         listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
+        pushes: pushes.all().iter().filter(|push| push.input == input.name).map(push).collect(),
     };
     let json = to_json(&page_state);
     // The page counts the seconds by itself; everything else in it is worth an event.
@@ -100,7 +125,6 @@ pub(crate) fn tenths(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -118,12 +142,15 @@ mod tests {
         let (inputs, listeners) = (Inputs::default(), listeners());
         inputs.set(vec![Arc::new(LiveInput::new("live", "hw:0"))]);
         let live = inputs.find("live").expect("an input");
-        let before = page_state(&inputs, &listeners, &live);
+        let before = page_state(&inputs, &listeners, &Pushes::default(), &live);
         live.change(|state| state.since = state.since.checked_sub(Duration::from_secs(9)).expect("uptime"));
-        let later = page_state(&inputs, &listeners, &live);
+        let later = page_state(&inputs, &listeners, &Pushes::default(), &live);
         assert_eq!(before.fingerprint, later.fingerprint);
         assert_ne!(before.json, later.json);
         live.change(|state| state.phase = Phase::Lost);
-        assert_ne!(page_state(&inputs, &listeners, &live).fingerprint, before.fingerprint);
+        assert_ne!(
+            page_state(&inputs, &listeners, &Pushes::default(), &live).fingerprint,
+            before.fingerprint
+        );
     }
 }

@@ -64,6 +64,7 @@ fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
         Ok(Target::Levels(name, interval)) => events::serve(context, exchange, name.as_deref(), interval),
         Ok(Target::Status) => status::serve(context, exchange),
         Ok(Target::Health(name)) => health::serve(context, exchange, name.as_deref()),
+        Ok(Target::PushHealth(name)) => health::serve_push(context, exchange, &name),
         Ok(Target::M3u(name)) => playlist::serve_m3u(context, exchange, &name),
         Ok(Target::Pls(name)) => playlist::serve_pls(context, exchange, &name),
         Ok(Target::Wav(name, query)) => stream::serve(context, exchange, client, &name, query),
@@ -98,6 +99,7 @@ fn is_there(context: &Context, url: &str) -> bool {
     match Target::parse(url) {
         Ok(Target::Page | Target::Status | Target::Health(None)) => true,
         Ok(Target::Asset(name)) => page::asset(&name).is_some(),
+        Ok(Target::PushHealth(name)) => context.pushes.find(&name).is_some(),
         Ok(Target::Levels(None, _)) => !context.inputs.all().is_empty(),
         Ok(
             Target::Levels(Some(name), _)
