@@ -155,7 +155,7 @@ impl Runner {
                 Err(end) => break end,
             }
         };
-        // What waits is not sent any more: the next stream begins with its own headers, nearer to the live edge.
+        // The queue is thrown away: the next stream begins with its own headers, nearer to the live edge.
         self.live.counters.dropped_packets.fetch_add(session.queue.packets(), Ordering::Relaxed);
         Err(result)
     }

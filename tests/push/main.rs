@@ -10,6 +10,8 @@ mod players;
 mod servers;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::Duration;
 

@@ -185,7 +185,7 @@ impl Harbor {
             .stderr(output)
             .spawn()
             .expect("liquidsoap runs");
-        // It compiles its library first.
+        // Liquidsoap compiles its library first.
         crate::support::wait_within(PATIENCE * 4, Duration::from_millis(50), "the harbor to listen", || {
             let ended = child.try_wait().expect("it is our child");
             let text = || fs::read_to_string(folder.join("output")).unwrap_or_default();
