@@ -45,7 +45,7 @@ use log::info;
 use self::announce::Announcer;
 use self::capacity::Capacity;
 use self::credentials::Credentials;
-pub use self::describe::{AudienceSummary, InputSummary};
+pub use self::describe::{AudienceSummary, InputSummary, PushSummary};
 use self::listening::Listening;
 pub use self::main_loop::Reload;
 use self::memory::Memory;

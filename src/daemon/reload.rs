@@ -114,4 +114,7 @@ pub(super) fn log_warnings(config: &Config) {
     for problem in preflight::shared_cards(&config.inputs, &SystemPaths::default()) {
         warn!("{problem}");
     }
+    for problem in preflight::push_warnings(config, &SystemPaths::default()) {
+        warn!("{problem}");
+    }
 }
