@@ -11,6 +11,9 @@ const IN_USE: Duration = Duration::from_secs(2);
 const IN_USE_TIME: Duration = Duration::from_secs(30);
 /// The pause after a refusal that only a person can end.
 const REFUSED: Duration = Duration::from_secs(60);
+/// The time for which a server that nothing reaches is tried every second: a network that was away comes back without a word,
+/// and packets that reach nobody cost nobody anything.
+const SILENT_TIME: Duration = Duration::from_secs(300);
 /// The time on the air after which the pauses begin anew.
 const GOOD_TIME: Duration = Duration::from_secs(30);
 
@@ -19,6 +22,8 @@ const GOOD_TIME: Duration = Duration::from_secs(30);
 pub(super) enum Failure {
     /// Something that passes.
     Passing,
+    /// Nothing reaches the server, or the server's name cannot be looked up.
+    Silent,
     /// The mount has another source.
     InUse,
     /// Somebody has to change something.
@@ -33,6 +38,7 @@ pub(super) struct Backoff {
     /// The last pause of a failure that passes; zero before the first.
     last: Duration,
     in_use_since: Option<Instant>,
+    silent_since: Option<Instant>,
 }
 
 impl Backoff {
@@ -51,7 +57,17 @@ impl Backoff {
         if failure != Failure::InUse {
             self.in_use_since = None;
         }
+        if failure != Failure::Silent {
+            self.silent_since = None;
+        }
         match failure {
+            Failure::Silent => {
+                let since = *self.silent_since.get_or_insert(now);
+                match now.saturating_duration_since(since) < SILENT_TIME {
+                    true => FIRST,
+                    false => self.longer(random),
+                }
+            }
             Failure::None => Duration::ZERO,
             Failure::Lasting => spread(REFUSED, random),
             Failure::InUse => {
@@ -113,6 +129,17 @@ mod tests {
         };
         assert_eq!((pause(0), pause(2), pause(29)), (2, 2, 2));
         assert_eq!((pause(30), pause(31)), (1, 2));
+    }
+
+    #[test]
+    fn a_server_that_nothing_reaches_is_tried_every_second_for_five_minutes() {
+        let (mut backoff, began) = (Backoff::default(), Instant::now());
+        let mut pause = |after| {
+            let now = began + Duration::from_secs(after);
+            seconds(backoff.pause(Failure::Silent, Duration::ZERO, now, MIDDLE))
+        };
+        assert_eq!((pause(0), pause(60), pause(299)), (1, 1, 1));
+        assert_eq!((pause(300), pause(302), pause(304)), (1, 2, 4));
     }
 
     #[test]

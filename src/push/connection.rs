@@ -23,6 +23,9 @@ use crate::config::Push;
 
 /// The time for each step of a connection: the name, the connect to one address, TLS, the answer.
 pub(super) const STEP: Duration = Duration::from_secs(5);
+/// The time for a step that has failed in silence before: the kernel repeats its first packet after 1 s, and then after 2 s,
+/// so that short tries find a network sooner that has come back.
+pub(super) const QUICK_STEP: Duration = Duration::from_secs(2);
 /// The time in ms after which the kernel gives up a connection whose bytes are not acknowledged.
 const ACKNOWLEDGE_MS: u32 = 8000;
 /// The most addresses of a server that are tried.
@@ -33,10 +36,12 @@ const MOST_ADDRESSES: usize = 4;
 pub(super) struct Resolver {
     /// The lookup that has not ended. A new try waits for it, too.
     pending: Option<Receiver<io::Result<Vec<SocketAddr>>>>,
+    /// The addresses that were found last. They serve while the name server is out of reach.
+    known: Vec<SocketAddr>,
 }
 
 impl Resolver {
-    /// Returns the addresses of a server.
+    /// Returns the addresses of a server: those of the name server, or those that were known before if it does not answer.
     ///
     /// # Errors
     ///
@@ -50,21 +55,20 @@ impl Resolver {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
+        match self.look_up(host, port, control) {
+            Ok(addresses) => self.known = addresses,
+            Err(End::Problem(_)) if !self.known.is_empty() => {}
+            Err(end) => return Err(end),
+        }
+        Ok(self.known.clone())
+    }
+
+    fn look_up(&mut self, host: &str, port: u16, control: &Control) -> Result<Vec<SocketAddr>, End> {
         let receiver = match self.pending.take() {
             Some(pending) => pending,
-            None => {
-                let (sender, receiver) = bounded(1);
-                let name = host.to_owned();
-                let lookup = move || {
-                    let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-                    // The push may have ended.
-                    let _ = sender.send(found);
-                };
-                let thread = thread::Builder::new().name("push name".to_owned()).spawn(lookup);
-                thread.map_err(|error| Problem::failed(format!("no thread to look up {host}: {error}")))?;
-                receiver
-            }
+            None => start_lookup(host, port)?,
         };
+        let time = if self.known.is_empty() { STEP } else { QUICK_STEP };
         let began = Instant::now();
         loop {
             match receiver.recv_timeout(POLL) {
@@ -74,14 +78,14 @@ impl Resolver {
                 }
                 Ok(Err(error)) => {
                     let detail = format!("the name {host} is not known, or the network is down: {error}");
-                    return Err(Problem::unreachable(detail).into());
+                    return Err(Problem::silent(detail).into());
                 }
                 Err(RecvTimeoutError::Timeout) if control.is_stopped() => return Err(End::Stopped),
-                Err(RecvTimeoutError::Timeout) if began.elapsed() < STEP => {}
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < time => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.pending = Some(receiver);
                     let detail = format!("the name server does not answer about {host}");
-                    return Err(Problem::unreachable(detail).into());
+                    return Err(Problem::silent(detail).into());
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(
@@ -91,6 +95,20 @@ impl Resolver {
             }
         }
     }
+}
+
+/// Looks up a name in a thread of its own, which may hang in the C library.
+fn start_lookup(host: &str, port: u16) -> Result<Receiver<io::Result<Vec<SocketAddr>>>, End> {
+    let (sender, receiver) = bounded(1);
+    let name = host.to_owned();
+    let lookup = move || {
+        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // The push may have ended.
+        let _ = sender.send(found);
+    };
+    let thread = thread::Builder::new().name("push name".to_owned()).spawn(lookup);
+    thread.map_err(|error| Problem::failed(format!("no thread to look up {host}: {error}")))?;
+    Ok(receiver)
 }
 
 /// A connection to a server.
@@ -108,7 +126,7 @@ enum Wire {
 
 impl Connection {
     /// Connects to the first of the addresses that takes the connection. The kernel holds about `send_buffer` bytes that the
-    /// server has not acknowledged.
+    /// server has not acknowledged. Each address has the time `step`.
     ///
     /// # Errors
     ///
@@ -116,11 +134,12 @@ impl Connection {
     pub(super) fn open(
         addresses: &[SocketAddr],
         send_buffer: usize,
+        step: Duration,
         control: &Arc<Control>,
     ) -> Result<Connection, End> {
         let mut last = Problem::unreachable("the server has no address");
         for address in addresses.iter().take(MOST_ADDRESSES) {
-            match connect_to(*address, send_buffer, control) {
+            match connect_to(*address, send_buffer, step, control) {
                 Ok(stream) => {
                     return Ok(Connection { wire: Wire::Plain(stream), control: Arc::clone(control) });
                 }
@@ -286,13 +305,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn connect_to(address: SocketAddr, send_buffer: usize, control: &Control) -> Result<TcpStream, End> {
-    let failed = |error: Errno| {
-        let error = io::Error::from(error);
-        Problem::unreachable(match error.kind() {
-            io::ErrorKind::ConnectionRefused => format!("nobody listens on {address}"),
-            _ => format!("no connection to {address}: {error}"),
-        })
+fn connect_to(
+    address: SocketAddr,
+    send_buffer: usize,
+    step: Duration,
+    control: &Control,
+) -> Result<TcpStream, End> {
+    let failed = |error: Errno| match error {
+        Errno::CONNREFUSED => Problem::unreachable(format!("nobody listens on {address}")),
+        Errno::TIMEDOUT => {
+            Problem::silent(format!("{address} does not answer: the network or the server is down"))
+        }
+        error => Problem::silent(format!("no connection to {address}: {}", io::Error::from(error))),
     };
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -303,7 +327,7 @@ fn connect_to(address: SocketAddr, send_buffer: usize, control: &Control) -> Res
     match connect(&socket, &address) {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => {
-            if !wait(&socket, PollFlags::OUT, Instant::now() + STEP, control)? {
+            if !wait(&socket, PollFlags::OUT, Instant::now() + step, control)? {
                 return Err(failed(Errno::TIMEDOUT).into());
             }
             sockopt::socket_error(&socket).and_then(|result| result).map_err(failed)?;

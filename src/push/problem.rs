@@ -36,6 +36,11 @@ impl Problem {
         Problem::new(PushPhase::Unreachable, Failure::Passing, detail)
     }
 
+    /// Nothing reaches the server, which passes.
+    pub(super) fn silent(detail: impl Into<String>) -> Problem {
+        Problem::new(PushPhase::Unreachable, Failure::Silent, detail)
+    }
+
     /// The server refuses until somebody changes something.
     pub(super) fn refused(detail: impl Into<String>) -> Problem {
         Problem::new(PushPhase::Refused, Failure::Lasting, detail)

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, STEP};
+use super::connection::{Connection, QUICK_STEP, STEP};
 use super::control::POLL;
 use super::format::codec;
 use super::icecast::{self, Audio, Verb};
@@ -93,7 +93,8 @@ impl Runner {
         let is_icy = to.protocol == Protocol::Shoutcast;
         let port = if is_icy { to.port.saturating_add(1) } else { to.port };
         let addresses = self.resolver.resolve(&to.host, port, &self.control)?;
-        let connection = Connection::open(&addresses, send_buffer(audio, format), &self.control)?;
+        let step = if self.silent_tries % 4 == 0 { STEP } else { QUICK_STEP };
+        let connection = Connection::open(&addresses, send_buffer(audio, format), step, &self.control)?;
         match to.protocol {
             Protocol::Icecast => self.request(connection, audio, password),
             Protocol::IcecastTls => self.request(connection.encrypted(&self.config)?, audio, password),

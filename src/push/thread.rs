@@ -20,6 +20,9 @@ use crate::pushes::{LivePush, PushPhase};
 /// The nice value of the thread: the capture and the listeners come first.
 const NICE: i32 = 5;
 
+/// The shortest pause between two tries.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
 /// A push as its thread knows it.
 pub(super) struct Runner {
     pub(super) config: Push,
@@ -29,6 +32,8 @@ pub(super) struct Runner {
     pub(super) resolver: Resolver,
     /// The request for the next connection.
     pub(super) verb: Verb,
+    /// Tries in a row that nothing answered. Not all are short, for networks on which an answer takes seconds.
+    pub(super) silent_tries: u32,
     /// The time at which the server took the stream of this connection.
     pub(super) accepted_at: Option<Instant>,
     backoff: Backoff,
@@ -55,6 +60,7 @@ impl Runner {
             control,
             resolver: Resolver::default(),
             verb,
+            silent_tries: 0,
             accepted_at: None,
             backoff: Backoff::default(),
             logged: None,
@@ -70,6 +76,7 @@ impl Runner {
         loop {
             self.accepted_at = None;
             self.control.begin_try();
+            let began = Instant::now();
             let end = catch_unwind(AssertUnwindSafe(|| self.connect_and_send()));
             let problem = match end {
                 Ok(Err(End::Stopped)) => return self.log_end(),
@@ -77,7 +84,7 @@ impl Runner {
                 Ok(Ok(never)) => match never {},
                 Err(_) => Problem::failed("a bug in wavecast ended the connection; please report it"),
             };
-            self.after(&problem);
+            self.after(&problem, began);
             if self.control.is_stopped() {
                 return self.log_end();
             }
@@ -85,14 +92,22 @@ impl Runner {
     }
 
     /// Notes the end of a connection and waits for the next try.
-    fn after(&mut self, problem: &Problem) {
+    fn after(&mut self, problem: &Problem, began: Instant) {
         let now = Instant::now();
         self.live.counters.queue_ms.store(0, Ordering::Relaxed);
         if self.live.state().phase == PushPhase::OnTheAir {
             self.off_since = Some(now);
         }
         let on_the_air = self.accepted_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let pause = self.backoff.pause(problem.failure, on_the_air, now, random());
+        let mut pause = self.backoff.pause(problem.failure, on_the_air, now, random());
+        self.silent_tries = match problem.failure {
+            // The try itself was a pause for those whom it did not reach.
+            Failure::Silent => {
+                pause = pause.saturating_sub(now.saturating_duration_since(began)).max(LEAST_PAUSE);
+                self.silent_tries + 1
+            }
+            _ => 0,
+        };
         self.live.change(|state| {
             state.phase = problem.phase;
             state.detail.clone_from(&problem.detail);
@@ -108,10 +123,11 @@ impl Runner {
 
     /// Logs a problem, unless it is the one that was logged last.
     fn log(&mut self, problem: &Problem) {
-        let is_known = self
-            .logged
-            .as_ref()
-            .is_some_and(|logged| logged.phase == problem.phase && logged.detail == problem.detail);
+        // An outage is one line, whatever its tries meet; each refusal needs another remedy.
+        let passes = matches!(problem.phase, PushPhase::Unreachable | PushPhase::InUse);
+        let is_known = self.logged.as_ref().is_some_and(|logged| {
+            logged.phase == problem.phase && (passes || logged.detail == problem.detail)
+        });
         if is_known {
             return;
         }
@@ -125,7 +141,7 @@ impl Runner {
             Failure::Lasting => {
                 error!("push {name}: not on the air at {to}: {detail}{said}; it asks every minute")
             }
-            Failure::InUse | Failure::Passing => {
+            Failure::InUse | Failure::Passing | Failure::Silent => {
                 warn!("push {name}: not on the air at {to}: {detail}{said}; it tries again")
             }
         }
@@ -148,7 +164,7 @@ impl Runner {
                 };
                 info!(
                     "push {name}: on the air again at {to}, after {:.0} s; {packets} dropped meanwhile",
-                    since.elapsed().as_secs_f64()
+                    self.accepted_at.map_or(0.0, |at| at.saturating_duration_since(since).as_secs_f64())
                 );
             }
         }

@@ -33,7 +33,7 @@ pub(super) fn set(push: &Push, password: &str, control: &Arc<Control>) {
 
 fn request(push: &Push, title: &str, password: &str, control: &Arc<Control>) -> Result<(), End> {
     let addresses = Resolver::default().resolve(&push.to.host, push.to.port, control)?;
-    let connection = Connection::open(&addresses, REQUEST_BYTES, control)?;
+    let connection = Connection::open(&addresses, REQUEST_BYTES, STEP, control)?;
     let (mut connection, text) = match push.to.protocol {
         Protocol::Icecast => (connection, icecast::title_request(push, title, password)),
         Protocol::IcecastTls => (connection.encrypted(push)?, icecast::title_request(push, title, password)),

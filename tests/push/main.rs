@@ -6,6 +6,7 @@
 
 mod faults;
 mod heard;
+mod network;
 mod players;
 mod servers;
 #[path = "../support/mod.rs"]
