@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 use wavecast::capture::devices::SystemPaths;
 use wavecast::cli::{Cli, DEFAULT_CONFIG, Edit};
 use wavecast::config::{self, Config};
-use wavecast::daemon::{AudienceSummary, InputSummary, preflight};
+use wavecast::daemon::{AudienceSummary, InputSummary, PushSummary, preflight};
 use wavecast::http::access::credential_file::{Change, CredentialFile, Kind, check_name};
 use wavecast::http::access::tokens::Token;
 use wavecast::http::access::{Access, passwords};
@@ -48,6 +48,9 @@ pub(crate) fn check(cli: &Cli) -> Result<String, String> {
     }
     for input in &config.inputs {
         summary.push_str(&format!("{}\n", InputSummary(input)));
+    }
+    for push in &config.pushes {
+        summary.push_str(&format!("{}\n", PushSummary(push)));
     }
     if !report.socket_unit {
         let listen: Vec<String> = config.http.listen.iter().map(ToString::to_string).collect();

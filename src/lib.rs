@@ -116,5 +116,7 @@ pub mod http;
 pub mod inputs;
 pub mod listeners;
 pub mod media;
+pub mod push;
+pub mod pushes;
 pub mod settings;
 pub mod sys;

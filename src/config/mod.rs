@@ -30,6 +30,7 @@ mod overrides;
 mod parse;
 mod pick;
 mod problems;
+mod push;
 mod section;
 mod sources;
 mod syntax;
@@ -43,6 +44,10 @@ pub(crate) use messages::near;
 pub use names::Names;
 pub use overrides::Overrides;
 pub use pick::Pick;
+pub use push::{
+    Destination, Fingerprint, MOST_PASSWORD_BYTES, Method, NO_TLS, Password, Protocol, Push, PushFormat,
+    Secret,
+};
 pub use sources::{drop_ins, file_of};
 
 /// The whole configuration.
@@ -64,6 +69,8 @@ pub struct Config {
     pub log: Option<String>,
     /// Tables `[input.NAME]` in the order of the file, at least one. The first is the default input.
     pub inputs: Vec<Input>,
+    /// Tables `[push.NAME]` in the order of the file.
+    pub pushes: Vec<Push>,
 }
 
 impl Default for Config {
@@ -78,6 +85,7 @@ impl Default for Config {
             encoders: Encoders::default(),
             log: Some(logging::DEFAULT_FILTER.to_owned()),
             inputs: vec![Input::default()],
+            pushes: Vec::new(),
         }
     }
 }

@@ -8,8 +8,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::access::{parse_host, parse_net, parse_origin, parse_path};
 use super::input::{CHANNELS, RATES};
-use super::messages::{join, shown_string};
+use super::messages::{join, listed, shown_string};
 use super::problems::{Problems, Unknown};
+use super::push::{Destination, Method, Password, Protocol, Push, PushFormat, Secret};
+use super::push::{MOST_PASSWORD_BYTES, parse_credential, parse_fingerprint};
 use super::section::{Section, find, kind};
 use super::sources::Sources;
 use super::syntax::place;
@@ -26,6 +28,9 @@ const MAX_NAME: usize = 32;
 const MAX_TITLE: usize = 60;
 /// The longest description of the station, in characters.
 const MAX_DESCRIPTION: usize = 300;
+/// The longest text about a push, in characters, and the longest mount. The sum is checked too.
+const MAX_PUSH_TEXT: usize = 400;
+const MAX_MOUNT: usize = 250;
 /// First words of paths that the daemon serves itself, or that every browser and crawler requests.
 pub(super) const RESERVED_NAMES: [&str; 6] = ["status", "metrics", "healthz", "index", "favicon", "robots"];
 
@@ -166,7 +171,10 @@ impl Reader {
 
         let inputs = self.inputs(root, sources);
 
-        let known_keys = ["station", "http", "access", "listeners", "limits", "encoders", "log", "input"];
+        let pushes = self.pushes(root, sources, &inputs);
+
+        let known_keys =
+            ["station", "http", "access", "listeners", "limits", "encoders", "log", "input", "push"];
         for (key, value) in root.iter().filter(|(key, _)| !known_keys.contains(&key.get_ref().as_ref())) {
             self.problems.unknown.push(Unknown {
                 at: key.span().start,
@@ -176,7 +184,7 @@ impl Reader {
                 known_keys: known_keys.to_vec(),
             });
         }
-        Config { station, http: Http { listen }, access, listeners, limits, encoders, log, inputs }
+        Config { station, http: Http { listen }, access, listeners, limits, encoders, log, inputs, pushes }
     }
 
     fn inputs(&mut self, root: &DeTable<'_>, sources: &Sources) -> Vec<Input> {
@@ -289,6 +297,173 @@ impl Reader {
         }
     }
 
+    fn pushes(&mut self, root: &DeTable<'_>, sources: &Sources, inputs: &[Input]) -> Vec<Push> {
+        let text = sources.text();
+        let tables = match find(root, "push").map(|value| (value.get_ref(), value.span())) {
+            Some((DeValue::Table(tables), _)) if !tables.is_empty() => Some(tables),
+            None | Some((DeValue::Table(_), _)) => None,
+            Some((_, span)) => {
+                self.problems.complain(span.start, "push", "needs a name: [push.NAME]".to_owned());
+                None
+            }
+        };
+        let Some(tables) = tables else {
+            // Read in any case, so that the reader knows the keys of a push.
+            self.push("radio", None, 0, text, inputs);
+            return Vec::new();
+        };
+        let mut tables: Vec<_> = tables.iter().collect();
+        tables.sort_by_key(|(name, _)| name.span().start);
+        let mut read: Vec<(Push, usize)> = Vec::new();
+        for (name, value) in tables {
+            let (at, name) = (name.span().start, name.get_ref().as_ref());
+            let DeValue::Table(table) = value.get_ref() else {
+                let message = "a push is a table: [push.NAME], with its keys in the lines below".to_owned();
+                self.problems.complain(at, &join("push", name), message);
+                continue;
+            };
+            if let Some(problem) = table_name_problem(name) {
+                self.problems.complain(at, &join("push", name), problem);
+            }
+            let (push, to_at) = self.push(name, Some(table), at, text, inputs);
+            let Some(push) = push else { continue };
+            if let Some((other, other_at)) = read.iter().find(|(other, _)| other.to == push.to) {
+                let line = sources.line_seen_from(*other_at, to_at);
+                let message = format!(
+                    "{} ({line}) sends to this mount, which takes one stream",
+                    join("push", &other.name)
+                );
+                self.problems.complain(to_at, &join(&join("push", name), "to"), message);
+            }
+            read.push((push, to_at));
+        }
+        read.into_iter().map(|(push, _)| push).collect()
+    }
+
+    /// Reads a push. Returns `None` for one without an address, and the byte of the file at which the address stands.
+    fn push(
+        &mut self,
+        name: &str,
+        table: Option<&DeTable<'_>>,
+        at: usize,
+        text: &str,
+        inputs: &[Input],
+    ) -> (Option<Push>, usize) {
+        let mut table = Section {
+            problems: &mut self.problems,
+            text,
+            path: join("push", name),
+            head: "[push.NAME]",
+            at,
+            table,
+            read: Vec::new(),
+        };
+        let place_of_to = table.place_of(&["to"]);
+        let is_missing = table.table.is_some_and(|table| find(table, "to").is_none());
+        if is_missing {
+            let message =
+                "is missing: the server and the mount, as in \"icecast://stream.example.org:8000/attic.ogg\"";
+            table.complain(place_of_to, "to", message.to_owned());
+        }
+        let to = table.string("to", |text| {
+            let to: Destination = text.parse()?;
+            match to.mount.chars().count() > MAX_MOUNT {
+                true => Err(format!("has a mount of more than {MAX_MOUNT} characters")),
+                false => Ok(to),
+            }
+        });
+        let has_address = to.is_some();
+        let placeholder =
+            Destination { protocol: Protocol::Icecast, host: String::new(), port: 0, mount: "/".to_owned() };
+        let mut push = Push::new(name, to.unwrap_or(placeholder));
+        push.input = table
+            .string("input", |text| {
+                let is_name =
+                    |input: &Input| input.name == text || input.aliases.iter().any(|alias| alias == text);
+                match text {
+                    "" => Ok(None),
+                    _ if inputs.iter().any(is_name) || text == "live" => Ok(Some(text.to_owned())),
+                    _ => {
+                        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+                        let names = listed(&names, "and");
+                        Err(format!("there is no input {}; the inputs are {names}", shown_string(text)))
+                    }
+                }
+            })
+            .flatten();
+        push.format = table.string("format", PushFormat::parse).unwrap_or(push.format);
+        push.bitrate = Some(table.whole("bitrate", 0..=320, 0)).filter(|bitrate| *bitrate > 0);
+        push.user = table
+            .string("user", |text| {
+                let is_good =
+                    !text.is_empty() && text.len() <= 100 && !text.contains(|c: char| c.is_control());
+                // Basic authentication ends the user at the first colon.
+                match is_good && !text.contains(':') {
+                    true => Ok(text.to_owned()),
+                    false => Err("must have 1 to 100 characters, and no colon".to_owned()),
+                }
+            })
+            .unwrap_or(push.user);
+        let places: Vec<usize> = ["password_file", "password_credential", "password"]
+            .into_iter()
+            .map(|key| table.place_of(&[key]))
+            .filter(|place| *place != at)
+            .collect();
+        let file = table.string("password_file", parse_path).flatten().map(Password::File);
+        let credential =
+            table.string("password_credential", parse_credential).flatten().map(Password::Credential);
+        let inline = table
+            .string("password", |text| {
+                match text.len() > MOST_PASSWORD_BYTES || text.contains(char::is_control) {
+                    true => Err(format!("must be one line of at most {MOST_PASSWORD_BYTES} bytes")),
+                    false => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
+                }
+            })
+            .flatten()
+            .map(|password| Password::Inline(Secret(password)));
+        let mut passwords: Vec<Password> = [file, credential, inline].into_iter().flatten().collect();
+        if passwords.len() > 1 {
+            let place = places.last().copied().unwrap_or(at);
+            let message =
+                "only one of `password_file`, `password_credential` and `password` can be set".to_owned();
+            table.complain(place, "password", message);
+        }
+        push.password = passwords.pop().unwrap_or(Password::None);
+        push.stream_name = table.label("name", MAX_PUSH_TEXT);
+        push.description = table.label("description", MAX_PUSH_TEXT);
+        push.url = table.label("url", MAX_PUSH_TEXT);
+        push.genre = table.label("genre", MAX_PUSH_TEXT);
+        push.public = table.flag("public", push.public);
+        push.title = table.label("title", MAX_PUSH_TEXT);
+        push.buffer = table.seconds("buffer_seconds", 1..=60, push.buffer);
+        push.method = table.choice("method", &Method::NAMES, push.method);
+        push.tls_ca = table.string("tls_ca", parse_path).flatten();
+        push.tls_fingerprint = table.string("tls_fingerprint", parse_fingerprint).flatten();
+        if has_address {
+            for (key, problem) in [
+                ("format", push.format_problem()),
+                ("bitrate", push.bitrate_problem()),
+                ("to", push.head_problem()),
+            ] {
+                if let Some(problem) = problem {
+                    let place = table.place_of(&[key]);
+                    table.complain(place, key, problem);
+                }
+            }
+            let is_plain = push.to.protocol != Protocol::IcecastTls;
+            for (key, is_set) in
+                [("tls_ca", push.tls_ca.is_some()), ("tls_fingerprint", push.tls_fingerprint.is_some())]
+            {
+                if is_set && is_plain {
+                    let place = table.place_of(&[key]);
+                    table.complain(place, key, "needs icecasts:// in `to`; this push has no TLS".to_owned());
+                }
+            }
+        }
+        table.finish();
+        (has_address.then_some(push), place_of_to)
+    }
+
     /// Returns the table of that key. An absent table reads as an empty one.
     fn table<'a, 't>(
         &'a mut self,
@@ -332,12 +507,25 @@ fn name_problem(name: &str) -> Option<String> {
     if RESERVED_NAMES.contains(&name) {
         return Some("wavecast uses this name for a page of its own; choose another name".to_owned());
     }
-    let good = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-' || char == '_';
-    let fits = (1..=MAX_NAME).contains(&name.len()) && name.chars().all(good);
-    (!fits).then(|| {
+    (!is_name(name)).then(|| {
         format!(
             "a name must have 1 to {MAX_NAME} lower-case letters, digits, `-` and `_`, since it becomes /NAME.wav; \
              `title` is for people"
         )
     })
+}
+
+/// Returns an error text if `name` cannot be the name of a push.
+fn table_name_problem(name: &str) -> Option<String> {
+    (!is_name(name)).then(|| {
+        format!(
+            "a name must have 1 to {MAX_NAME} lower-case letters, digits, `-` and `_`, since it becomes \
+             /healthz/push/NAME; `name` is for listeners"
+        )
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    let good = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-' || char == '_';
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(good)
 }

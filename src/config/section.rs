@@ -170,6 +170,17 @@ impl<'a, 't> Section<'a, 't> {
         self.string(key, |text| choose(text, choices)).unwrap_or(default)
     }
 
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.find(key) else { return default };
+        match value.get_ref() {
+            DeValue::Boolean(flag) => *flag,
+            other => {
+                self.complain(value.span().start, key, format!("must be true or false, not {}", kind(other)));
+                default
+            }
+        }
+    }
+
     /// Reads a text for people: one line of at most `most` characters. An empty text is none.
     pub(super) fn label(&mut self, key: &'static str, most: usize) -> Option<String> {
         self.string(key, |text| match text.trim() {

@@ -73,7 +73,12 @@ fn an_empty_file_and_the_installed_file_mean_the_defaults() {
 #[test]
 fn the_installed_file_documents_the_true_defaults() {
     for file in [DEFAULT_FILE, INSTALLED_FILE] {
-        assert_eq!(config(&uncommented(file)), Config::default());
+        let mut read = config(&uncommented(file));
+        // There is no push by default: the file documents one with an address, and with the defaults else.
+        for push in read.pushes.drain(..) {
+            assert_eq!(push, Push::new("radio", push.to.clone()));
+        }
+        assert_eq!(read, Config::default());
     }
     assert!(INSTALLED_FILE.lines().count() < 50, "the reference is elsewhere");
 }
@@ -87,7 +92,8 @@ fn the_installed_file_documents_every_key() {
     let root = DeTable::parse(&text).unwrap();
     for (head, key) in reader.problems.known {
         let mut table = root.get_ref();
-        for part in head.trim_matches(['[', ']']).replace("NAME", "live").split('.') {
+        let name = if head.starts_with("[push") { "radio" } else { "live" };
+        for part in head.trim_matches(['[', ']']).replace("NAME", name).split('.') {
             let DeValue::Table(found) = find(table, part).unwrap().get_ref() else { unreachable!() };
             table = found;
         }
@@ -147,6 +153,23 @@ fn every_key_can_be_set() {
         quiet_seconds = 90
         quiet_dbfs = -75.5
         realtime_priority = 0
+        [push.radio]
+        to = "icecasts://stream.example.org:8443/roof.ogg"
+        input = "roof"
+        format = "opus"
+        bitrate = 96
+        user = "dj"
+        password_file = "/etc/wavecast.d/radio.password"
+        name = "Roof"
+        description = "Tits"
+        url = "https://example.org/"
+        genre = "Nature"
+        public = true
+        title = "Live from the roof"
+        buffer_seconds = 20
+        method = "source"
+        tls_ca = "/etc/ca.pem"
+        tls_fingerprint = "FINGERPRINT"
     "#;
     let expected = Config {
         station: Station {
@@ -210,8 +233,26 @@ fn every_key_can_be_set() {
             quiet_dbfs: -75.5,
             realtime_priority: 0,
         }],
+        pushes: vec![Push {
+            input: Some("roof".to_owned()),
+            format: PushFormat::Opus,
+            bitrate: Some(96),
+            user: "dj".to_owned(),
+            password: Password::File("/etc/wavecast.d/radio.password".into()),
+            stream_name: Some("Roof".to_owned()),
+            description: Some("Tits".to_owned()),
+            url: Some("https://example.org/".to_owned()),
+            genre: Some("Nature".to_owned()),
+            public: true,
+            title: Some("Live from the roof".to_owned()),
+            buffer: Duration::from_secs(20),
+            method: Method::Source,
+            tls_ca: Some("/etc/ca.pem".into()),
+            tls_fingerprint: Some(Fingerprint([0xab; 32])),
+            ..Push::new("radio", "icecasts://stream.example.org:8443/roof.ogg".parse().unwrap())
+        }],
     };
-    assert_eq!(config(text), expected);
+    assert_eq!(config(&text.replace("FINGERPRINT", &"AB".repeat(32))), expected);
 }
 
 #[test]
@@ -431,7 +472,7 @@ fn an_error_about_an_unknown_key_lists_the_keys() {
     assert_eq!(
         errors("[inputs.live]"),
         ["w.toml:1: inputs: no such key; did you mean `input`? (the keys are station, http, access, \
-             listeners, limits, encoders, log and input)"]
+             listeners, limits, encoders, log, input and push)"]
     );
 }
 

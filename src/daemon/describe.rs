@@ -63,6 +63,17 @@ impl fmt::Display for InputSummary<'_> {
     }
 }
 
+/// A configured push: its input, its format and its server.
+pub struct PushSummary<'a>(pub &'a config::Push);
+
+impl fmt::Display for PushSummary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let push = self.0;
+        let input = push.input.as_deref().map(|input| format!("{input} ")).unwrap_or_default();
+        write!(f, "Push {}: {input}as {} to {}", push.name, push.format.name(), push.to)
+    }
+}
+
 /// Returns `, channel 3 of the card`, or nothing where all channels are picked.
 fn pick(pick: &Pick) -> String {
     if *pick == Pick::All { String::new() } else { format!(", {pick} of the card") }

@@ -6,6 +6,7 @@
 //! | `main_loop.rs` | signals, events, timers, watchdog |
 //! | `reload.rs` | from one configuration to the next: the order, and the listeners that may stay |
 //! | `running.rs` | the inputs that run: which start, restart and end |
+//! | `pushes.rs` | the pushes that run: which start and end |
 //! | `state.rs` | the state of the main thread |
 //! | `credentials.rs` | the password file as a reload compares it (pure) |
 //! | `listening.rs` | the public sockets |
@@ -25,6 +26,7 @@ mod listening;
 mod main_loop;
 mod memory;
 pub mod preflight;
+mod pushes;
 mod reload;
 mod running;
 mod start_error;
@@ -43,10 +45,11 @@ use log::info;
 use self::announce::Announcer;
 use self::capacity::Capacity;
 use self::credentials::Credentials;
-pub use self::describe::{AudienceSummary, InputSummary};
+pub use self::describe::{AudienceSummary, InputSummary, PushSummary};
 use self::listening::Listening;
 pub use self::main_loop::Reload;
 use self::memory::Memory;
+use self::pushes::RunningPushes;
 use self::running::{InputPlan, RunningInputs};
 pub use self::start_error::StartError;
 use self::state::Daemon;
@@ -84,12 +87,14 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
     let bound = listening.bind_first(&config.http.listen, &service)?;
     let credentials = Credentials::read(&config);
     let inputs = RunningInputs::new(Arc::clone(&context.inputs), sender);
+    let pushes = RunningPushes::new(Arc::clone(&context.pushes), Arc::clone(&context.inputs));
     let mut daemon = Daemon {
         context,
         capacity,
         listening,
         announcer: Announcer::default(),
         inputs,
+        pushes,
         service,
         credentials,
         recheck_at: None,
@@ -97,6 +102,7 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
         heartbeats: 0,
     };
     daemon.inputs.start(InputPlan::new(&config, memory), Vec::new(), &config);
+    daemon.pushes.start(&config);
     for socket in bound {
         daemon.listening.serve(socket, &daemon.service)?;
     }
@@ -112,7 +118,8 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
 
 impl Daemon {
     /// Ends every stream with its last byte, as far as its listener takes that in time.
-    fn end(self) {
+    fn end(mut self) {
+        self.pushes.stop_all();
         for input in &self.inputs.all {
             if let Some(ring) = input.live.ring() {
                 ring.close();

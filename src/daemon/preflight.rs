@@ -16,7 +16,8 @@ use rustix::process::{getegid, geteuid};
 
 use super::memory::{Memory, held_by_other_wavecasts, ring_bytes, shown_bytes};
 use crate::capture::devices::SystemPaths;
-use crate::config::{Config, Hardware, Input, ListenAddr};
+use crate::config::{Config, Hardware, Input, ListenAddr, NO_TLS, Password, Protocol, Push};
+use crate::push;
 
 /// The user of the unit `wavecast.service`.
 const SERVICE_USER: &str = "wavecast";
@@ -61,6 +62,10 @@ pub fn check(config: &Config, paths: &SystemPaths) -> Report {
     }
     check_passwords(config, &viewer, paths, &mut report);
     report.warnings.extend(exposed_passwords(config, paths));
+    for push in &config.pushes {
+        check_push(push, &viewer, paths, &mut report);
+    }
+    report.warnings.extend(push_warnings(config, paths));
     let memory = Memory::for_histories(paths, held_by_other_wavecasts(paths));
     report.errors.extend(histories_problem(config, memory));
     report.errors.extend(shared_cards(&config.inputs, paths));
@@ -146,9 +151,62 @@ fn privileged_ports(listen: &[ListenAddr], viewer: &Viewer, paths: &SystemPaths)
 /// Checks that the service may read the password file.
 fn check_passwords(config: &Config, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) {
     let Some(file) = &config.access.passwords else { return };
+    report.passwords_unread = check_readable("access.passwords", file, viewer, paths, report);
+}
+
+/// Checks the parts of a push that depend on this machine: its password file, the encoder's library, TLS.
+fn check_push(push: &Push, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) {
+    let key = |key: &str| format!("push.{}.{key}", push.name);
+    match &push.password {
+        Password::File(file) if !file.exists() => {
+            // A folder that this user may not pass is a note below.
+            let is_missing = file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            match is_missing {
+                true => {
+                    let text = format!("{}: {} does not exist", key("password_file"), file.display());
+                    report.errors.push(text);
+                }
+                false => drop(check_readable(&key("password_file"), file, viewer, paths, report)),
+            }
+        }
+        Password::File(file) => drop(check_readable(&key("password_file"), file, viewer, paths, report)),
+        Password::Credential(_) => report.notes.push(format!(
+            "{}: only the service sees its credentials, so that this one was not checked",
+            key("password_credential")
+        )),
+        Password::None | Password::Inline(_) => {}
+    }
+    let missing = push::codec(push.format).load().err();
+    report.errors.extend(missing.map(|missing| format!("{}: {missing}", key("format"))));
+    if push.to.protocol == Protocol::IcecastTls && !cfg!(feature = "tls") {
+        report.errors.push(format!("{}: {NO_TLS}", key("to")));
+    }
+}
+
+/// Returns one text for each condition of a push that its owner should know of: each begins with its key.
+pub(super) fn push_warnings(config: &Config, paths: &SystemPaths) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for push in &config.pushes {
+        let key = |key: &str| format!("push.{}.{key}", push.name);
+        warnings.extend(push.ending_problem().map(|problem| format!("{}: {problem}", key("to"))));
+        match &push.password {
+            Password::Inline(_) => warnings.push(format!(
+                "{}: everybody who may read this file knows the password: write it into a file of its own, and name that in \
+                 `password_file`",
+                key("password")
+            )),
+            Password::File(file) => warnings.extend(exposed_file(&key("password_file"), file, paths)),
+            Password::None => warnings.push(format!("{}: no password is set; most servers want one", key("password_file"))),
+            Password::Credential(_) => {}
+        }
+    }
+    warnings
+}
+
+/// Checks that the service may read a file of passwords. Returns `true` if this user may not.
+fn check_readable(key: &str, file: &Path, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) -> bool {
     let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     let own_user_may_not = File::open(file).is_err_and(denied);
-    report.passwords_unread = own_user_may_not;
     let shown = file.display();
     let service_may_not = match (&viewer.service, own_user_may_not) {
         // Root asks for the service's user, and so does a user who may see the permissions but not the contents.
@@ -158,21 +216,26 @@ fn check_passwords(config: &Config, viewer: &Viewer, paths: &SystemPaths, report
     };
     if service_may_not {
         report.errors.push(format!(
-            "access.passwords: user {SERVICE_USER}, as which the service runs, may not read {shown}: \
+            "{key}: user {SERVICE_USER}, as which the service runs, may not read {shown}: \
              sudo chown root:{SERVICE_USER} {shown} && sudo chmod 640 {shown}"
         ));
     } else if own_user_may_not {
         report.notes.push(format!(
-            "access.passwords: user {} may not read {shown}, so its contents were not checked",
+            "{key}: user {} may not read {shown}, so its contents were not checked",
             user_name(geteuid().as_raw(), paths).unwrap_or_else(|| geteuid().as_raw().to_string())
         ));
     }
+    own_user_may_not
 }
 
 /// Returns a warning if users of this machine who should not can read or write the password file: a hash can be guessed at
 /// home, without the limits that a guesser has here.
 pub(super) fn exposed_passwords(config: &Config, paths: &SystemPaths) -> Option<String> {
-    let file = config.access.passwords.as_ref()?;
+    exposed_file("access.passwords", config.access.passwords.as_ref()?, paths)
+}
+
+/// Returns a warning if users of this machine who should not can read or write a file of passwords.
+fn exposed_file(key: &str, file: &Path, paths: &SystemPaths) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let group = service_group(paths).unwrap_or_else(|| getegid().as_raw());
     // The group root has no other members.
@@ -188,10 +251,7 @@ pub(super) fn exposed_passwords(config: &Config, paths: &SystemPaths) -> Option<
         Some(_) => format!("sudo chown root:{SERVICE_USER} {shown} && sudo chmod 640 {shown}"),
         None => format!("chmod 600 {shown}"),
     };
-    Some(format!(
-        "access.passwords: {who} may {verb} {shown} (mode {:04o}): {advice}",
-        metadata.mode() & 0o7777
-    ))
+    Some(format!("{key}: {who} may {verb} {shown} (mode {:04o}): {advice}", metadata.mode() & 0o7777))
 }
 
 /// Returns the ID of the group that the service's user has, where the package is installed.
@@ -466,6 +526,30 @@ mod tests {
             std::os::unix::fs::chown(&file, None, Some(1_000_001)).expect("changed");
             assert_eq!(warning(0o640), "");
         }
+    }
+
+    #[test]
+    fn a_push_is_checked_for_its_password_and_its_ending() {
+        let tree = Tree::new();
+        let file = tree.write("radio", "hackme\n");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("set");
+        let report = |lines: &str| {
+            let text = format!("[push.radio]\nto = 'icecast://a:8000/b.mp3'\n{lines}");
+            check(&config(&text), &tree.paths())
+        };
+        let open = report(&format!("password_file = '{}'", file.display()));
+        assert_eq!(open.warnings.len(), 2, "{open:?}");
+        assert!(open.warnings[0].starts_with("push.radio.to: the stream is FLAC in Ogg"), "{open:?}");
+        assert!(
+            open.warnings[1].starts_with("push.radio.password_file: every user of this machine may read")
+        );
+        let inline = report("password = 'hackme'\nformat = 'mp3'");
+        assert!(inline.warnings[0].starts_with("push.radio.password: everybody who may read this file"));
+        assert!(!format!("{inline:?}").contains("hackme"));
+        let missing = report("password_file = '/nonexistent/radio'");
+        assert_eq!(missing.errors, ["push.radio.password_file: /nonexistent/radio does not exist"]);
+        let credential = report("password_credential = 'radio'");
+        assert!(credential.notes[0].starts_with("push.radio.password_credential: only the service"));
     }
 
     #[test]

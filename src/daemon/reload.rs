@@ -4,9 +4,10 @@
 //!
 //! At no time may a client hear what neither the old nor the new configuration lets it hear. So the steps of a reload are:
 //!
-//! 1. Inputs that are removed are taken off the air, and inputs that change are stopped.
+//! 1. Pushes that are removed or change are stopped. Inputs that are removed are taken off the air, and inputs that change are
+//!    stopped.
 //! 2. The new access rules apply, and listeners that they do not allow are disconnected.
-//! 3. New and changed inputs start.
+//! 3. New and changed inputs start, and then new and changed pushes.
 //!
 //! The rules of the old configuration thus only ever meet its own inputs, and those of the new one theirs. The ring of an
 //! input that keeps its name stays, with its history, since its listeners stay.
@@ -35,6 +36,7 @@ impl Daemon {
         let plan =
             InputPlan::new(new, Memory::for_histories(&SystemPaths::default(), self.inputs.ring_bytes()));
         let (limits, listeners) = self.capacity.clamp(&new.limits, &new.listeners);
+        self.pushes.stop(new);
         let stopped = self.inputs.stop(&plan);
         self.context.settings.set_limits(limits);
         self.context.settings.set_encoders(new.encoders.clone());
@@ -42,6 +44,7 @@ impl Daemon {
         self.set_access(access, new);
         self.listening.apply_settings();
         self.inputs.start(plan, stopped, new);
+        self.pushes.start(new);
         self.listening.reload(&new.http.listen, &self.service);
         self.listening.log_urls(&new.inputs[0].name);
         if old.log != new.log {
@@ -110,6 +113,9 @@ pub(super) fn log_warnings(config: &Config) {
         warn!("{problem}");
     }
     for problem in preflight::shared_cards(&config.inputs, &SystemPaths::default()) {
+        warn!("{problem}");
+    }
+    for problem in preflight::push_warnings(config, &SystemPaths::default()) {
         warn!("{problem}");
     }
 }

@@ -7,6 +7,7 @@ use super::announce::Announcer;
 use super::capacity::Capacity;
 use super::credentials::Credentials;
 use super::listening::Listening;
+use super::pushes::RunningPushes;
 use super::running::RunningInputs;
 use super::systemd::Service;
 use crate::http::context::Context;
@@ -19,6 +20,7 @@ pub(super) struct Daemon {
     /// The announcement on the local network, of a daemon that is a service.
     pub(super) announcer: Announcer,
     pub(super) inputs: RunningInputs,
+    pub(super) pushes: RunningPushes,
     pub(super) service: Service,
     /// The password file of the configuration.
     pub(super) credentials: Credentials,

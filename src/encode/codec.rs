@@ -49,7 +49,7 @@ impl Codec {
     pub const fn push_content_type(self) -> &'static str {
         match self {
             Codec::Mp3 => "audio/mpeg",
-            Codec::Flac | Codec::Opus => "audio/ogg",
+            Codec::Flac | Codec::Opus => "application/ogg",
         }
     }
 

@@ -14,6 +14,7 @@ use crate::config;
 use crate::encode::Encodings;
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
+use crate::pushes::Pushes;
 use crate::settings::Settings;
 
 /// The state that the main thread changes and every thread that handles a request reads. No capture thread knows it.
@@ -22,6 +23,8 @@ pub struct Context {
     pub started: Instant,
     /// The inputs that run. Written by the main thread.
     pub inputs: Arc<Inputs>,
+    /// The pushes that run. Written by the main thread.
+    pub pushes: Arc<Pushes>,
     /// The settings that a reload replaces. Written by the main thread.
     pub settings: Arc<Settings>,
     /// The clients that listen.
@@ -51,15 +54,17 @@ impl Context {
         let inputs: Arc<Inputs> = Arc::default();
         let listeners = Arc::new(Listeners::new(Arc::clone(&settings)));
         let encodings = Arc::new(Encodings::new(Arc::clone(&settings)));
+        let pushes: Arc<Pushes> = Arc::default();
         let state = {
-            let (inputs, listeners, encodings) =
-                (Arc::clone(&inputs), Arc::clone(&listeners), Arc::clone(&encodings));
-            move |input: &LiveInput| Some(page_state(&inputs, &listeners, &encodings, input))
+            let (inputs, listeners) = (Arc::clone(&inputs), Arc::clone(&listeners));
+            let (encodings, pushes) = (Arc::clone(&encodings), Arc::clone(&pushes));
+            move |input: &LiveInput| Some(page_state(&inputs, &listeners, &encodings, &pushes, input))
         };
         Context {
             started: Instant::now(),
             subscribers: Arc::new(EventSubscribers::new(Arc::clone(&inputs), Box::new(state))),
             inputs,
+            pushes,
             listeners,
             encodings,
             settings,

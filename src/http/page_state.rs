@@ -1,5 +1,6 @@
 //! The state of an input as the page receives it, by the events of `/NAME/levels`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use crate::encode::{Codec, Encodings};
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
 use crate::media::format::StreamFormat;
+use crate::pushes::{LivePush, Pushes};
 
 /// The state of an input as the page receives it, whenever it changes.
 #[derive(Serialize)]
@@ -41,6 +43,19 @@ struct PageState {
     listeners: usize,
     /// The codecs in which the input can be heard beside WAV: `/NAME.flac` and so on.
     codecs: Vec<&'static str>,
+    /// The pushes of this input; absent where it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pushes: Vec<PagePush>,
+}
+
+/// The state of a push as the page receives it.
+#[derive(Serialize)]
+struct PagePush {
+    name: String,
+    /// Words such as "on the air".
+    state: &'static str,
+    /// Reason and remedy; empty while there is nothing to say.
+    detail: String,
 }
 
 /// The format of a stream.
@@ -57,8 +72,13 @@ pub(crate) fn page_state(
     inputs: &Inputs,
     listeners: &Listeners,
     encodings: &Encodings,
+    pushes: &Pushes,
     input: &LiveInput,
 ) -> StateEvent {
+    let push = |push: &Arc<LivePush>| {
+        let state = push.state();
+        PagePush { name: push.name.clone(), state: state.phase.name(), detail: state.detail }
+    };
     let state = input.state();
     let ring = input.ring();
     let (names, all) = (inputs.names(), inputs.all());
@@ -80,6 +100,7 @@ pub(crate) fn page_state(
         losses: input.counters.losses.load(Ordering::Relaxed),
         listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
         codecs: encodings.codecs().into_iter().map(Codec::name).collect(),
+        pushes: pushes.all().iter().filter(|push| push.input == input.name).map(push).collect(),
     };
     let json = to_json(&page_state);
     // The page counts the seconds by itself; everything else in it is worth an event.
@@ -109,7 +130,6 @@ pub(crate) fn tenths(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -128,12 +148,15 @@ mod tests {
         let (inputs, (listeners, encodings)) = (Inputs::default(), listeners());
         inputs.set(vec![Arc::new(LiveInput::new("live", "hw:0"))]);
         let live = inputs.find("live").expect("an input");
-        let before = page_state(&inputs, &listeners, &encodings, &live);
+        let before = page_state(&inputs, &listeners, &encodings, &Pushes::default(), &live);
         live.change(|state| state.since = state.since.checked_sub(Duration::from_secs(9)).expect("uptime"));
-        let later = page_state(&inputs, &listeners, &encodings, &live);
+        let later = page_state(&inputs, &listeners, &encodings, &Pushes::default(), &live);
         assert_eq!(before.fingerprint, later.fingerprint);
         assert_ne!(before.json, later.json);
         live.change(|state| state.phase = Phase::Lost);
-        assert_ne!(page_state(&inputs, &listeners, &encodings, &live).fingerprint, before.fingerprint);
+        assert_ne!(
+            page_state(&inputs, &listeners, &encodings, &Pushes::default(), &live).fingerprint,
+            before.fingerprint
+        );
     }
 }

@@ -69,6 +69,7 @@ fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
         Ok(Target::Stream(name, codec, query)) => {
             stream::serve(context, exchange, client, &name, stream::StreamTarget { codec, query });
         }
+        Ok(Target::PushHealth(name)) => health::serve_push(context, exchange, &name),
         Ok(Target::Favicon | Target::Unknown) => not_found(context, exchange),
     }
 }
@@ -100,6 +101,7 @@ fn is_there(context: &Context, url: &str) -> bool {
     match Target::parse(url) {
         Ok(Target::Page | Target::Status | Target::Health(None)) => true,
         Ok(Target::Asset(name)) => page::asset(&name).is_some(),
+        Ok(Target::PushHealth(name)) => context.pushes.find(&name).is_some(),
         Ok(Target::Levels(None, _)) => !context.inputs.all().is_empty(),
         Ok(
             Target::Levels(Some(name), _)

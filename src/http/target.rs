@@ -28,6 +28,8 @@ pub enum Target {
     Status,
     /// `/healthz/NAME`; `None` for `/healthz`, which is all inputs'.
     Health(Option<String>),
+    /// `/healthz/push/NAME`
+    PushHealth(String),
     /// Anything else.
     Unknown,
 }
@@ -136,6 +138,9 @@ impl Target {
         let name = |name: &str| Some(name.to_owned());
         if let Some(file) = path.strip_prefix("@page/") {
             return Ok(Target::Asset(file.to_owned()));
+        }
+        if let Some(push) = path.strip_prefix("healthz/push/") {
+            return Ok(Target::PushHealth(push.to_owned()));
         }
         if let Some(input) = path.strip_prefix("healthz/") {
             return Ok(Target::Health(name(input)));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `capture` is beside the consumers of sound, not above them: it knows none of them, and they know no card. Only
 /// `daemon` knows both. `config`, `settings` and `metrics` hold values and may be used by everything above `media`.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     (
         "main",
         &[
@@ -25,6 +25,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "listeners",
             "encode",
             "inputs",
+            "pushes",
             "metrics",
             "settings",
             "config",
@@ -44,6 +45,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "listeners",
             "encode",
             "inputs",
+            "pushes",
             "metrics",
             "settings",
             "config",
@@ -62,6 +64,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "listeners",
             "encode",
             "inputs",
+            "pushes",
             "metrics",
             "settings",
             "config",
@@ -69,14 +72,18 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "sys",
         ],
     ),
-    ("http", &["page", "listeners", "encode", "inputs", "metrics", "settings", "config", "media", "sys"]),
-    ("push", &["listeners", "encode", "inputs", "metrics", "settings", "config", "media", "sys"]),
+    (
+        "http",
+        &["page", "listeners", "encode", "inputs", "pushes", "metrics", "settings", "config", "media", "sys"],
+    ),
+    ("push", &["listeners", "encode", "inputs", "pushes", "metrics", "settings", "config", "media", "sys"]),
     ("record", &["listeners", "encode", "inputs", "metrics", "settings", "config", "media", "sys"]),
     ("page", &[]),
     ("capture", &["inputs", "metrics", "settings", "config", "media", "sys"]),
     ("listeners", &["encode", "inputs", "metrics", "settings", "config", "media", "sys"]),
     ("encode", &["inputs", "metrics", "settings", "config", "media", "sys"]),
     ("inputs", &["metrics", "settings", "config", "media", "sys"]),
+    ("pushes", &["sys"]),
     ("metrics", &["sys"]),
     ("settings", &["config", "media", "sys"]),
     ("config", &["media", "sys"]),

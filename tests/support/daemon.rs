@@ -81,6 +81,14 @@ impl Daemon {
         Daemon { child, server: Server::at(([127, 0, 0, 1], 0).into()), log, folder }
     }
 
+    /// Starts the daemon through another program, such as one that puts it into another network, and waits until it
+    /// listens. A test can only reach its log then.
+    pub(crate) fn through(through: &[&str], config: &str) -> Daemon {
+        let mut daemon = Daemon::launch_through(through, config, &[], &[], Stdio::piped());
+        daemon.find_address();
+        daemon
+    }
+
     /// Starts a daemon with one synthetic input, `live`.
     pub(crate) fn synth(device: &str) -> Daemon {
         Daemon::start(None, &format!("[input.live]\ndevice = \"{device}\"\n"))

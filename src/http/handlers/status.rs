@@ -15,6 +15,7 @@ use crate::inputs::{Inputs, LiveInput, Phase};
 use crate::listeners::{Listener, Listeners};
 use crate::media::meter::Reading;
 use crate::media::ring::Ring;
+use crate::pushes::{LivePush, PushCounters, Pushes};
 
 /// Time over which the levels in `/status.json` are measured.
 const LEVELS_WINDOW: Duration = Duration::from_millis(300);
@@ -27,6 +28,7 @@ struct Status<'a> {
     inputs: Vec<InputStatus>,
     listeners: Vec<ListenerStatus>,
     encoders: Vec<EncoderStatus>,
+    pushes: Vec<PushStatus>,
 }
 
 /// As configured; `null` for what is not.
@@ -127,6 +129,35 @@ struct EncoderStatus {
 }
 
 #[derive(Serialize)]
+struct PushStatus {
+    name: String,
+    input: String,
+    /// The server and the mount, without user and password.
+    to: String,
+    format: &'static str,
+    /// In kbit/s; `null` for FLAC, and before the first try.
+    bitrate: Option<u64>,
+    /// Words such as "on the air".
+    state: &'static str,
+    /// Reason and remedy; empty while there is nothing to say.
+    detail: String,
+    /// Age of the state.
+    since_seconds: f64,
+    sent_bytes: u64,
+    /// Ogg pages or MP3 frames that a slow server did not take in time.
+    dropped_packets: u64,
+    /// Frames of sound that were overwritten before they were encoded.
+    lost_frames: u64,
+    reconnects: u64,
+    /// The length of the sound that waits for the server.
+    queue_ms: u64,
+    /// Time to the next try; `null` while none is planned.
+    next_try_seconds: Option<f64>,
+    /// The last words of the server; empty if it has said nothing.
+    server_says: String,
+}
+
+#[derive(Serialize)]
 struct Latency {
     median: f64,
     p99: f64,
@@ -134,12 +165,19 @@ struct Latency {
 
 /// Answers with the state as JSON.
 pub(crate) fn serve(context: &Context, exchange: Exchange) {
-    let json = render(context.started, &context.inputs, &context.listeners, &context.encodings);
+    let Context { started, inputs, listeners, encodings, pushes, .. } = context;
+    let json = render(*started, inputs, listeners, encodings, pushes);
     exchange.respond(Response::json(json));
 }
 
 /// Returns the text of `/status.json` for a daemon that started at that time.
-pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners, encodings: &Encodings) -> String {
+pub fn render(
+    started: Instant,
+    inputs: &Inputs,
+    listeners: &Listeners,
+    encodings: &Encodings,
+    pushes: &Pushes,
+) -> String {
     let names = inputs.names();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -157,6 +195,7 @@ pub fn render(started: Instant, inputs: &Inputs, listeners: &Listeners, encoding
             })
             .collect(),
         encoders: encodings.all().iter().map(|encoding| encoder_status(encoding)).collect(),
+        pushes: pushes.all().iter().map(|push| push_status(push)).collect(),
     };
     // A struct with strings as keys has no way to fail.
     serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
@@ -283,6 +322,28 @@ fn listener_status(listener: &Listener, ring: Option<Ring>) -> ListenerStatus {
     }
 }
 
+fn push_status(push: &LivePush) -> PushStatus {
+    let (state, counters, get) = (push.state(), &push.counters, PushCounters::get);
+    let until = |at: Instant| tenths(at.saturating_duration_since(Instant::now()).as_secs_f64());
+    PushStatus {
+        name: push.name.clone(),
+        input: push.input.clone(),
+        to: push.to.clone(),
+        format: push.format,
+        bitrate: Some(get(&push.bitrate)).filter(|bitrate| *bitrate > 0),
+        state: state.phase.name(),
+        detail: state.detail,
+        since_seconds: tenths(state.since.elapsed().as_secs_f64()),
+        sent_bytes: get(&counters.sent_bytes),
+        dropped_packets: get(&counters.dropped_packets),
+        lost_frames: get(&counters.lost_frames),
+        reconnects: get(&counters.reconnects),
+        queue_ms: get(&counters.queue_ms),
+        next_try_seconds: state.next_try.map(until),
+        server_says: state.server_says,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -305,7 +366,7 @@ mod tests {
         let settings = Settings::new(config::Listeners::default(), config::Limits::default());
         let settings = Arc::new(settings);
         let (listeners, encodings) = (Listeners::new(Arc::clone(&settings)), Encodings::new(settings));
-        let json = render(Instant::now(), inputs, &listeners, &encodings);
+        let json = render(Instant::now(), inputs, &listeners, &encodings, &Pushes::default());
         serde_json::from_str(&json).expect("JSON")
     }
 
