@@ -106,7 +106,7 @@ impl Running {
     pub(crate) fn target(&self) -> String {
         match self.codec {
             Codec::Flac => "/live.flac".to_owned(),
-            // The same bit rate as the others.
+            // At the bit rate of the other servers.
             codec => format!("/live.{}?bitrate={BITRATE}", codec.name()),
         }
     }
