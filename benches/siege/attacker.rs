@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{self, sockopt};
 use serde::{Deserialize, Serialize};
 
 use crate::http;
@@ -201,17 +201,8 @@ pub(crate) fn reset(stream: TcpStream) {
 
 /// Connects from 127.0.0.2 + `address`.
 fn connect(address: usize, target: SocketAddr, receive_buffer: Option<usize>) -> io::Result<TcpStream> {
-    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    if let Some(bytes) = receive_buffer {
-        // Before the connect, which announces the window.
-        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
-    }
     let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + address as u32);
-    net::bind(&socket, &SocketAddr::from((source, 0)))?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-    net::connect(&socket, &target)?;
-    Ok(TcpStream::from(socket))
+    http::connect_from(source, target, receive_buffer, PATIENCE)
 }
 
 /// Random numbers (xorshift, 64 bits).

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// Bytes of the WAV header of a 16-bit stereo stream.
 const WAV_HEADER_BYTES: usize = 44;
@@ -76,15 +78,16 @@ impl From<io::Error> for NoSound {
     }
 }
 
-/// Connects, asks for a stream, and returns the time from before the connect to the given number of bytes of sound
+/// Connects from that address of the loopback, asks for a stream, and returns the time from before the connect to the given number of bytes of sound
 /// behind the WAV header.
 pub(crate) fn time_to_sound(
+    source: Ipv4Addr,
     address: SocketAddr,
     sound_bytes: usize,
     timeout: Duration,
 ) -> Result<Duration, NoSound> {
     let began = Instant::now();
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    let mut stream = connect_from(source, address, None, timeout)?;
     stream.set_nodelay(true)?;
     stream.write_all(get(address, "/live.wav").as_bytes())?;
     let (mut decoder, mut sound, mut buffer) = (StreamDecoder::default(), 0, [0; 4096]);
@@ -98,6 +101,26 @@ pub(crate) fn time_to_sound(
         decoder.decode(&buffer[..count], |bytes| sound += bytes.len())?;
     }
     Ok(began.elapsed())
+}
+
+/// Connects from that address. `receive_buffer`: its size in bytes, `None` for the system's own choice. `timeout` holds for
+/// the connect and for each read and write.
+pub(crate) fn connect_from(
+    source: Ipv4Addr,
+    target: SocketAddr,
+    receive_buffer: Option<usize>,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if let Some(bytes) = receive_buffer {
+        // Before the connect, which announces the window.
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    net::bind(&socket, &SocketAddr::from((source, 0)))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(timeout))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(timeout))?;
+    net::connect(&socket, &target)?;
+    Ok(TcpStream::from(socket))
 }
 
 /// Removes the head, the chunked framing and the WAV header from a stream.

@@ -1,10 +1,10 @@
-//! Newcomers: at a fixed interval a client connects, asks for `/live.wav`, and leaves after the first sound.
+//! Newcomers: at a fixed interval a client connects, from an address of its own, asks for `/live.wav`, and leaves after the first sound.
 //!
 //! Each newcomer has a thread of its own, so that one who waits does not delay the next one.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -76,8 +76,9 @@ impl Waits {
 
 fn send_newcomers(address: SocketAddr, stopped: &Receiver<()>) -> Waits {
     let (mut due, mut newcomers) = (Instant::now(), Vec::new());
-    loop {
-        newcomers.push(thread::spawn(move || wait_for_sound(address)));
+    // 127.100.0.0 on: the attackers come from 127.0.0.2 on, the listeners from 127.0.0.1.
+    for source in u32::from(Ipv4Addr::new(127, 100, 0, 0)).. {
+        newcomers.push(thread::spawn(move || wait_for_sound(source.into(), address)));
         due += INTERVAL;
         match stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => {}
@@ -94,9 +95,9 @@ fn send_newcomers(address: SocketAddr, stopped: &Receiver<()>) -> Waits {
     waits
 }
 
-fn wait_for_sound(address: SocketAddr) -> Result<Wait, NoSound> {
+fn wait_for_sound(source: Ipv4Addr, address: SocketAddr) -> Result<Wait, NoSound> {
     let before = run_queue_wait();
-    let total = http::time_to_sound(address, SOUND_BYTES, TIMEOUT)?;
+    let total = http::time_to_sound(source, address, SOUND_BYTES, TIMEOUT)?;
     Ok(Wait { total, own: run_queue_wait().saturating_sub(before) })
 }
 

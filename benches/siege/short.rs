@@ -3,7 +3,7 @@
 //! Several programs run at the same time and are asked in alternating rounds, so that a noisy second hits each of them.
 
 use std::io::{self, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ fn measure_round(address: SocketAddr, times: &mut Times) -> Result<(), String> {
         }
     }
     for _ in 0..REQUESTS {
-        let time = http::time_to_sound(address, 1, TIMEOUT);
+        let time = http::time_to_sound(Ipv4Addr::LOCALHOST, address, 1, TIMEOUT);
         sound.push(time.map_err(|reason| format!("GET /live.wav: {reason}"))?);
         // The server notices that a listener has left when it sends the next time.
         thread::sleep(Duration::from_millis(2));
