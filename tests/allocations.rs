@@ -114,7 +114,7 @@ fn nothing_is_allocated_per_block() {
     };
     // Bursts are sent, all listeners have joined, and buffers have their full size.
     hear(300);
-    // What is allocated per block is allocated each time. A listener that was too slow, since this machine stalled for
+    // An allocation per block is there each time. A listener that was too slow once, since this machine stalled for
     // longer than its buffers last, has had a thread of its own.
     let mut allocations = Vec::new();
     while allocations.len() < 5 && allocations.last() != Some(&0) {
