@@ -76,8 +76,9 @@
 //! # Locks
 //!
 //! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
-//! already, and that an encoding's state is locked under the list of encodings: the list of inputs, an input's state, an input's ring handle, the settings, the access rules, the list of
-//! listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing is sent, logged or opened
+//! already, and that an encoding's state is locked under the list of encodings: the list of inputs, an input's state, an
+//! input's ring handle, the settings, the access rules, the list of listeners, the gate's mailbox, the subscribers, the mDNS
+//! name. Each is held for single operations; nothing is sent, logged or opened
 //! meanwhile. The field's comment says who writes and who reads.
 //!
 //! # Invariants

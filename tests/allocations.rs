@@ -65,7 +65,10 @@ const AT_ONCE: usize = 5;
 #[test]
 fn nothing_is_allocated_per_block() {
     let access = Access::new(&config::Access::default()).expect("no file to be read");
-    let context = Arc::new(Context::new(config::Listeners::default(), config::Limits::default(), access));
+    // A machine that stalls makes no listener too slow: that listener would get a thread.
+    let late = Duration::from_secs(10);
+    let listeners = config::Listeners { send_buffer: late, max_lag: late, ..config::Listeners::default() };
+    let context = Arc::new(Context::new(listeners, config::Limits::default(), access));
     let input = config::Input {
         // A card as libasound sees it, with a conversion.
         device: "null".parse().expect("a device"),
@@ -78,7 +81,7 @@ fn nothing_is_allocated_per_block() {
     let live = Arc::new(LiveInput::new("live", "null"));
     context.inputs.set(vec![Arc::clone(&live)]);
     let (sender, _events) = crossbeam_channel::unbounded();
-    let (keep, timeline) = (Duration::from_secs(1), None);
+    let (keep, timeline) = (late, None);
     let inputs = vec![CaptureInput { config: input, keep, live: Arc::clone(&live), timeline }];
     let _capture = Capture::start(inputs, sender).expect("a thread");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -111,11 +114,19 @@ fn nothing_is_allocated_per_block() {
     };
     // Bursts are sent, all listeners have joined, and buffers have their full size.
     hear(300);
-    COUNTS.store(true, Ordering::Relaxed);
-    let bytes = hear(300);
-    COUNTS.store(false, Ordering::Relaxed);
-    assert!(bytes > LISTENERS * RATE as usize * 4 * 2, "{bytes} bytes were heard");
-    assert_eq!(COUNTED.load(Ordering::Relaxed), 0, "allocations while 300 blocks were heard");
+    // An allocation per block is there each time. A listener that was too slow once, since this machine stalled for
+    // longer than its buffers last, has had a thread of its own.
+    let mut allocations = Vec::new();
+    while allocations.len() < 5 && allocations.last() != Some(&0) {
+        COUNTED.store(0, Ordering::Relaxed);
+        COUNTS.store(true, Ordering::Relaxed);
+        let bytes = hear(300);
+        COUNTS.store(false, Ordering::Relaxed);
+        assert!(bytes > LISTENERS * RATE as usize * 4 * 2, "{bytes} bytes were heard");
+        allocations.push(COUNTED.load(Ordering::Relaxed));
+    }
+    assert_eq!(allocations.last(), Some(&0), "allocations while 300 blocks were heard: {allocations:?}");
+    COUNTED.store(0, Ordering::Relaxed);
     // The allocator counts an allocation.
     COUNTS.store(true, Ordering::Relaxed);
     drop(std::hint::black_box(vec![0u8; 100]));

@@ -393,6 +393,18 @@ fn life_of_a_package(machine: &Machine, arch: &str) {
     machine.sh("systemctl reload wavecast");
     wait_for("the new rate", || (rate(machine) == Some(48_000)).then_some(()));
     assert_eq!(main_pid(machine), pid, "a reload is no restart");
+    // A reload of a mistake fails, says why and changes nothing.
+    let drop_in = machine.path("/etc/wavecast.d/10-mistake.toml");
+    fs::write(&drop_in, "[input.live]\nrate = 9\n").expect("root writes it");
+    let (success, output) = machine.try_sh("systemctl reload wavecast");
+    assert!(!success, "{output}");
+    let journal = machine.journal();
+    assert!(
+        journal.contains("/etc/wavecast.d/10-mistake.toml:2: input.live.rate: 9 is outside"),
+        "{journal}"
+    );
+    assert_eq!((rate(machine), main_pid(machine)), (Some(48_000), pid.clone()));
+    fs::remove_file(&drop_in).expect("it is there");
     it_is_announced_while_it_runs(machine);
 
     // The package is upgraded and the service restarted while clients connect.

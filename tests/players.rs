@@ -68,7 +68,7 @@ impl Room {
             let options = CardOptions { formats: vec![stream.samples], ..CardOptions::default() };
             (stream.name, options)
         }));
-        let config: String = streams
+        let inputs: String = streams
             .iter()
             .map(|Stream { name, rate, channels, codec, .. }| {
                 let format = codec.trim_end_matches("le");
@@ -78,6 +78,8 @@ impl Room {
                 )
             })
             .collect();
+        // A machine that stalls makes no player skip.
+        let config = format!("[listeners]\nmax_lag_ms = 10000\n{inputs}");
         let daemon = Daemon::start(Some(&cards), &config);
         for stream in streams {
             // After a second every player gets its whole burst, and none gets the card's first frame, which looks

@@ -2,7 +2,7 @@
 //!
 //! The service announces itself while it runs and with the port that it has: as `_http._tcp` for browsers, and as
 //! `_vlc-http._tcp` with the path of the stream, which VLC lists under *Local Network*. A daemon that only this machine can
-//! reach announces nothing.
+//! reach announces nothing. Avahi also tells the name under which other machines find this one.
 //!
 //! Avahi is asked over the system bus. It withdraws the announcement when the connection closes, however the daemon ends. The
 //! alternatives were worse: Avahi reads files only in /etc/avahi/services, in a chroot, so that a file has to be written by
@@ -26,6 +26,7 @@ const MAX_NAME_BYTES: usize = 63;
 const TYPES: [(&str, &str); 2] = [("_http._tcp", "path=/"), ("_vlc-http._tcp", "path=/live.wav")];
 
 const AVAHI: &str = "org.freedesktop.Avahi";
+const SERVER: &str = "org.freedesktop.Avahi.Server";
 const GROUP: &str = "org.freedesktop.Avahi.EntryGroup";
 /// `AVAHI_ENTRY_GROUP_COLLISION`: another machine has the name.
 const COLLISION: i32 = 3;
@@ -73,17 +74,19 @@ impl Announcer {
             match registered.state() {
                 Ok(COLLISION) => self.collisions += 1,
                 Ok(FAILURE) | Err(_) => {}
-                Ok(_) => return,
+                Ok(_) => return host::set_local_name(registered.host_name()),
             }
             self.registered = None;
         }
+        host::set_local_name(None);
         let Some(announcement) = &self.current else { return };
         if self.retry_at.is_some_and(|retry| Instant::now() < retry) {
             return;
         }
         let name = numbered(&announcement.name, self.collisions);
         match Registered::new(&bus_path(), &name, announcement.port) {
-            Ok(registered) => {
+            Ok(mut registered) => {
+                host::set_local_name(registered.host_name());
                 self.registered = Some(registered);
                 self.logged = false;
             }
@@ -103,12 +106,7 @@ impl Announcer {
 impl Registered {
     fn new(bus: &Path, name: &str, port: u16) -> io::Result<Registered> {
         let mut bus = Bus::connect(bus)?;
-        let new_group = Method {
-            service: AVAHI,
-            object: "/",
-            interface: "org.freedesktop.Avahi.Server",
-            name: "EntryGroupNew",
-        };
+        let new_group = Method { service: AVAHI, object: "/", interface: SERVER, name: "EntryGroupNew" };
         let answer = bus.call(&new_group, Body::default())?;
         let group = answer.string().ok_or(io::ErrorKind::InvalidData)?.to_owned();
         for (kind, path) in TYPES {
@@ -119,6 +117,14 @@ impl Registered {
         }
         bus.call(&group_method(&group, "Commit"), Body::default())?;
         Ok(Registered { bus, group })
+    }
+
+    /// Returns the name of this machine by which others find it: `NAME.local`, or `NAME-2.local` if another one has that
+    /// name.
+    fn host_name(&mut self) -> Option<String> {
+        let method = Method { service: AVAHI, object: "/", interface: SERVER, name: "GetHostNameFqdn" };
+        let answer = self.bus.call(&method, Body::default()).ok()?;
+        answer.string().filter(|name| name.ends_with(".local")).map(str::to_owned)
     }
 
     /// Returns the state of the group, `AvahiEntryGroupState`. An error if Avahi does not know it any more.

@@ -89,12 +89,8 @@ pub struct AudienceSummary<'a> {
 
 impl fmt::Display for AudienceSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_loopback = |listen: &ListenAddr| match listen {
-            ListenAddr::Any(_) => false,
-            ListenAddr::Addr(address) => address.ip().to_canonical().is_loopback(),
-        };
         let access = &self.config.access;
-        if !self.socket_unit && self.config.http.listen.iter().all(is_loopback) {
+        if !self.socket_unit && is_for_this_machine_alone(self.config) {
             f.write_str("Only this machine can listen")?;
         } else if access.allow.contains(&Network::Any) {
             f.write_str("Everybody who can reach this machine can listen")?;
@@ -107,6 +103,14 @@ impl fmt::Display for AudienceSummary<'_> {
         }
         f.write_str(if access.passwords.is_some() { ", with a password" } else { ", without a password" })
     }
+}
+
+/// Returns `true` if the daemon listens at the loopback alone.
+pub(super) fn is_for_this_machine_alone(config: &Config) -> bool {
+    config.http.listen.iter().all(|listen| match listen {
+        ListenAddr::Any(_) => false,
+        ListenAddr::Addr(address) => address.ip().to_canonical().is_loopback(),
+    })
 }
 
 /// Returns `, gain +6 dB`, or nothing where the samples stay as they are.

@@ -9,14 +9,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ipnet::{IpNet, Ipv4Net};
 use rustix::process::{getegid, geteuid};
 
+use super::describe::is_for_this_machine_alone;
 use super::memory::{Memory, held_by_other_wavecasts, ring_bytes, shown_bytes};
 use crate::capture::devices::SystemPaths;
-use crate::config::{Config, Hardware, Input, ListenAddr, NO_TLS, Password, Protocol, Push};
+use crate::config::{Config, Hardware, Input, ListenAddr, NO_TLS, Network, Password, Protocol, Push};
+use crate::http::access;
 use crate::push;
 
 /// The user of the unit `wavecast.service`.
@@ -62,6 +66,7 @@ pub fn check(config: &Config, paths: &SystemPaths) -> Report {
     }
     check_passwords(config, &viewer, paths, &mut report);
     report.warnings.extend(exposed_passwords(config, paths));
+    report.warnings.extend(public_networks(config, paths));
     for push in &config.pushes {
         check_push(push, &viewer, paths, &mut report);
     }
@@ -70,6 +75,53 @@ pub fn check(config: &Config, paths: &SystemPaths) -> Report {
     report.errors.extend(histories_problem(config, memory));
     report.errors.extend(shared_cards(&config.inputs, paths));
     report
+}
+
+/// Returns a text if this machine is in a public network, as on a campus or at a small provider: `local` does not allow the
+/// other machines of that network to listen, though they are next to this one.
+pub(super) fn public_networks(config: &Config, paths: &SystemPaths) -> Option<String> {
+    let allow = &config.access.allow;
+    if is_for_this_machine_alone(config) || !allow.contains(&Network::Local) || allow.contains(&Network::Any)
+    {
+        return None;
+    }
+    let is_allowed = |network: &Ipv4Net| {
+        let covers =
+            |rule: &Network| matches!(rule, Network::Net(rule) if rule.contains(&IpNet::V4(*network)));
+        access::is_private(network.network().into()) || allow.iter().any(covers)
+    };
+    // The service's sandbox has no more of /proc than this.
+    let routes = fs::read_to_string(paths.proc.join("self/net/route")).unwrap_or_default();
+    let networks: Vec<Ipv4Net> = own_networks(&routes).filter(|network| !is_allowed(network)).collect();
+    let list = |quote: &str| {
+        let list: Vec<String> = networks.iter().map(|network| format!("{quote}{network}{quote}")).collect();
+        list.join(", ")
+    };
+    let others = if *allow == [Network::Local] { "\"local\"" } else { "..." };
+    (!networks.is_empty()).then(|| {
+        format!(
+            "access.allow: this machine is in the public network {}, whose other machines may not listen; to allow them, \
+             write  allow = [{others}, {}]  below [access]",
+            list(""),
+            list("\"")
+        )
+    })
+}
+
+/// Returns the networks of this machine's interfaces from the text of `/proc/net/route`, which has addresses as numbers of
+/// this machine's byte order.
+fn own_networks(routes: &str) -> impl Iterator<Item = Ipv4Net> {
+    routes.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let address = |at: usize| {
+            let number = u32::from_str_radix(fields.get(at)?, 16).ok()?;
+            Some(Ipv4Addr::from(number.to_ne_bytes()))
+        };
+        let (destination, gateway, mask) = (address(1)?, address(2)?, address(7)?);
+        let network = Ipv4Net::with_netmask(destination, mask).ok()?;
+        // A network has no gateway, and more than one machine. The default route is none.
+        (gateway.is_unspecified() && (1..31).contains(&network.prefix_len())).then_some(network)
+    })
 }
 
 /// Returns one text for each input whose card another input has, in the words of another name: `hw:1` where `hw:A` is card
@@ -550,6 +602,44 @@ mod tests {
         assert_eq!(missing.errors, ["push.radio.password_file: /nonexistent/radio does not exist"]);
         let credential = report("password_credential = 'radio'");
         assert!(credential.notes[0].starts_with("push.radio.password_credential: only the service"));
+    }
+
+    #[test]
+    fn a_public_network_is_a_warning_unless_its_machines_are_allowed() {
+        let tree = Tree::new();
+        let header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
+        let hex = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
+        let route = |destination, gateway, mask| {
+            format!("eth0 {} {} 0003 0 0 0 {} 0 0 0\n", hex(destination), hex(gateway), hex(mask))
+        };
+        let nets = [
+            route([0, 0, 0, 0], [198, 51, 100, 1], [0, 0, 0, 0]),
+            route([198, 51, 100, 0], [0, 0, 0, 0], [255, 255, 255, 128]),
+            route([192, 168, 1, 0], [0, 0, 0, 0], [255, 255, 255, 0]),
+            route([203, 0, 113, 7], [0, 0, 0, 0], [255, 255, 255, 255]),
+        ];
+        tree.write("proc/self/net/route", &format!("{header}{}", nets.concat()));
+        let warning = |text: &str| {
+            let config = Config::parse(text, "w.toml").expect("a configuration");
+            public_networks(&config, &tree.paths())
+        };
+        let text = warning("").expect("a warning");
+        assert_eq!(
+            text,
+            "access.allow: this machine is in the public network 198.51.100.0/25, whose other machines may not listen; to \
+             allow them, write  allow = [\"local\", \"198.51.100.0/25\"]  below [access]"
+        );
+        let text = warning("access.allow = ['local', '10.0.0.0/8']").expect("a warning");
+        assert!(text.contains("allow = [..., \"198.51.100.0/25\"]"), "{text}");
+        for fine in [
+            "access.allow = 'any'",
+            "access.allow = ['local', '198.51.100.0/24']",
+            "access.allow = '192.168.1.7'",
+            "http.listen = '127.0.0.1:4410'",
+        ] {
+            assert_eq!(warning(fine), None, "{fine}");
+        }
+        assert_eq!(own_networks("broken\nbroken\n").count(), 0);
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub(super) fn log_warnings(config: &Config) {
     if let Some(problem) = preflight::exposed_passwords(config, &SystemPaths::default()) {
         warn!("{problem}");
     }
+    if let Some(problem) = preflight::public_networks(config, &SystemPaths::default()) {
+        warn!("{problem}");
+    }
     for problem in preflight::shared_cards(&config.inputs, &SystemPaths::default()) {
         warn!("{problem}");
     }

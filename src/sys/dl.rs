@@ -5,6 +5,7 @@
 use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 /// A library that is not installed or not usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,24 @@ impl Library {
         // caller's promise). The pointer is not null, and it stays valid, because the library is never
         // closed.
         Ok(unsafe { std::mem::transmute_copy(&symbol) })
+    }
+}
+
+/// The functions of a library that is opened on first use. The first outcome is remembered.
+pub(super) struct OnFirstUse<F>(OnceLock<Result<F, MissingLibrary>>);
+
+impl<F> OnFirstUse<F> {
+    pub(super) const fn new() -> OnFirstUse<F> {
+        OnFirstUse(OnceLock::new())
+    }
+
+    /// Returns the functions, which `load` takes from the library at the first call.
+    ///
+    /// # Errors
+    ///
+    /// The library is not installed or lacks a function.
+    pub(super) fn get(&self, load: fn() -> Result<F, MissingLibrary>) -> Result<&F, MissingLibrary> {
+        self.0.get_or_init(load).as_ref().map_err(Clone::clone)
     }
 }
 

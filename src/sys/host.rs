@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Addresses for documentation (RFC 5737, RFC 3849): no host has them, so the route to them is the default route.
 const BEYOND_THE_ROUTER: [IpAddr; 2] =
@@ -66,8 +67,22 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// Returns this machine's mDNS name, `NAME.local` (RFC 6762), if a daemon answers for it.
+/// The mDNS name that the daemon which answers for it has told. The main thread writes it.
+static TOLD_LOCAL_NAME: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps the mDNS name that the daemon which answers for it tells: `NAME-2.local` where another machine has `NAME.local`.
+/// `None` if it tells none any more.
+pub fn set_local_name(name: Option<String>) {
+    *TOLD_LOCAL_NAME.lock().unwrap_or_else(PoisonError::into_inner) = name;
+}
+
+/// Returns this machine's mDNS name (RFC 6762): the one that was told, or else `NAME.local` if a daemon answers for it.
 pub fn local_name() -> Option<String> {
+    let told = TOLD_LOCAL_NAME.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    told.or_else(likely_local_name)
+}
+
+fn likely_local_name() -> Option<String> {
     let name = names().into_iter().next()?;
     (name != "localhost" && Path::new(AVAHI).exists()).then(|| format!("{name}.local"))
 }

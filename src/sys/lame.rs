@@ -4,9 +4,9 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use super::dl::{Library, MissingLibrary};
+use super::dl::{Library, MissingLibrary, OnFirstUse};
 
 /// Frames that one call may encode: those of the largest MP3 frame.
 pub const MOST_FRAMES: usize = 1152;
@@ -49,18 +49,15 @@ struct Functions {
     close: Run,
 }
 
+static FUNCTIONS: OnFirstUse<Functions> = OnFirstUse::new();
+
 /// Opens the library. The first outcome is remembered.
 ///
 /// # Errors
 ///
 /// The library is not installed or lacks a function.
 pub fn load() -> Result<(), MissingLibrary> {
-    functions().map(drop)
-}
-
-fn functions() -> Result<&'static Functions, MissingLibrary> {
-    static FUNCTIONS: OnceLock<Result<Functions, MissingLibrary>> = OnceLock::new();
-    FUNCTIONS.get_or_init(Functions::load).as_ref().map_err(Clone::clone)
+    FUNCTIONS.get(Functions::load).map(drop)
 }
 
 impl Functions {
@@ -128,7 +125,7 @@ impl Lame {
         /// LAME fills tables that all its encoders share when one is made.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         assert!(matches!(channels, 1 | 2), "MP3 is mono or stereo");
-        let functions = functions().map_err(LameError::Missing)?;
+        let functions = FUNCTIONS.get(Functions::load).map_err(LameError::Missing)?;
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: it takes nothing.
         let handle = NonNull::new(unsafe { (functions.init)() }).ok_or(LameError::Refused(0))?;

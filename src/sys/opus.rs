@@ -4,9 +4,8 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 
-use super::dl::{Library, MissingLibrary};
+use super::dl::{Library, MissingLibrary, OnFirstUse};
 
 /// Upper bound of a packet's bytes (RFC 6716, section 3.4).
 pub const MOST_BYTES: usize = 1275;
@@ -34,18 +33,15 @@ struct Functions {
     destroy: Destroy,
 }
 
+static FUNCTIONS: OnFirstUse<Functions> = OnFirstUse::new();
+
 /// Opens the library. The first outcome is remembered.
 ///
 /// # Errors
 ///
 /// The library is not installed or lacks a function.
 pub fn load() -> Result<(), MissingLibrary> {
-    functions().map(drop)
-}
-
-fn functions() -> Result<&'static Functions, MissingLibrary> {
-    static FUNCTIONS: OnceLock<Result<Functions, MissingLibrary>> = OnceLock::new();
-    FUNCTIONS.get_or_init(Functions::load).as_ref().map_err(Clone::clone)
+    FUNCTIONS.get(Functions::load).map(drop)
 }
 
 impl Functions {
@@ -93,7 +89,7 @@ impl Opus {
     ///
     /// The library is missing, or it refuses the settings.
     pub fn new(rate: u32, channels: usize, bitrate: u32) -> Result<Opus, OpusError> {
-        let functions = functions().map_err(OpusError::Missing)?;
+        let functions = FUNCTIONS.get(Functions::load).map_err(OpusError::Missing)?;
         let mut error = 0;
         // SAFETY: it takes any integers, and writes one int to `error`, which lives until after the call.
         let handle =

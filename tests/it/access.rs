@@ -279,7 +279,7 @@ fn a_password_file_that_others_can_read_is_a_warning() {
     wait_for("the warning again", || (daemon.count_log(&warning) == 2).then_some(()));
     set(0o600);
     let (success, output, _) = command(&config, &["check"], "");
-    assert!(success && !output.contains("Warning"), "{output}");
+    assert!(success && !output.contains(&warning), "{output}");
 }
 
 /// A file with the user anna and a token, and the token.

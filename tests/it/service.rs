@@ -312,7 +312,10 @@ fn serve_bus(mut stream: UnixStream, keep: impl Fn(&[u8])) -> std::io::Result<()
         // Before the calls are kept, so that who waits for one finds that it is answered. First a signal, which is to be skipped.
         let mut answer = vec![b'l', 4, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
         // The body is a string for EntryGroupNew; GetState reads its length as a state, 2: established.
-        let body = b"\x02\0\0\0/g\0";
+        let body = match contains(&rest, b"GetHostNameFqdn") {
+            true => &b"\x0c\0\0\0bird-2.local\0"[..],
+            false => b"\x02\0\0\0/g\0",
+        };
         answer.extend([b'l', 2, 0, 1, body.len() as u8, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 5, 1, b'u', 0]);
         answer.extend(&start[8..12]);
         answer.extend(body);
@@ -349,6 +352,11 @@ fn a_daemon_that_other_machines_reach_is_announced_with_its_true_port_while_it_r
     // The announcement stays, and the daemon checks it.
     avahi.wait_until("a look", |open| contains(&open[0].1, b"GetState"));
     avahi.wait_until("one connection", |open| open.len() == 1 && open[0].0 == 0);
+    // The name that Avahi has for this machine, since another one has its name, is told to people.
+    wait_for("the name", || {
+        let named = format!("http://bird-2.local:{port}/");
+        service.log().contains(&named).then_some(())
+    });
 
     // Only this machine listens: not announced.
     fs::write(manager.folder.join("wavecast.toml"), format!("{station}{}", tone())).expect("written");

@@ -95,25 +95,21 @@ impl Daemon {
     }
 
     /// Starts a daemon whose input `live` is the synthetic ramp, with more lines for its table, and waits for sound.
-    /// Its buffer is 10 s long, so that a machine that stalls for seconds loses no frame.
+    /// Its buffer is 10 s long, and listeners may be as late, so that a machine that stalls for seconds loses no frame.
     pub(crate) fn ramp(options: &str) -> Daemon {
         Daemon::ramp_with("", "synth:ramp", options)
     }
 
     /// Starts a daemon like [`Daemon::ramp`], from `device`, with more tables before the input's table.
     pub(crate) fn ramp_with(tables: &str, device: &str, options: &str) -> Daemon {
-        let daemon = Daemon::start(
-            None,
-            &format!("{tables}\n[input.live]\ndevice = \"{device}\"\nbuffer_ms = 10000\n{options}\n"),
-        );
+        let daemon = Daemon::start(None, &ramp_config(tables, device, options));
         daemon.wait_for_state("live", "capturing");
         daemon
     }
 
     /// Starts a daemon like [`Daemon::ramp`], through another program that limits its resources.
     pub(crate) fn ramp_through(through: &[&str], tables: &str, options: &str) -> Daemon {
-        let config =
-            format!("{tables}\n[input.live]\ndevice = \"synth:ramp\"\nbuffer_ms = 10000\n{options}\n");
+        let config = ramp_config(tables, "synth:ramp", options);
         let mut daemon = Daemon::launch_through(through, &config, &[], &[], Stdio::piped());
         daemon.find_address();
         daemon.wait_for_state("live", "capturing");
@@ -176,6 +172,17 @@ impl Daemon {
         let status = wait_for("the daemon to end", || self.child.try_wait().expect("it is our child"));
         (status, began.span())
     }
+}
+
+/// Returns the configuration of [`Daemon::ramp_with`].
+fn ramp_config(tables: &str, device: &str, options: &str) -> String {
+    const LATE: &str = "[listeners]\nmax_lag_ms = 10000\n";
+    let tables = match (tables.contains("max_lag_ms"), tables.contains("[listeners]\n")) {
+        (true, _) => tables.to_owned(),
+        (false, true) => tables.replace("[listeners]\n", LATE),
+        (false, false) => format!("{tables}\n{LATE}"),
+    };
+    format!("{tables}\n[input.live]\ndevice = \"{device}\"\nbuffer_ms = 10000\n{options}\n")
 }
 
 /// Adds an `[http]` table with a free port of the loopback, unless the configuration has one.

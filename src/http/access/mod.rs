@@ -341,7 +341,7 @@ fn read_own() -> Vec<IpAddr> {
 }
 
 /// Returns `true` for private (RFC 1918, RFC 4193), link-local and loopback addresses.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),

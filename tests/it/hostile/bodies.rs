@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown};
 use std::thread;
 use std::time::Duration;
 
-use super::{Honest, SLOW_RAMP, Siege, attacker, connect_from, request};
+use super::{Honest, SLOW_RAMP, Siege, attacker, connected_from, request};
 use crate::support::daemon::Daemon;
 use crate::support::http::{self, Response};
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within, assert_within};
@@ -37,7 +37,7 @@ fn bodies_that_are_announced_and_do_not_come_are_answered_and_cost_nothing() {
             let target = ["/", "/live.wav", "/healthz"][n / 3 % 3];
             // A client that asks too fast is slowed down, so there are many source addresses.
             let from: IpAddr = Ipv4Addr::new(127, 66, 8, (bodies % 100) as u8).into();
-            let Some(mut stream) = connect_from(from, address) else { continue };
+            let mut stream = connected_from(from, address);
             bodies += 1;
             let _ = stream.write_all((announcing(method, target, &length.to_string()) + "body").as_bytes());
             if target == "/live.wav" && method == "GET" {
@@ -72,7 +72,7 @@ fn a_hundred_addresses_announce_100_gb_each_and_nobody_is_disconnected() {
         .map(|number| {
             thread::spawn(move || {
                 let from: IpAddr = Ipv4Addr::new(127, 66, 9, number).into();
-                let mut stream = connect_from(from, address).expect("it is let in");
+                let mut stream = connected_from(from, address);
                 let _ = stream.write_all(announcing("POST", "/", "100000000000").as_bytes());
                 // The body comes as long as the daemon takes it, at most 4 MiB of it.
                 let mut sender = stream.try_clone().expect("a duplicate");
@@ -109,14 +109,14 @@ fn a_body_in_chunks_is_answered_too() {
         ("GET", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("PUT", "PUT /live.wav HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"),
     ] {
-        let mut stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+        let mut stream = connected_from(attacker(1), daemon.address());
         stream.write_all(head.as_bytes()).expect("sent");
         // A chunk of 2^62 bytes is announced, and some of it sent.
         let _ = stream.write_all(b"4000000000000000\r\nbody");
         let answer = http::answer_to(stream, b"");
         assert!(is_right(method, &answer), "{answer}");
         // The end of the sending side changes nothing.
-        let mut stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+        let mut stream = connected_from(attacker(1), daemon.address());
         stream.write_all(head.as_bytes()).expect("sent");
         let _ = stream.shutdown(Shutdown::Write);
         let answer = http::answer_to(stream, b"");
@@ -133,7 +133,7 @@ fn a_client_that_waits_for_100_continue_gets_the_final_status_at_once() {
         let text = format!(
             "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\nExpect: 100-continue\r\n\r\n"
         );
-        let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+        let stream = connected_from(attacker(1), daemon.address());
         let answer = http::answer_to(stream, text.as_bytes());
         assert!(is_right(method, &answer), "{answer}");
         assert_within(&began, Duration::from_secs(5), "the answer to a client that waits for 100-continue");
@@ -150,7 +150,7 @@ fn two_lengths_that_differ_are_refused() {
         "Content-Length: -5\r\n",
         "Content-Length: five\r\n",
     ] {
-        let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+        let stream = connected_from(attacker(1), daemon.address());
         let text = format!("POST / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\nbody");
         let answer = http::answer_to(stream, text.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 "), "{fields:?}: {answer}");

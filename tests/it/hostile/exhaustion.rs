@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
-use super::{FRAME_BYTES, Honest, SLOW_RAMP, alone, ask, attacker, connect_from, count, request};
+use super::{
+    FRAME_BYTES, Honest, SLOW_RAMP, alone, ask, attacker, connect_from, connected_from, count, request,
+};
 use crate::support::daemon::Daemon;
 use crate::support::http;
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
@@ -169,7 +171,7 @@ fn when_no_thread_can_be_started_new_clients_are_answered_and_new_listeners_serv
     for round in 0..10 {
         let crowd = crowd(address, 20);
         slowest = slowest.max(let_in_after(address));
-        let connect = || connect_from(attacker(100 + round), address).expect("it listens");
+        let connect = || connected_from(attacker(100 + round), address);
         let mut stream = ask(connect(), "/live.wav");
         assert_eq!(stream.status, 200, "listeners at the live edge need no thread of their own");
         stream.bytes(HEADER_BYTES + FRAME_BYTES);

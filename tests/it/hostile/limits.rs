@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::{FRAME_BYTES, RATE, SLOW_RAMP, ask, attacker, connect_from, request};
+use super::{FRAME_BYTES, RATE, SLOW_RAMP, ask, attacker, connected_from, request};
 use crate::support::daemon::Daemon;
 use crate::support::http::{self, Response, answer_to};
 use crate::support::stopwatch::{Stopwatch, assert_span_within, assert_within};
@@ -35,7 +35,7 @@ fn tight_and_patient() -> Daemon {
 #[test]
 fn a_request_that_is_not_finished_in_time_is_answered_with_408() {
     let daemon = tight();
-    let mut stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+    let mut stream = connected_from(attacker(1), daemon.address());
     stream.write_all(b"GET / HTTP/1.1\r\n").expect("sent");
     let began = Stopwatch::start();
     let mut dripping = stream.try_clone().expect("a duplicate");
@@ -59,7 +59,7 @@ fn the_only_connection_of_a_quiet_daemon_has_a_deadline_too() {
         let daemon = tight();
         (0..3)
             .map(|_| {
-                let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+                let stream = connected_from(attacker(1), daemon.address());
                 let began = Stopwatch::start();
                 let answer = answer_to(stream, b"GET / HTTP/1.1\r\n");
                 assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -78,11 +78,11 @@ fn the_only_connection_of_a_quiet_daemon_has_a_deadline_too() {
 #[test]
 fn a_head_that_is_too_large_is_answered_with_431() {
     let daemon = tight_and_patient();
-    let stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+    let stream = connected_from(attacker(1), daemon.address());
     let answer = answer_to(stream, format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(4000)).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     // Many smaller heads on one connection are not one large head.
-    let mut stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+    let mut stream = connected_from(attacker(1), daemon.address());
     for _ in 0..10 {
         let text = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1900));
         stream.write_all(text.as_bytes()).expect("sent");
@@ -113,7 +113,7 @@ fn a_head_gets_431_exactly_beyond_header_bytes() {
             ] {
                 // A client whose bucket of requests is empty would have to wait.
                 let from = attacker(round * 6 + status as u8 % 6);
-                let mut stream = connect_from(from, daemon.address()).expect("it listens");
+                let mut stream = connected_from(from, daemon.address());
                 let head = head_of(bytes);
                 // At once, or in two pieces, the last of which is a byte, half, or all but a byte.
                 let cut = [0, bytes - 1, bytes / 2, 1][round as usize % 4];
@@ -134,7 +134,7 @@ fn a_head_gets_431_exactly_beyond_header_bytes() {
 fn an_idle_connection_ends_and_a_listener_is_not_idle() {
     let daemon = tight();
     let mut listening = daemon.get("/live.wav");
-    let response = ask(connect_from(attacker(1), daemon.address()).expect("it listens"), "/healthz");
+    let response = ask(connected_from(attacker(1), daemon.address()), "/healthz");
     assert_eq!(response.status, 200);
     let (_, mut rest) = response.finish();
     let began = Stopwatch::start();
@@ -151,7 +151,7 @@ fn an_idle_connection_ends_and_a_listener_is_not_idle() {
 #[test]
 fn listeners_of_one_address_are_limited_and_those_of_others_are_not() {
     let daemon = tight_and_patient();
-    let listen = |from| ask(connect_from(from, daemon.address()).expect("it listens"), "/live.wav");
+    let listen = |from| ask(connected_from(from, daemon.address()), "/live.wav");
     let mut first: Vec<Response> = (0..3).map(|_| listen(attacker(1))).collect();
     assert!(first.iter().all(|one| one.status == 200));
     let fourth = listen(attacker(1));
@@ -168,13 +168,13 @@ fn connections_of_one_address_are_limited_and_its_oldest_idle_one_makes_room() {
     let daemon = tight_and_patient();
     let mut halves = (0..6)
         .map(|_| {
-            let mut half = connect_from(attacker(1), daemon.address()).expect("it listens");
+            let mut half = connected_from(attacker(1), daemon.address());
             half.write_all(b"GET /").expect("sent");
             half
         })
         .collect::<Vec<TcpStream>>()
         .into_iter();
-    let seventh = ask(connect_from(attacker(1), daemon.address()).expect("it listens"), "/live.wav");
+    let seventh = ask(connected_from(attacker(1), daemon.address()), "/live.wav");
     assert_eq!(seventh.status, 200);
     let answer = answer_to(halves.next().expect("the first"), b"");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 5"), "{answer}");
@@ -188,7 +188,7 @@ fn connections_of_one_address_are_limited_and_its_oldest_idle_one_makes_room() {
 #[test]
 fn one_more_connection_gets_503_when_every_place_is_a_listener() {
     let daemon = tight_and_patient();
-    let connect = |from| connect_from(from, daemon.address()).expect("it listens");
+    let connect = |from| connected_from(from, daemon.address());
     let mut listening: Vec<Response> = (0..12).map(|n| ask(connect(attacker(n / 3)), "/live.wav")).collect();
     assert!(listening.iter().all(|one| one.status == 200));
     let thirteenth = ask(connect(attacker(9)), "/healthz");
@@ -203,12 +203,12 @@ fn when_every_place_is_taken_the_client_with_the_most_makes_room_for_a_new_one()
     // Two clients have six idle connections each, which are all places there are.
     let mut idle: Vec<TcpStream> = Vec::new();
     for n in 0..12 {
-        let mut half = connect_from(attacker(n % 2), daemon.address()).expect("it listens");
+        let mut half = connected_from(attacker(n % 2), daemon.address());
         half.write_all(b"GET /").expect("sent");
         idle.push(half);
     }
     for n in 2..6 {
-        let newcomer = ask(connect_from(attacker(n), daemon.address()).expect("it listens"), "/live.wav");
+        let newcomer = ask(connected_from(attacker(n), daemon.address()), "/live.wav");
         assert_eq!(newcomer.status, 200, "{n}");
     }
 }
@@ -218,7 +218,7 @@ fn behind_a_trusted_proxy_listeners_are_counted_by_their_own_addresses() {
     let tables = format!("{TIGHT}[access]\ntrusted_proxies = [\"127.66.6.1\"]\n");
     let daemon = Daemon::ramp_with(&tables, "synth:ramp", SLOW_RAMP);
     let listen = |client: &str| {
-        let mut stream = connect_from(attacker(1), daemon.address()).expect("it listens");
+        let mut stream = connected_from(attacker(1), daemon.address());
         let text = format!("GET /live.wav HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n");
         stream.write_all(text.as_bytes()).expect("sent");
         Response::read(stream, false)
@@ -257,7 +257,7 @@ fn a_forged_connection_number_reaches_no_other_connection() {
     // Other clients, each with the half of a request of its own.
     let mut others: Vec<TcpStream> = (0..10)
         .map(|_| {
-            let mut other = connect_from(attacker(1), daemon.address()).expect("it listens");
+            let mut other = connected_from(attacker(1), daemon.address());
             other.write_all(b"GET /live.m3u HTTP/1.1\r\nHost: localhost\r\n").expect("sent");
             other
         })
@@ -270,7 +270,7 @@ fn a_forged_connection_number_reaches_no_other_connection() {
     for (nth, number) in numbers.iter().enumerate() {
         let name = ["X-Wavecast-Connection", "x-wavecast-connection", "X-WAVECAST-CONNECTION"][nth % 3];
         let target = ["/healthz", "/live.wav"][nth % 2];
-        let mut stream = connect_from(attacker(2 + nth as u8), daemon.address()).expect("it listens");
+        let mut stream = connected_from(attacker(2 + nth as u8), daemon.address());
         let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{name}: {number}\r\n\r\n");
         stream.write_all(text.as_bytes()).expect("sent");
         let mut response = Response::read(stream, false);
