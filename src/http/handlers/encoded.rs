@@ -35,14 +35,13 @@ pub(super) fn respond(
     query: StreamQuery,
 ) {
     let kind = context.encodings.kind(codec, query.bitrate, ring.format().channels);
+    if let Err(error) = context.encodings.check(codec, ring.format()) {
+        return exchange.respond(unavailable(&error));
+    }
     let plan = match plan(&exchange, input, ring, kind, query) {
         Ok(plan) => plan,
         Err(response) => return exchange.respond(response),
     };
-    if let Err(error) = codec.check(ring.format()) {
-        context.encodings.report(codec, &error);
-        return exchange.respond(unavailable(&Unavailable::Codec(codec, error)));
-    }
     let title = context.inputs.names().title(&input.name).to_owned();
     if exchange.is_head() {
         let head = match plan {
@@ -205,7 +204,7 @@ fn chunked(exchange: &Exchange, query: StreamQuery) -> bool {
 /// Returns the response for an encoder that cannot be used.
 fn unavailable(why: &Unavailable) -> Response {
     match why {
-        Unavailable::Codec(..) => Response::text(501, &why.to_string()),
+        Unavailable::Off | Unavailable::Codec(..) => Response::text(501, &why.to_string()),
         Unavailable::Full(_) | Unavailable::Memory(_) | Unavailable::Thread(_) => {
             Response::unavailable(&why.to_string())
         }
