@@ -206,7 +206,10 @@ fn icy_metadata_is_for_who_asks_and_for_mp3_alone() {
             (&[("Icy-MetaData", "1")], codec == "mp3"),
             (&[("icy-metadata", "1"), ("User-Agent", "Music Player Daemon 0.23.12")], codec == "mp3"),
             (&[("Icy-MetaData", "0")], false),
-            (&[("Icy-MetaData", "1"), ("Range", "bytes=500-")], false),
+            // A player that goes on after a cut still expects metadata.
+            (&[("Icy-MetaData", "1"), ("Range", "bytes=500-"), ("User-Agent", GSTREAMER)], codec == "mp3"),
+            (&[("Icy-MetaData", "1"), ("Range", "bytes=500-"), ("User-Agent", APPLE)], false),
+            (&[("Icy-MetaData", "1"), ("Range", "bytes=0-"), ("User-Agent", FIREFOX)], false),
             (&[], false),
         ] {
             let response = daemon.get_with(&format!("/live.{codec}"), headers);

@@ -186,8 +186,9 @@ fn live(
     };
     let mut response = stream_response::endless(&request, &rendition, None);
     let asks = exchange.header("Icy-MetaData").is_some_and(|value| value.trim() == "1");
-    // A range is a part of a file, in which nothing else may stand.
-    if asks && kind.codec == Codec::Mp3 && response.head.status == 200 {
+    // A part of a file with an end has nothing else in it. A player that goes on after a cut (`bytes=N-`) begins to count anew:
+    // GStreamer would take sound for metadata otherwise.
+    if asks && kind.codec == Codec::Mp3 && response.body.length.is_none() {
         response.head.push("icy-name", title.to_owned());
         response.head.push("icy-br", kind.bitrate.unwrap_or_default().to_string());
         response.head.push("icy-metaint", icy::INTERVAL.to_string());
