@@ -12,6 +12,7 @@ pub(crate) mod listening;
 pub(crate) mod machine;
 pub(crate) mod mp3;
 pub(crate) mod ogg;
+pub(crate) mod players;
 pub(crate) mod programs;
 pub(crate) mod ramp;
 pub(crate) mod server;
