@@ -1,7 +1,7 @@
 //! Real players of FLAC, MP3 and Opus, a program of their own because decoding takes all cores.
 //!
 //! Of FLAC, each player's output is the card's ramp, sample by sample. Of MP3 and Opus, it is the card's tone: at its
-//! pitch, and without a gap from the moment at which the player began. `encoded_players.packages` lists the packages. A test
+//! pitch, and without a gap from the moment at which the player began. `players.packages` and `encoders.packages` list the packages. A test
 //! whose player is missing says so and passes, unless `WAVECAST_ALL_PLAYERS=1`.
 
 mod support;
