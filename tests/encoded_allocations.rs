@@ -123,7 +123,7 @@ fn nothing_is_allocated_per_packet() {
     };
     // Encoders have started, all listeners have joined, and buffers have their full size.
     hear(400);
-    // What is allocated per packet is allocated each time. A listener that was too slow, since this machine stalled for
+    // An allocation per packet is seen each time. A listener that was too slow, since this machine stalled for
     // longer than its buffers last, has had a thread of its own.
     let mut allocations = Vec::new();
     while allocations.len() < 5 && allocations.last() != Some(&0) {

@@ -234,7 +234,7 @@ fn a_slow_listener_of_flac_misses_whole_packets_which_are_counted() {
     assert_whole(&daemon, &ramp);
 }
 
-// The same packets for all.
+// Equal packets for all.
 
 /// Returns the place in `all` from which on it has the bytes `part`, as far as both go.
 fn place_of(part: &[u8], all: &[u8]) -> usize {
@@ -334,10 +334,10 @@ fn all_listeners_of_opus_get_the_same_pages_without_a_fault() {
             whole.len()
         ));
         std::fs::write(&file, whole).expect("cargo's folder for tests is writable");
-        // It calls a stream without an end a fault.
+        // A stream without an end is a fault to opusinfo.
         if let Some((_, output)) = try_run("opusinfo", &[file.to_str().expect("a path that is text")], &[]) {
             let text = String::from_utf8_lossy(&output.stdout).into_owned() + &output.stderr;
-            // It cannot know that the end is only the end of this copy, and that a joiner begins in the middle.
+            // Only this copy ends here, and a joiner begins in the middle.
             let faults: Vec<&str> = text
                 .lines()
                 .filter(|line| line.to_lowercase().contains("warning") || line.contains("rror"))
@@ -481,7 +481,7 @@ fn a_stream_goes_on_over_a_reload_that_keeps_the_format() {
                 let pcm = flac.feed(&stream);
                 assert_in_a_row(&flac);
                 if left_out(&daemon) == 0 {
-                    // The same frames as WAV, which began half a second before. The ramp repeats itself.
+                    // These are the frames of WAV, which began half a second before. The ramp repeats itself.
                     let all = plain.bytes();
                     let is_here = |place: &usize| {
                         let both = pcm.len().min(all.len() - place);
@@ -495,7 +495,7 @@ fn a_stream_goes_on_over_a_reload_that_keeps_the_format() {
             _ => drop(opus_pages(&stream)),
         }
     }
-    // Who joins now shares the encoder.
+    // A listener that joins now shares the encoder.
     let joined = Collector::start(&daemon, "/live.flac");
     joined.wait_for(20_000);
     let running = encoders(&daemon);

@@ -24,7 +24,7 @@ mod decode;
 /// The error of [`decode::frame`] for the start of a frame whose end has not arrived.
 const CUT_OFF: &str = "the frame is cut off";
 
-/// What STREAMINFO says.
+/// The content of STREAMINFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamInfo {
     pub(crate) block_frames: u16,
@@ -40,7 +40,7 @@ pub(crate) struct StreamInfo {
 #[derive(Default)]
 pub(crate) struct FlacReader {
     rest: Vec<u8>,
-    /// What the header says, once it has arrived.
+    /// The content of the header, once it has arrived.
     pub(crate) info: Option<StreamInfo>,
     /// The numbers of the packets until now.
     pub(crate) numbers: Vec<u32>,
