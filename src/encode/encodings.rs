@@ -71,6 +71,8 @@ impl Drop for Room {
 /// A reason why an encoding cannot be used.
 #[derive(Debug)]
 pub enum Unavailable {
+    /// The configuration turns encoders off.
+    Off,
     /// The codec cannot be used here, or not for this format.
     Codec(Codec, OpenError),
     /// As many encoders run as the configuration allows.
@@ -84,6 +86,7 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Unavailable::Off => f.write_str("Compressed streams are turned off here."),
             Unavailable::Codec(codec, OpenError::Library(missing)) => {
                 write!(f, "{codec} is not available here: the package {} is missing.", missing.package)
             }
@@ -124,10 +127,30 @@ impl Encodings {
         Kind { codec, bitrate: default.map(|default| bitrate.or(configured).unwrap_or(default)) }
     }
 
-    /// Returns the codecs that can be used on this machine.
-    pub fn codecs(&self) -> Vec<Codec> {
-        let max = self.settings.encoders().max;
-        Codec::ALL.into_iter().filter(|codec| max > 0 && codec.load().is_ok()).collect()
+    /// Returns the codecs that can be used on this machine, for PCM of `format` where it is known.
+    pub fn codecs(&self, format: Option<StreamFormat>) -> Vec<Codec> {
+        let is_off = self.settings.encoders().max == 0;
+        let can_be_used = |codec: &Codec| match format {
+            _ if is_off => false,
+            Some(format) => codec.check(format).is_ok(),
+            None => codec.load().is_ok(),
+        };
+        Codec::ALL.into_iter().filter(can_be_used).collect()
+    }
+
+    /// Checks that PCM of that format can be encoded. Logs, once, that a codec cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable::Off`] and [`Unavailable::Codec`].
+    pub fn check(&self, codec: Codec, format: StreamFormat) -> Result<(), Unavailable> {
+        if self.settings.encoders().max == 0 {
+            return Err(Unavailable::Off);
+        }
+        codec.check(format).map_err(|error| {
+            self.report(codec, &error);
+            Unavailable::Codec(codec, error)
+        })
     }
 
     /// Returns the encoding of that kind of an input's ring, which is started if it does not run: then it begins `back`
@@ -232,7 +255,7 @@ impl Encodings {
     }
 
     /// Logs, once, that a codec cannot be used.
-    pub fn report(&self, codec: Codec, error: &OpenError) {
+    fn report(&self, codec: Codec, error: &OpenError) {
         let bit = 1 << Codec::ALL.iter().position(|other| *other == codec).unwrap_or_default();
         if self.reported.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             warn!("{codec} is not available: {error}");

@@ -10,6 +10,7 @@ use crate::encode::{Codec, Encodings};
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::Listeners;
 use crate::media::format::StreamFormat;
+use crate::media::ring::Ring;
 use crate::pushes::{LivePush, Pushes};
 
 /// The state of an input as the page receives it, whenever it changes.
@@ -94,12 +95,12 @@ pub(crate) fn page_state(
         device: state.device,
         card: state.source.map(|source| source.card.unwrap_or(source.device)),
         format: ring.as_ref().map(|ring| format_status(ring.format())),
-        stream: ring.map_or(0, |ring| ring.id()),
+        stream: ring.as_ref().map_or(0, Ring::id),
         history_seconds: input.history().as_secs_f64(),
         overruns: input.counters.overruns.load(Ordering::Relaxed),
         losses: input.counters.losses.load(Ordering::Relaxed),
         listeners: listeners.all().iter().filter(|listener| listener.input == input.name).count(),
-        codecs: encodings.codecs().into_iter().map(Codec::name).collect(),
+        codecs: encodings.codecs(ring.as_ref().map(Ring::format)).into_iter().map(Codec::name).collect(),
         pushes: pushes.all().iter().filter(|push| push.input == input.name).map(push).collect(),
     };
     let json = to_json(&page_state);

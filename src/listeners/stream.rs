@@ -163,7 +163,11 @@ impl Stream {
         };
         // A young ring has less of the past than was asked for. A listener that began at its oldest frame must not be
         // sent back later, each time that it is too slow, to sound that it has already.
-        let initial_lag = reader.lag();
+        let initial_lag = match (&sound, playback.begin) {
+            // An encoder that starts with its first listener encodes the listener's burst only now.
+            (Sound::Packets(_), StartAt::Back(back)) => reader.lag().max(back),
+            _ => reader.lag(),
+        };
         playback.lag_target = playback.lag_target.map(|target| target.min(initial_lag));
         listener.position.store(reader.frame(), Ordering::Relaxed);
         let table = settings.listeners();

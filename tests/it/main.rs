@@ -4,6 +4,8 @@
 
 mod access;
 mod capture;
+mod encoded;
+mod encoded_http;
 mod exact;
 mod faults;
 mod hostile;

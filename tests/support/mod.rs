@@ -4,10 +4,16 @@
 #![allow(dead_code)]
 
 pub(crate) mod card;
+pub(crate) mod collecting;
 pub(crate) mod daemon;
+pub(crate) mod flac;
 pub(crate) mod http;
 pub(crate) mod listening;
 pub(crate) mod machine;
+pub(crate) mod mp3;
+pub(crate) mod ogg;
+pub(crate) mod players;
+pub(crate) mod programs;
 pub(crate) mod ramp;
 pub(crate) mod server;
 pub(crate) mod stopwatch;

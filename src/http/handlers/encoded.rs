@@ -35,14 +35,13 @@ pub(super) fn respond(
     query: StreamQuery,
 ) {
     let kind = context.encodings.kind(codec, query.bitrate, ring.format().channels);
+    if let Err(error) = context.encodings.check(codec, ring.format()) {
+        return exchange.respond(unavailable(&error));
+    }
     let plan = match plan(&exchange, input, ring, kind, query) {
         Ok(plan) => plan,
         Err(response) => return exchange.respond(response),
     };
-    if let Err(error) = codec.check(ring.format()) {
-        context.encodings.report(codec, &error);
-        return exchange.respond(unavailable(&Unavailable::Codec(codec, error)));
-    }
     let title = context.inputs.names().title(&input.name).to_owned();
     if exchange.is_head() {
         let head = match plan {
@@ -187,8 +186,9 @@ fn live(
     };
     let mut response = stream_response::endless(&request, &rendition, None);
     let asks = exchange.header("Icy-MetaData").is_some_and(|value| value.trim() == "1");
-    // A range is a part of a file, in which nothing else may stand.
-    if asks && kind.codec == Codec::Mp3 && response.head.status == 200 {
+    // A part of a file with an end has nothing else in it. A player that goes on after a cut (`bytes=N-`) begins to count anew:
+    // GStreamer would take sound for metadata otherwise.
+    if asks && kind.codec == Codec::Mp3 && response.body.length.is_none() {
         response.head.push("icy-name", title.to_owned());
         response.head.push("icy-br", kind.bitrate.unwrap_or_default().to_string());
         response.head.push("icy-metaint", icy::INTERVAL.to_string());
@@ -205,7 +205,7 @@ fn chunked(exchange: &Exchange, query: StreamQuery) -> bool {
 /// Returns the response for an encoder that cannot be used.
 fn unavailable(why: &Unavailable) -> Response {
     match why {
-        Unavailable::Codec(..) => Response::text(501, &why.to_string()),
+        Unavailable::Off | Unavailable::Codec(..) => Response::text(501, &why.to_string()),
         Unavailable::Full(_) | Unavailable::Memory(_) | Unavailable::Thread(_) => {
             Response::unavailable(&why.to_string())
         }

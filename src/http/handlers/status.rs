@@ -264,7 +264,11 @@ fn input_status(input: &LiveInput, names: &Names, encodings: &Encodings) -> Inpu
         losses: counters.losses.load(Ordering::Relaxed),
         drift_ppm: counters.drift_ppm().map(tenths),
         history_seconds: input.history().as_secs_f64(),
-        codecs: encodings.codecs().into_iter().map(Codec::name).collect(),
+        codecs: encodings
+            .codecs(sound.as_ref().map(|(ring, _)| ring.format()))
+            .into_iter()
+            .map(Codec::name)
+            .collect(),
         levels: sound.map_or(Vec::new(), |(_, levels)| {
             let level = |level: Reading| LevelStatus {
                 peak_dbfs: level.peak_dbfs().map(tenths),

@@ -189,7 +189,7 @@ export class Tab {
    * Adds the browser's own player to the page, presses the space bar on the player, as a keyboard user does, and waits
    * until the sound advances. Returns the time from the key press to the sound, in ms.
    */
-  async play(input, { query = '' } = {}) {
+  async play(input, { query = '', extension = 'wav' } = {}) {
     this.selector = 'audio';
     await this.page.evaluate(
       (src) => {
@@ -212,7 +212,7 @@ export class Tab {
         });
         audio.focus();
       },
-      `/${input}.wav${query}`,
+      `/${input}.${extension}${query}`,
     );
     // After a new address the controls do not react until the player has loaded it.
     await until('the player to be ready', () => this.page.$eval(this.selector, (audio) => (

@@ -1,0 +1,187 @@
+// FLAC, MP3 and Opus in the audio element of each browser and in other players: the sound is the room's, how far it is
+// behind, and what each does after a cut. The figures of a quiet machine are those of src/http/players.rs.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { CHROMIUM, FIREFOX, Tab, chromium, firefox } from './support/browsers.mjs';
+import { Card, Daemon } from './support/daemon.mjs';
+import { LOUDSPEAKER, Loudspeaker } from './support/loudspeaker.mjs';
+import { Room, noise, write } from './support/room.mjs';
+import { end, folder, scenario, until } from './support/scenario.mjs';
+import { WEBKIT, webkit } from './support/webkit.mjs';
+import { Wire } from './support/wire.mjs';
+
+const CODECS = ['flac', 'mp3', 'opus'];
+const INPUT = '[input.live]\ndevice = "fakeraw"\n';
+/** The correlation from which on a piece of a recording is the room's sound: codecs with losses change it a little. */
+const GOOD = 0.8;
+/**
+ * The most ms that a player may be behind on a busy machine, where it starts late and stays as late: GStreamer's six seconds
+ * and some of the machine's. The room repeats itself after ten.
+ */
+const MOST = 9500;
+
+const BROWSERS = [
+  { name: 'Chromium', needs: [CHROMIUM], launch: chromium, comesBack: CODECS },
+  // Firefox comes back only to a file with an end, which it can be told of MP3 alone.
+  { name: 'Firefox', needs: [FIREFOX], launch: firefox, comesBack: ['mp3'] },
+  { name: 'WebKitGTK', needs: WEBKIT, launch: webkit, comesBack: [] },
+];
+
+for (const { name, needs, launch, comesBack } of BROWSERS) {
+  for (const codec of CODECS) {
+    const after = comesBack.includes(codec) ? 'comes back by itself after a cut' : 'plays again when it is asked to after a cut';
+    scenario(`${name} plays ${codec}, and ${after}`, { needs: [...needs, ...LOUDSPEAKER, 'pactl'] }, async (t, use) => {
+      const { daemon, room, speaker, recording } = await stage(use);
+      const wire = await use(Wire.to(daemon.port));
+      const browser = await use(launch(speaker));
+      await daemon.remembers(4.5);
+      const tab = await Tab.open(browser, `http://localhost:${wire.port}/`);
+      await tab.play('live', { extension: codec });
+      const before = await behind(room, speaker, recording);
+
+      const path = `/live.${codec}`;
+      const asked = wire.asked(path).length;
+      const cut = performance.now();
+      wire.reset();
+      if (comesBack.includes(codec)) {
+        const again = await until('it to come back', () => wire.asked(path).slice(asked).find(({ answer }) => answer));
+        const first = Number(/^bytes=(\d+)-/.exec(again.headers.range)?.[1]);
+        assert.ok(first > 0, again.headers.range);
+        assert.equal(again.answer.status, 206);
+        assert.ok(again.answer.headers['content-range'].startsWith(`bytes ${first}-`));
+        await until('packets', () => again.answer.body.length > 4);
+        const start = again.answer.body.subarray(0, 4).toString('latin1');
+        assert.notEqual(start, 'fLaC');
+        if (codec === 'opus') assert.equal(again.answer.body[5] & 2, 0, 'no page with a header');
+      } else {
+        // It plays what it has. A page has to give it the address again.
+        await pause(3000);
+        await tab.page.$eval('audio', (audio) => {
+          audio.src = audio.getAttribute('src');
+          return audio.play();
+        });
+      }
+      // What it had before the cut is not the sound after the cut.
+      await until('sound from after the cut', async () => {
+        const { time, alike } = await room.captured(recording.last(0.25));
+        return alike > GOOD && time > cut;
+      });
+      const later = await behind(room, speaker, recording);
+      t.diagnostic(`${name}, ${codec}: ${before.toFixed(0)} ms behind, after a cut ${later.toFixed(0)} ms`);
+      assert.ok(before < MOST && later < MOST);
+    });
+  }
+}
+
+/** Players without a page, by the command line that plays an address through PulseAudio. */
+const PLAYERS = [
+  { name: 'VLC', needs: ['vlc'], command: (url) => [...nobody(), 'vlc', '--intf=dummy', '--quiet', '--ignore-config', '--aout=pulse', url] },
+  { name: 'mpv', needs: ['mpv'], command: (url) => ['mpv', '--no-config', '--no-terminal', '--ao=pulse', url] },
+  { name: 'ffplay', needs: ['ffplay'], command: (url) => ['ffplay', '-nodisp', '-v', 'error', url], env: { SDL_AUDIODRIVER: 'pulseaudio' } },
+  { name: 'GStreamer', needs: ['gst-launch-1.0'], command: (url) => ['gst-launch-1.0', '--quiet', 'playbin', `uri=${url}`, 'audio-sink=pulsesink'] },
+  {
+    name: 'MPlayer',
+    needs: ['mplayer'],
+    command: (url) => ['mplayer', '-really-quiet', '-noconfig', 'all', '-nolirc', '-vo', 'null', '-ao', 'pulse', url],
+  },
+  { name: 'MPD', needs: ['mpd', 'mpc'], start: mpd },
+];
+
+for (const player of PLAYERS) {
+  const { name, needs } = player;
+  scenario(`${name} plays flac, mp3 and opus from the room`, { needs: [...needs, ...LOUDSPEAKER, 'pactl'], seconds: 180 }, async (t, use) => {
+    for (const codec of CODECS) {
+      const { daemon, room, speaker, recording, close } = await stage(use);
+      await daemon.remembers(4.5);
+      const url = `http://127.0.0.1:${daemon.port}/live.${codec}`;
+      const began = performance.now();
+      const playing = await use(player.start ? player.start(url, speaker) : play(player, url, speaker));
+      const delay = await behind(room, speaker, recording);
+      const first = recording.soundAfter(began) - began;
+      t.diagnostic(`${name}, ${codec}: first sound after ${first.toFixed(0)} ms, ${delay.toFixed(0)} ms behind`);
+      assert.ok(delay < MOST);
+      await playing.close();
+      await daemon.nobodyListens();
+      await close();
+    }
+  });
+}
+
+/** Starts a room, a daemon that captures it, and a loudspeaker that is recorded. */
+async function stage(use) {
+  const sound = noise();
+  const card = await use(Card.make((file) => write(sound, file)));
+  const daemon = await use(Daemon.start(INPUT, card));
+  await daemon.inState('live', 'capturing');
+  const room = await Room.of(daemon.port, sound);
+  const speaker = await use(Loudspeaker.start({ steady: true }));
+  // A player that must not be root may use it too.
+  chmodSync(speaker.folder.path, 0o755);
+  const recording = await use(speaker.record());
+  return { daemon, room, speaker, recording, close: () => recording.close() };
+}
+
+/** Returns how far the loudspeaker is behind the room in ms, once it plays the room's sound: the median of several pieces. */
+async function behind(room, speaker, recording) {
+  const measured = [];
+  await until('the sound of the room', async () => {
+    await pause(200);
+    const piece = recording.last(0.25);
+    const { time, alike } = await room.captured(piece);
+    // The sound in the device's buffer is not audible yet.
+    if (alike > GOOD) measured.push(piece.at + speaker.buffer() - time);
+    return measured.length === 7;
+  }, 40_000);
+  return measured.sort((a, b) => a - b)[3];
+}
+
+/** Returns the words before a program that refuses to run as root. */
+function nobody() {
+  return process.getuid() === 0 ? ['setpriv', '--reuid=nobody', '--regid=nogroup', '--clear-groups'] : [];
+}
+
+/** Starts a player. */
+function play({ command, env }, url, speaker) {
+  const [program, ...words] = command(url);
+  const home = process.getuid() === 0 ? '/nonexistent' : process.env.HOME;
+  const child = spawn(program, words, {
+    env: { ...process.env, ...speaker.env, HOME: home, ...env }, stdio: ['ignore', 'ignore', 'ignore'], detached: true,
+  });
+  return closing(child, () => {});
+}
+
+/** Starts an MPD and has it play an address. */
+async function mpd(url, speaker) {
+  const home = folder();
+  const [config, socket] = [join(home.path, 'mpd.conf'), join(home.path, 'socket')];
+  writeFileSync(config, `bind_to_address "${socket}"\nzeroconf_enabled "no"\n`
+    + `audio_output {\n  type "pulse"\n  name "pulse"\n  server "${speaker.env.PULSE_SERVER}"\n}\n`);
+  const child = spawn('mpd', ['--no-daemon', '--stderr', config], { stdio: 'ignore', detached: true });
+  const mpc = (...words) => new Promise((resolve) => {
+    spawn('mpc', ['--quiet', `--host=${socket}`, ...words], { stdio: 'ignore' }).on('close', (code) => resolve(code === 0));
+  });
+  await until('MPD', () => mpc('status'));
+  assert.ok(await mpc('add', url) && await mpc('play'));
+  return closing(child, home.remove);
+}
+
+/** Returns the `close` of a child process and its process group, which works more than once. */
+function closing(child, after) {
+  let closed;
+  const close = async () => {
+    try {
+      // MPlayer fills its cache in a second process.
+      process.kill(-child.pid, 'SIGKILL');
+    } catch {
+      // They have ended.
+    }
+    await end(child, 'SIGKILL');
+    after();
+  };
+  return { close: () => closed ??= close() };
+}
