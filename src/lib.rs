@@ -7,6 +7,7 @@
 //! ```text
 //!  card ─ALSA─▶ capture thread ──▶ ring ─┬─▶ fan-out thread ──▶ sockets of all listeners that keep up
 //!               (one per card)           ├─▶ listener thread ─▶ socket   (one for each listener that does not)
+//!                    │                   ├─▶ push thread ─▶ encoder ─▶ queue ─▶ socket of a server, for many listeners
 //!                    │                   └─▶ meter ──▶ events thread ──▶ open pages
 //!                    └─▶ events ──▶ main thread: state, log
 //! ```
@@ -31,7 +32,8 @@
 //!
 //! ```text
 //!  main ─▶ cli, daemon ─┬─▶ http ─────▶ listeners ─┐
-//!                       └─▶ capture ───────────────┴─▶ inputs ─▶ media ─▶ sys
+//!                       ├─▶ push ─────▶ encode ────┼─▶ inputs, pushes ─▶ media ─▶ sys
+//!                       └─▶ capture ───────────────┘
 //!                                                      (config, settings: used by all above media)
 //! ```
 //!
@@ -41,7 +43,10 @@
 //! | [`http`] | requests: [gate](http::gate), access rules, endpoints, the responses of each player |
 //! | [`listeners`] | clients that listen: fan-out, catching up, slow listeners, pacing |
 //! | [`capture`] | cards: opening, reading, converting, silence in place of lost sound, diagnosis |
+//! | [`push`] | inputs that are sent to a server, which passes them on |
+//! | [`encode`] | FLAC, MP3 and Opus |
 //! | [`inputs`] | an input that runs: its ring, meter, state and counters |
+//! | [`pushes`] | a push that runs: its state and counters |
 //! | [`media`] | formats, ring, meter, WAV header; no I/O |
 //! | [`settings`] | the settings that a reload replaces |
 //! | [`config`], [`cli`], `commands` | configuration file and command line; the commands that run no daemon |
@@ -49,7 +54,7 @@
 //! | `src/page` | the page as a browser gets it |
 //!
 //! Imports run downwards only, and there is no circle between files: `tests/it/structure.rs` reads the `use` lines.
-//! Room is left for `encode` (below `listeners`), `push` and `record` (beside `http`).
+//! Room is left for `record` (beside `http`).
 //!
 //! # The threads
 //!
@@ -67,12 +72,14 @@
 //! | `waits for card` | a worker, for at most 3 s | a request for an input that is being opened | a timer | yes |
 //! | `fanout NAME` | the first listener of a ring and kind | listeners that keep up | a futex until a block is due | yes |
 //! | `listener` | a worker, the fan-out | one listener that catches up | the listener's socket, a futex | yes |
+//! | `push NAME` | main, one per push | the connection to a server, an encoder while it is on the air | a futex, polls of its socket: 100 ms at most | yes |
+//! | `push name`, `push title` | `push NAME`, now and then | a lookup of a name; a request that sets a title | the resolver; its socket, with deadlines | yes |
 //! | `events` | the first open page | the sockets of the open pages | a channel with a deadline | yes |
 //!
 //! # Locks
 //!
 //! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
-//! already: the list of inputs, an input's state, an input's ring handle, the settings, the access rules, the list of
+//! already: the list of inputs, an input's state, an input's ring handle, the list of pushes, a push's state, the settings, the access rules, the list of
 //! listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing is sent, logged or opened
 //! meanwhile. The field's comment says who writes and who reads.
 //!
@@ -93,7 +100,9 @@
 //! | an input with another rate or device | `config/wavecast.toml`; another kind of source: `src/capture/open.rs` |
 //! | the policy for slow listeners | `src/listeners/slow.rs` |
 //! | a peculiarity of a player | `src/http/players.rs` |
-//! | an encoder | `src/encode/` (a room to come) |
+//! | an encoder | `src/encode/mod.rs` |
+//! | a protocol of pushes | `src/push/session.rs`, beside `icecast.rs` |
+//! | an answer of a server that a push does not understand | `src/push/icecast.rs` |
 //! | a metric | `src/metrics.rs` (to come); today `src/http/handlers/status.rs` |
 //! | an endpoint | `src/http/handlers/`, then an arm in `src/http/target.rs` and `src/http/router.rs` |
 //! | a trigger of recordings | `src/record/` (a room to come) |
