@@ -524,6 +524,19 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_the_documentation_are_good() {
+        let text = include_str!("../../docs/many-listeners.md");
+        let examples: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(examples.len() > 5);
+        for example in examples {
+            for push in Config::parse(example, "w.toml").unwrap_or_else(|error| panic!("{error}")).pushes {
+                assert_eq!(push.ending_problem(), None, "{example}");
+            }
+        }
+    }
+
+    #[test]
     fn secrets_do_not_appear_in_debug_output() {
         let push = push("to = 'icecast://a:8000/b'\npassword = 'hackme'");
         assert_eq!(push.password, Password::Inline(Secret("hackme".to_owned())));
