@@ -7,12 +7,9 @@
 //! ```text
 //!  card ─ALSA─▶ capture thread ──▶ ring ─┬─▶ fan-out thread ──▶ sockets of all listeners that keep up
 //!               (one per card)           ├─▶ listener thread ─▶ socket   (one for each listener that does not)
-<<<<<<< HEAD
 //!                    │                   ├─▶ encoder thread ──▶ ring of packets ──▶ fan-out thread, listener threads
 //!                    │                   │   (one for each input, codec and bit rate in use)
-=======
 //!                    │                   ├─▶ push thread ─▶ encoder ─▶ queue ─▶ socket of a server, for many listeners
->>>>>>> push
 //!                    │                   └─▶ meter ──▶ events thread ──▶ open pages
 //!                    └─▶ events ──▶ main thread: state, log
 //! ```
@@ -36,14 +33,9 @@
 //! # The rooms
 //!
 //! ```text
-<<<<<<< HEAD
 //!  main ─▶ cli, daemon ─┬─▶ http ─────▶ listeners ─▶ encode ─┐
-//!                       └─▶ capture ─────────────────────────┴─▶ inputs ─▶ media ─▶ sys
-=======
-//!  main ─▶ cli, daemon ─┬─▶ http ─────▶ listeners ─┐
-//!                       ├─▶ push ─────▶ encode ────┼─▶ inputs, pushes ─▶ media ─▶ sys
-//!                       └─▶ capture ───────────────┘
->>>>>>> push
+//!                       ├─▶ push ─────▶ encode ───────────────┼─▶ inputs, pushes ─▶ media ─▶ sys
+//!                       └─▶ capture ──────────────────────────┘
 //!                                                      (config, settings: used by all above media)
 //! ```
 //!
@@ -55,7 +47,6 @@
 //! | [`encode`] | FLAC, MP3, Opus: encoders, and the encodings in use |
 //! | [`capture`] | cards: opening, reading, converting, silence in place of lost sound, diagnosis |
 //! | [`push`] | inputs that are sent to a server, which passes them on |
-//! | [`encode`] | FLAC, MP3 and Opus |
 //! | [`inputs`] | an input that runs: its ring, meter, state and counters |
 //! | [`pushes`] | a push that runs: its state and counters |
 //! | [`media`] | formats, ring, meter, WAV header; no I/O |
@@ -65,11 +56,7 @@
 //! | `src/page` | the page as a browser gets it |
 //!
 //! Imports run downwards only, and there is no circle between files: `tests/it/structure.rs` reads the `use` lines.
-<<<<<<< HEAD
-//! Room is left for `push` and `record` (beside `http`).
-=======
 //! Room is left for `record` (beside `http`).
->>>>>>> push
 //!
 //! # The threads
 //!
@@ -86,27 +73,18 @@
 //! | `password` | the first hash | requests whose password is hashed | the hash | yes |
 //! | `waits for card` | a worker, for at most 3 s | a request for an input that is being opened | a timer | yes |
 //! | `fanout NAME` | the first listener of a ring and kind | listeners that keep up | a futex until a block is due | yes |
-<<<<<<< HEAD
 //! | `mp3 NAME` and so on | a worker, for the first listener of that input, codec and bit rate; ends 10 s after the last | the encoder, the writer of its ring of packets | a futex until a packet can be complete | yes |
 //! | `listener` | a worker, the fan-out | one listener that does not keep up or has an encoder of its own | the listener's socket, a futex | yes |
-=======
-//! | `listener` | a worker, the fan-out | one listener that catches up | the listener's socket, a futex | yes |
 //! | `push NAME` | main, one per push | the connection to a server, an encoder while it is on the air | a futex, polls of its socket: 100 ms at most | yes |
 //! | `push name`, `push title` | `push NAME`, now and then | a lookup of a name; a request that sets a title | the resolver; its socket, with deadlines | yes |
->>>>>>> push
 //! | `events` | the first open page | the sockets of the open pages | a channel with a deadline | yes |
 //!
 //! # Locks
 //!
 //! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
-<<<<<<< HEAD
 //! already, and that an encoding's state is locked under the list of encodings: the list of inputs, an input's state, an
-//! input's ring handle, the settings, the access rules, the list of listeners, the gate's mailbox, the subscribers, the mDNS
-//! name. Each is held for single operations; nothing is sent, logged or opened
-=======
-//! already: the list of inputs, an input's state, an input's ring handle, the list of pushes, a push's state, the settings, the access rules, the list of
-//! listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing is sent, logged or opened
->>>>>>> push
+//! input's ring handle, the list of pushes, a push's state, the settings, the access rules, the list of listeners, the
+//! gate's mailbox, the subscribers, the mDNS name. Each is held for single operations; nothing is sent, logged or opened
 //! meanwhile. The field's comment says who writes and who reads.
 //!
 //! # Invariants
@@ -126,13 +104,9 @@
 //! | an input with another rate or device | `config/wavecast.toml`; another kind of source: `src/capture/open.rs` |
 //! | the policy for slow listeners | `src/listeners/slow.rs` |
 //! | a peculiarity of a player | `src/http/players.rs` |
-<<<<<<< HEAD
 //! | an encoder | `src/encode/encoder.rs` (the trait), then a variant in `src/encode/codec.rs` |
-=======
-//! | an encoder | `src/encode/mod.rs` |
 //! | a protocol of pushes | `src/push/session.rs`, beside `icecast.rs` |
 //! | an answer of a server that a push does not understand | `src/push/icecast.rs` |
->>>>>>> push
 //! | a metric | `src/metrics.rs` (to come); today `src/http/handlers/status.rs` |
 //! | an endpoint | `src/http/handlers/`, then an arm in `src/http/target.rs` and `src/http/router.rs` |
 //! | a trigger of recordings | `src/record/` (a room to come) |
