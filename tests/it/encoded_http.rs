@@ -508,7 +508,7 @@ fn a_file_of_the_past_is_refused_like_a_wav_when_it_is_not_there() {
     let address = redirected(&daemon, "/live.flac?last=1");
     let stream = address.split("stream=").nth(1).and_then(|rest| rest.split('&').next()).expect("a number");
     for (query, status) in [
-        (format!("stream=1&from=0&to=100"), 410),
+        ("stream=1&from=0&to=100".to_owned(), 410),
         (format!("stream={stream}&from=0&to=99999999999"), 404),
         (format!("stream={stream}&from=100&to=100"), 400),
         (format!("stream={stream}&from=100"), 400),
@@ -634,7 +634,8 @@ fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
     }
     let flac = Collector::start(&daemon, "/live.flac");
     let mp3 = Collector::start(&daemon, "/live.mp3");
-    (flac.wait_for(50_000), mp3.wait_for(5_000));
+    flac.wait_for(50_000);
+    mp3.wait_for(5_000);
     for target in ["/live.mp3?bitrate=64", "/live.flac?back=1", "/live.mp3?for=1"] {
         let refused = daemon.get(target);
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{target}");
@@ -642,7 +643,8 @@ fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
     }
     // The encoders that run take more listeners.
     Collector::start(&daemon, "/live.flac").wait_for(50_000);
-    (flac.wait_for_more(50_000), mp3.wait_for_more(5_000));
+    flac.wait_for_more(50_000);
+    mp3.wait_for_more(5_000);
     assert_eq!((flac.ending(), mp3.ending()), (None, None));
     // An encoder that nobody uses makes room at once, although it would stay for ten seconds.
     drop(mp3);
