@@ -19,10 +19,11 @@ use std::{env, fs, thread};
 
 use serde_json::Value;
 use support::card::CardFormat;
+use support::flac::FlacReader;
 use support::http::{self, Response};
 use support::machine::{self, Emulation, Machine, fresh_debian, run, text};
 use support::ramp::RampReader;
-use support::wait_for;
+use support::{mp3, ogg, wait_for};
 
 /// The largest Installed-Size of dpkg on a board, in KiB. dpkg counts each file in whole KiB, and each folder as one.
 const MOST_KILOBYTES: u32 = 2000;
@@ -132,7 +133,8 @@ fn lintian_has_nothing_to_say() {
 fn piuparts_finds_nothing_that_a_purge_leaves_behind() {
     let deb = package(native());
     for (suite, alsa) in [("bookworm", "libasound2"), ("trixie", "libasound2t64")] {
-        let archive = fresh_debian(suite, native(), &[alsa, "avahi-daemon", "avahi-utils"]);
+        let archive =
+            fresh_debian(suite, native(), &[alsa, "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0"]);
         let root = machine::unpack(&archive, &format!("piuparts-{suite}"));
         // This happens before piuparts starts, which removes the packages that apt has at hand, and there is no
         // network.
@@ -161,7 +163,11 @@ fn it_is_built_a_second_time_bit_for_bit() {
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_12_is_on_the_air_with_one_command() {
-    let archive = fresh_debian("bookworm", native(), &["libasound2", "avahi-daemon", "avahi-utils"]);
+    let archive = fresh_debian(
+        "bookworm",
+        native(),
+        &["libasound2", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0"],
+    );
     let machine = on_the_air(&archive, native());
     wait_for("the name that Avahi gives it", || {
         machine
@@ -176,7 +182,11 @@ fn a_fresh_debian_12_is_on_the_air_with_one_command() {
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_13_is_on_the_air_with_one_command() {
-    let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon", "avahi-utils"]);
+    let archive = fresh_debian(
+        "trixie",
+        native(),
+        &["libasound2t64", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0"],
+    );
     let machine = on_the_air(&archive, native());
     the_sandbox_holds(&machine);
     life_of_a_package(&machine, native());
@@ -186,7 +196,11 @@ fn a_fresh_debian_13_is_on_the_air_with_one_command() {
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn a_fresh_debian_12_on_arm64_installs_it_and_it_runs_there() {
     let _emulation = Emulation::of(FOREIGN);
-    let archive = fresh_debian("bookworm", FOREIGN, &["libasound2", "avahi-daemon", "avahi-utils"]);
+    let archive = fresh_debian(
+        "bookworm",
+        FOREIGN,
+        &["libasound2", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0"],
+    );
     let machine = Machine::boot(&archive, &plugin(FOREIGN));
     fs::copy(package(FOREIGN), machine.path("/root/wavecast.deb")).expect("a copy");
     let output = machine.sh("apt-get install --yes ~/wavecast.deb </dev/null");
@@ -209,7 +223,11 @@ fn a_fresh_debian_12_on_arm64_installs_it_and_it_runs_there() {
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn without_systemd_it_is_installed_and_removed_all_the_same() {
-    let archive = fresh_debian("trixie", native(), &["libasound2t64", "avahi-daemon", "avahi-utils"]);
+    let archive = fresh_debian(
+        "trixie",
+        native(),
+        &["libasound2t64", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0"],
+    );
     let root = machine::unpack(&archive, "chroot");
     fs::copy(package(native()), root.join("wavecast.deb")).expect("a copy");
     let output = run(
@@ -268,7 +286,11 @@ const FIRST_CONFIGURATION: &str = "# The configuration of 0.1.0.\n[input.live]\n
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn an_upgrade_from_the_first_package_asks_nothing_and_keeps_what_was_written() {
-    let archive = fresh_debian("bookworm", native(), &["libasound2", "avahi-daemon", "avahi-utils"]);
+    let archive = fresh_debian(
+        "bookworm",
+        native(),
+        &["libasound2", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0"],
+    );
     for edited in [true, false] {
         let root = machine::unpack(&archive, "upgrade");
         let inside = |command: &str| {
@@ -342,7 +364,27 @@ fn on_the_air(archive: &std::path::Path, arch: &str) -> Machine {
     assert!(!machine.try_sh("systemctl is-active wavecast.socket").0, "it is an offer");
     println!("{}", machine.sh("systemctl status --no-pager wavecast"));
     hear(&machine, 44_100);
+    hear_compressed(&machine);
     machine
+}
+
+/// Checks that each compressed stream plays: apt has installed the libraries beside the package, and the sandbox lets the
+/// service open them.
+fn hear_compressed(machine: &Machine) {
+    let status: Value =
+        serde_json::from_str(&get(machine, "/status.json").text()).expect("the status is JSON");
+    assert_eq!(status["inputs"][0]["codecs"], serde_json::json!(["flac", "mp3", "opus"]), "{status:#}");
+    let stream = |codec: &str, bytes| {
+        let mut response = get(machine, &format!("/live.{codec}"));
+        assert_eq!(response.status, 200, "{codec}");
+        response.bytes(bytes)
+    };
+    let mut ramp = RampReader::new(CardFormat::S16, 2);
+    ramp.feed(&FlacReader::default().feed(&stream("flac", 100_000)));
+    assert!(ramp.is_whole() && ramp.frames() > 10_000, "{}", ramp.shown());
+    assert!(mp3::frames(&stream("mp3", 10_000)).0.len() > 10);
+    assert!(ogg::pages(&stream("opus", 10_000)).0.len() > 10);
+    println!("{}", get(machine, "/status.json").text());
 }
 
 /// Checks two seconds of the stream: the card's ramp at this rate, without a hole.

@@ -52,11 +52,13 @@ impl Blocks {
         Ok(())
     }
 
-    /// Drops an incomplete block; the next one begins at `first_frame`.
-    pub(super) fn skip_to(&mut self, first_frame: u64) {
+    /// Drops an incomplete block; the next one begins at `first_frame`. Returns the number of frames that were dropped.
+    pub(super) fn skip_to(&mut self, first_frame: u64) -> u64 {
         debug_assert!(first_frame >= self.first_frame, "positions never go back");
+        let dropped = self.pending.len() / self.frame_bytes;
         self.pending.clear();
         self.first_frame = first_frame;
+        dropped as u64
     }
 
     /// Takes out the incomplete block: its bytes and its position. Its bytes are empty if there is none.
@@ -101,7 +103,7 @@ mod tests {
     fn a_skip_drops_the_incomplete_block() {
         let mut blocks = Blocks::new(2, 3, 0);
         assert!(fed(&mut blocks, &[1, 1, 2, 2]).is_empty());
-        blocks.skip_to(50);
+        assert_eq!(blocks.skip_to(50), 2);
         assert_eq!(fed(&mut blocks, &[3, 3, 4, 4, 5, 5, 6, 6]), [(vec![3, 3, 4, 4, 5, 5], 50)]);
         assert_eq!(blocks.drain(), (vec![6, 6], 53));
     }

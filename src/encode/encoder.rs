@@ -81,7 +81,9 @@ pub trait Encoder: Send {
     /// were encoded. Frames that wait for a complete packet are dropped; an Ogg page that waits goes to
     /// `sink`. The packets' own numbers go on without a hole, so that players do not fill the hole with
     /// silence.
-    fn skip_to(&mut self, first_frame: u64, sink: &mut Sink<'_>);
+    ///
+    /// Returns the number of frames that were dropped.
+    fn skip_to(&mut self, first_frame: u64, sink: &mut Sink<'_>) -> u64;
 
     /// Encodes what is left and ends the stream, as a finite recording needs it. Live streams just stop.
     ///

@@ -213,6 +213,9 @@ impl Encodings {
     /// Makes room for one more encoder: if as many run as may, an encoding that has no consumers any more ends at once.
     fn make_room(&self, running: &mut Vec<Arc<Encoding>>) -> Result<(), Unavailable> {
         let max = self.settings.encoders().max;
+        if max == 0 {
+            return Err(Unavailable::Off);
+        }
         while running.len() as u64 + u64::from(self.private.load(Ordering::Relaxed)) >= u64::from(max) {
             let unused = running.iter().position(|one| one.consumers() == 0);
             let Some(unused) = unused else { return Err(Unavailable::Full(max)) };

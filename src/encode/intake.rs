@@ -86,13 +86,15 @@ impl Intake {
         Ok(())
     }
 
-    /// Drops what waits and continues at that position of the input.
-    pub(super) fn skip_to(&mut self, first_frame: u64) {
+    /// Drops what waits and continues at that position of the input. Returns the number of frames that were dropped.
+    pub(super) fn skip_to(&mut self, first_frame: u64) -> u64 {
+        let dropped = (self.origin + self.received).saturating_sub(self.position(self.handed_out));
         self.ready.clear();
         if let Some(resampler) = &mut self.resampler {
             resampler.reset();
         }
         (self.origin, self.received, self.handed_out) = (first_frame, 0, 0);
+        dropped
     }
 
     /// Feeds silence until blocks with `frames` frames, at the codec's rate, were handed out.
@@ -180,7 +182,7 @@ mod tests {
         let mut intake = Intake::new(format, 48_000, 960, 0);
         let pcm = vec![0; 2 * 1_000];
         assert_eq!(positions(&mut intake, &pcm, 100), [(0, 882)]);
-        intake.skip_to(50_000);
+        assert_eq!(intake.skip_to(50_000), 1_000 - 882);
         assert_eq!(positions(&mut intake, &pcm, 100), [(50_000, 882)]);
         assert_eq!(intake.received, 1_000);
     }

@@ -129,8 +129,8 @@ impl Encoder for Mp3Encoder {
         })
     }
 
-    fn skip_to(&mut self, first_frame: u64, _: &mut Sink<'_>) {
-        self.intake.skip_to(first_frame);
+    fn skip_to(&mut self, first_frame: u64, _: &mut Sink<'_>) -> u64 {
+        self.intake.skip_to(first_frame)
     }
 
     /// Fills the last frame with silence and emits what LAME holds back. The last frames cover no frames of

@@ -96,9 +96,9 @@ impl Encoder for OpusEncoder {
         intake.feed(pcm, |block| encode(opus, pager, block, sink))
     }
 
-    fn skip_to(&mut self, first_frame: u64, sink: &mut Sink<'_>) {
+    fn skip_to(&mut self, first_frame: u64, sink: &mut Sink<'_>) -> u64 {
         self.pager.flush(sink);
-        self.intake.skip_to(first_frame);
+        self.intake.skip_to(first_frame)
     }
 
     /// Fills the last packets with silence; the last page's granule position tells players where the sound

@@ -176,9 +176,9 @@ impl EncoderThread {
     fn skip(&mut self, frames: u64) {
         self.position += frames;
         self.origin = self.position;
-        self.encoding.skipped.fetch_add(frames, Ordering::Relaxed);
         let output = &mut self.output;
-        self.encoder.skip_to(self.position, &mut |packet| output.publish(packet));
+        let dropped = self.encoder.skip_to(self.position, &mut |packet| output.publish(packet));
+        self.encoding.skipped.fetch_add(frames + dropped, Ordering::Relaxed);
     }
 
     /// Goes on with the next ring of the input, if there is one with the same format, as listeners of PCM do.

@@ -185,7 +185,12 @@ impl Stream {
     /// Reads the next frames into the chunk. `Nothing` also if the chunk or the body is full.
     fn read(&mut self, chunk: &mut Chunk) -> Read {
         if let Sound::Encoded(encoder) = &mut self.sound {
-            return match encoder.fill(&mut self.reader, chunk) {
+            let filled = encoder.fill(&mut self.reader, chunk);
+            let dropped = encoder.take_dropped();
+            if dropped > 0 {
+                self.record_skip(dropped);
+            }
+            return match filled {
                 Filled::Read(read) => read,
                 Filled::Full => Read::Nothing,
                 Filled::Finished | Filled::Failed => {

@@ -26,6 +26,8 @@ pub struct OwnEncoder {
     position: u64,
     frame: u64,
     is_finished: bool,
+    /// Frames that waited for a complete packet when others were skipped, and were not reported yet.
+    dropped: u64,
     /// The error that ended the encoder.
     failure: Option<EncodeError>,
 }
@@ -55,6 +57,7 @@ impl OwnEncoder {
             position: 0,
             frame: 0,
             is_finished: false,
+            dropped: 0,
             failure: None,
         }
     }
@@ -147,6 +150,11 @@ impl OwnEncoder {
         }
     }
 
+    /// Returns the number of frames that were left out since the last call, beside those that the reader has skipped.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Returns the error that ended the encoder.
     pub(super) fn failure(&self) -> Option<EncodeError> {
         self.failure
@@ -173,7 +181,10 @@ impl OwnEncoder {
         if skipped > 0 {
             self.position += skipped;
             let encoded = &mut self.encoded;
-            self.encoder.get().skip_to(self.position, &mut |packet| encoded.extend_from_slice(packet.bytes));
+            self.dropped += self
+                .encoder
+                .get()
+                .skip_to(self.position, &mut |packet| encoded.extend_from_slice(packet.bytes));
         }
     }
 

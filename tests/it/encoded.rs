@@ -234,6 +234,22 @@ fn a_slow_listener_of_flac_misses_whole_packets_which_are_counted() {
     assert_whole(&daemon, &ramp);
 }
 
+#[test]
+fn a_slow_listener_with_an_encoder_of_its_own_misses_what_is_counted() {
+    let options = "rate = 8000\nformat = \"s24\"";
+    let daemon = Daemon::ramp_with("[listeners]\nmax_lag_ms = 500", "synth:ramp", options);
+    daemon.wait_for_edge(8_000);
+    let mut sleeper = narrow_stream(&daemon, "/live.flac?back=0.3", &[("User-Agent", "sleeper")]);
+    let (stream, skipped) = past_a_hole(&daemon, &mut sleeper, 60_000);
+    let (flac, ramp) = decoded(&stream);
+    assert_in_a_row(&flac);
+    let missing: u64 = ramp.holes.iter().map(|(_, frames)| u64::from(*frames)).sum();
+    assert!(!ramp.holes.is_empty() && skipped >= missing, "{skipped} are counted: {:?}", ramp.holes);
+    if ramp.holes.len() == 1 {
+        assert_eq!(skipped, missing);
+    }
+}
+
 // Equal packets for all.
 
 /// Returns the place in `all` from which on it has the bytes `part`, as far as both go.

@@ -1,5 +1,7 @@
 //! The answers of encoded streams, byte for byte: heads, framing, ranges, ICY metadata, files, refusals.
 
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -140,6 +142,27 @@ fn a_player_that_comes_back_gets_packets_from_the_live_edge_without_a_header() {
             assert_eq!(response.header("transfer-encoding"), Some("chunked"));
             assert_eq!(response.header("content-length"), None);
             begins_with_a_packet(codec, &response.bytes(2_500), false);
+        }
+    }
+}
+
+#[test]
+fn a_page_of_another_origin_may_read_the_packets_if_the_configuration_says_so() {
+    let daemon = daemon_with("[access]\ncors = [\"https://page.example\"]");
+    for (codec, _) in codecs(&daemon) {
+        let target = format!("/live.{codec}");
+        let ask = |origin, method| {
+            let headers = [("Origin", origin)];
+            let response = http::request(daemon.address(), method, &target, "1.1", &headers);
+            response.header("access-control-allow-origin").map(str::to_owned)
+        };
+        for method in ["GET", "HEAD"] {
+            assert_eq!(
+                ask("https://page.example", method).as_deref(),
+                Some("https://page.example"),
+                "{codec}"
+            );
+            assert_eq!(ask("https://other.example", method), None, "{codec}");
         }
     }
 }
@@ -336,15 +359,23 @@ fn who_may_not_hear_wav_may_not_hear_the_others_either() {
 
 #[test]
 fn a_token_is_needed_and_kept_by_a_redirect() {
-    let token = "0123456789abcdefghijkl";
-    let passwords = Passwords::with_token(token);
-    let daemon = Daemon::start(
-        None,
-        &format!(
-            "[access]\npasswords = \"{}\"\n[input.live]\ndevice = \"synth:ramp\"\nrate = 48000\n",
-            passwords.path().display()
-        ),
-    );
+    let passwords =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("passwords-{}-encoded", std::process::id()));
+    std::fs::write(&passwords, "").expect("cargo's folder for tests is writable");
+    let input = "[input.live]\ndevice = \"synth:ramp\"\nrate = 48000\n";
+    let access = format!("[access]\npasswords = \"{}\"\n", passwords.display());
+    let file = passwords.with_extension("toml");
+    std::fs::write(&file, &access).expect("cargo's folder for tests is writable");
+    let made = Command::new(env!("CARGO_BIN_EXE_wavecast"))
+        .arg("--config")
+        .arg(&file)
+        .args(["token", "--write", "radio"])
+        .output()
+        .expect("it runs");
+    let token = String::from_utf8(made.stdout).expect("text");
+    let token = token.trim();
+    assert_eq!(token.len(), 22, "{}", String::from_utf8_lossy(&made.stderr));
+    let daemon = Daemon::start(None, &format!("{access}{input}"));
     for (codec, _) in TYPES {
         for query in ["", "?last=1", "?for=1"] {
             assert_eq!(daemon.get(&format!("/live.{codec}{query}")).status, 401, "{codec}{query}");
@@ -362,6 +393,7 @@ fn a_token_is_needed_and_kept_by_a_redirect() {
     assert_eq!(daemon.get(&format!("/{location}")).status, 200);
     let playlist = daemon.get(&format!("/live.m3u?codec=opus&token={token}")).text();
     assert!(playlist.ends_with(&format!("live.opus?token={token}\n")), "{playlist}");
+    let _ = (std::fs::remove_file(passwords), std::fs::remove_file(file));
 }
 
 // Files.
@@ -481,7 +513,7 @@ fn a_file_of_the_past_is_refused_like_a_wav_when_it_is_not_there() {
     let address = redirected(&daemon, "/live.flac?last=1");
     let stream = address.split("stream=").nth(1).and_then(|rest| rest.split('&').next()).expect("a number");
     for (query, status) in [
-        (format!("stream=1&from=0&to=100"), 410),
+        ("stream=1&from=0&to=100".to_owned(), 410),
         (format!("stream={stream}&from=0&to=99999999999"), 404),
         (format!("stream={stream}&from=100&to=100"), 400),
         (format!("stream={stream}&from=100"), 400),
@@ -607,7 +639,8 @@ fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
     }
     let flac = Collector::start(&daemon, "/live.flac");
     let mp3 = Collector::start(&daemon, "/live.mp3");
-    (flac.wait_for(50_000), mp3.wait_for(5_000));
+    flac.wait_for(50_000);
+    mp3.wait_for(5_000);
     for target in ["/live.mp3?bitrate=64", "/live.flac?back=1", "/live.mp3?for=1"] {
         let refused = daemon.get(target);
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{target}");
@@ -615,7 +648,8 @@ fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
     }
     // The encoders that run take more listeners.
     Collector::start(&daemon, "/live.flac").wait_for(50_000);
-    (flac.wait_for_more(50_000), mp3.wait_for_more(5_000));
+    flac.wait_for_more(50_000);
+    mp3.wait_for_more(5_000);
     assert_eq!((flac.ending(), mp3.ending()), (None, None));
     // An encoder that nobody uses makes room at once, although it would stay for ten seconds.
     drop(mp3);

@@ -111,8 +111,8 @@ impl Encoder for FlacEncoder {
         Ok(())
     }
 
-    fn skip_to(&mut self, first_frame: u64, _: &mut Sink<'_>) {
-        self.blocks.skip_to(first_frame);
+    fn skip_to(&mut self, first_frame: u64, _: &mut Sink<'_>) -> u64 {
+        self.blocks.skip_to(first_frame)
     }
 
     /// Encodes what is left as a shorter packet. Only the last packet of a stream may be shorter.
@@ -178,9 +178,9 @@ impl Encoder for OggFlacEncoder {
         self.flac.encode(pcm, &mut |packet| self.pager.add(packet, packet.frames.into(), sink))
     }
 
-    fn skip_to(&mut self, first_frame: u64, sink: &mut Sink<'_>) {
+    fn skip_to(&mut self, first_frame: u64, sink: &mut Sink<'_>) -> u64 {
         self.pager.flush(sink);
-        self.flac.skip_to(first_frame, sink);
+        self.flac.skip_to(first_frame, sink)
     }
 
     fn finish(&mut self, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
