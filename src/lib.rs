@@ -79,9 +79,9 @@
 //! # Locks
 //!
 //! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
-//! already: the list of inputs, an input's state, an input's ring handle, the list of pushes, a push's state, the settings, the access rules, the list of
-//! listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing is sent, logged or opened
-//! meanwhile. The field's comment says who writes and who reads.
+//! already: the list of inputs, an input's state, an input's ring handle, the list of pushes, a push's state, the settings,
+//! the access rules, the list of listeners, the gate's mailbox, the subscribers. Each is held for single operations; nothing
+//! is sent, logged or opened meanwhile. The field's comment says who writes and who reads.
 //!
 //! # Invariants
 //!

@@ -183,7 +183,7 @@ impl Runner {
             return Err(session.end(&self.config, error.as_ref(), is_new, !password.is_empty()).into());
         }
         if std::mem::take(&mut session.has_said) {
-            let said = words(&session.said);
+            let said = words(icecast::body(&session.said));
             self.live.change(|state| state.server_says = said);
         }
         if session.stalled_since.elapsed() > STALL {
@@ -396,7 +396,7 @@ impl Session {
             Some(error) => broken(error),
             None => Problem::unreachable("the server ended the connection"),
         };
-        problem.with_words(&self.said)
+        problem.with_words(icecast::body(&self.said))
     }
 
     fn wait_for_sound(&self) {
