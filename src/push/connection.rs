@@ -28,6 +28,8 @@ pub(super) const STEP: Duration = Duration::from_secs(5);
 pub(super) const QUICK_STEP: Duration = Duration::from_secs(2);
 /// The time in ms after which the kernel gives up a connection whose bytes are not acknowledged.
 const ACKNOWLEDGE_MS: u32 = 8000;
+/// The most bytes of an answer that are read.
+const MOST_ANSWER: usize = 8192;
 /// The most addresses of a server that are tried.
 const MOST_ADDRESSES: usize = 4;
 
@@ -212,7 +214,6 @@ impl Connection {
         time: Duration,
         is_complete: impl Fn(&str) -> bool,
     ) -> Result<String, End> {
-        const MOST_BYTES: usize = 8192;
         let deadline = Instant::now() + time;
         let mut bytes = Vec::new();
         loop {
@@ -231,10 +232,27 @@ impl Connection {
                 Err(_) if !bytes.is_empty() => return Ok(text(&bytes)),
                 Err(error) => return Err(broken(&error).into()),
             }
-            if bytes.len() >= MOST_BYTES || is_complete(&text(&bytes)) {
+            if bytes.len() >= MOST_ANSWER || is_complete(&text(&bytes)) {
                 return Ok(text(&bytes));
             }
         }
+    }
+
+    /// Reads what still comes within `time`, up to the end of the connection, and returns it.
+    pub(super) fn rest(&mut self, time: Duration) -> String {
+        let deadline = Instant::now() + time;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 1024];
+        while bytes.len() < MOST_ANSWER {
+            match self.receive(&mut piece) {
+                Ok(count @ 1..) => bytes.extend_from_slice(&piece[..count]),
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && wait(self.socket(), PollFlags::IN, deadline, &self.control).unwrap_or(false) => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        text(&bytes)
     }
 
     /// Sends bytes without waiting. Returns the number of bytes that were taken.

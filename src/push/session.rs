@@ -54,13 +54,13 @@ impl Runner {
                 (state.phase, state.detail) = (PushPhase::Connecting, String::new());
             }
         });
-        let connection = self.connect(audio, format, &password)?;
+        let (connection, said) = self.connect(audio, format, &password)?;
         self.accepted_at = Some(Instant::now());
         self.live.change(|state| {
             state.phase = PushPhase::Connecting;
             state.detail = "the server took the stream".to_owned();
         });
-        let session = Session::begin(&self.config, connection, &ring, audio)?;
+        let session = Session::begin(&self.config, connection, said, &ring, audio)?;
         self.send(session, &password)
     }
 
@@ -87,8 +87,13 @@ impl Runner {
         }
     }
 
-    /// Connects to the server and has it take the stream.
-    fn connect(&mut self, audio: Audio, format: StreamFormat, password: &str) -> Result<Connection, End> {
+    /// Connects to the server and has it take the stream. Returns what the server has said behind its answer, too.
+    fn connect(
+        &mut self,
+        audio: Audio,
+        format: StreamFormat,
+        password: &str,
+    ) -> Result<(Connection, String), End> {
         let to = &self.config.to;
         let is_icy = to.protocol == Protocol::Shoutcast;
         let port = if is_icy { to.port.saturating_add(1) } else { to.port };
@@ -108,13 +113,14 @@ impl Runner {
         mut connection: Connection,
         audio: Audio,
         password: &str,
-    ) -> Result<Connection, End> {
+    ) -> Result<(Connection, String), End> {
         let head = icecast::head(&self.config, self.verb, password, audio);
         connection.send_all(head.as_bytes())?;
         let answer = connection.answer(STEP, |text| text.contains("\r\n\r\n"))?;
         let status = icecast::status(&answer);
         if matches!(status, Some(100 | 200..=299)) {
-            return Ok(connection);
+            let said = icecast::body(&answer).to_owned();
+            return Ok((connection, said));
         }
         if self.config.method == Method::Auto && icecast::wants_other_verb(status) {
             self.verb = match self.verb {
@@ -127,7 +133,7 @@ impl Runner {
             return Err(Problem::unreachable(detail).with_words(&answer).into());
         };
         // The reason stands behind the head, and servers end the connection after it.
-        let body = connection.answer(Duration::from_secs(1), |_| false).unwrap_or_default();
+        let body = connection.rest(Duration::from_secs(1));
         Err(icecast::refusal(&self.config, status, &(answer + &body), !password.is_empty()).into())
     }
 
@@ -137,14 +143,14 @@ impl Runner {
         mut connection: Connection,
         audio: Audio,
         password: &str,
-    ) -> Result<Connection, End> {
+    ) -> Result<(Connection, String), End> {
         connection.send_all(shoutcast::login(password).as_bytes())?;
         let answer = connection.answer(STEP, |text| shoutcast::accepts(text).is_some())?;
         if shoutcast::accepts(&answer) != Some(true) {
             return Err(shoutcast::refusal(&answer).into());
         }
         connection.send_all(shoutcast::head(&self.config, audio).as_bytes())?;
-        Ok(connection)
+        Ok((connection, String::new()))
     }
 
     /// Sends the stream until something ends it.
@@ -178,12 +184,16 @@ impl Runner {
         let is_new = accepted_at.elapsed() < PROOF;
         // Before an error of sending: the server's last words say more.
         let heard = session.listen();
-        let end = heard.err().or(sent.err());
+        let end = match (heard.err(), sent.err()) {
+            // The kernel tells it once, to whoever asks first; then the connection has just ended.
+            (_, Some(Some(error))) if error.kind() == io::ErrorKind::TimedOut => Some(Some(error)),
+            (heard, sent) => heard.or(sent),
+        };
         if let Some(error) = end {
             return Err(session.end(&self.config, error.as_ref(), is_new, !password.is_empty()).into());
         }
         if std::mem::take(&mut session.has_said) {
-            let said = words(&session.said);
+            let said = words(icecast::body(&session.said));
             self.live.change(|state| state.server_says = said);
         }
         if session.stalled_since.elapsed() > STALL {
@@ -259,7 +269,13 @@ struct Counts {
 }
 
 impl Session {
-    fn begin(config: &Push, connection: Connection, ring: &Ring, audio: Audio) -> Result<Session, End> {
+    fn begin(
+        config: &Push,
+        connection: Connection,
+        said: String,
+        ring: &Ring,
+        audio: Audio,
+    ) -> Result<Session, End> {
         let format = ring.format();
         let pre_roll = PRE_ROLL.min(config.buffer / 2);
         let reader = ring.reader(format.frames_in(pre_roll));
@@ -287,7 +303,7 @@ impl Session {
             has_ended: false,
             counts: Counts::default(),
             stalled_since: Instant::now(),
-            said: String::new(),
+            said,
             has_said: false,
             is_on_the_air: false,
             what: format!("{codec}{bitrate}"),
@@ -396,7 +412,7 @@ impl Session {
             Some(error) => broken(error),
             None => Problem::unreachable("the server ended the connection"),
         };
-        problem.with_words(&self.said)
+        problem.with_words(icecast::body(&self.said))
     }
 
     fn wait_for_sound(&self) {

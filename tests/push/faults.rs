@@ -135,6 +135,17 @@ fn every_answer_has_words_and_a_next_step() {
 }
 
 #[test]
+fn a_refusal_on_a_connection_that_stays_open_has_its_reason() {
+    let port = fake(|mut connection, _, _| {
+        answer(&mut connection, "HTTP/1.1 403 Forbidden\r\nContent-Length: 17\r\n\r\nMountpoint in use");
+        std::mem::forget(connection);
+    });
+    let to = format!("icecast://127.0.0.1:{port}/a");
+    let daemon = Daemon::start(None, &(TONE.to_owned() + &push("radio", &to, "")));
+    wait_for_push(&daemon, "mount in use");
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_left_after_a_while() {
     let port = fake(|connection, _, _| std::mem::forget(connection));
     let to = format!("icecast://127.0.0.1:{port}/a");

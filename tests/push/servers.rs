@@ -249,12 +249,15 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Returns a port that is free together with the next one.
+/// Returns a port that is free together with the next one. It is below the ports that the kernel gives to other sockets, so
+/// that it stays free until a server has it.
 pub(crate) fn free_ports() -> u16 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
     wait_for("two free ports", || {
-        let first = TcpListener::bind("127.0.0.1:0").ok()?;
-        let port = first.local_addr().ok()?.port();
-        let _next = TcpListener::bind(("127.0.0.1", port.checked_add(1)?)).ok()?;
+        let number = LAST.fetch_add(2, Ordering::Relaxed);
+        let port = 12_000 + ((std::process::id().wrapping_mul(38) + number) % 18_000) as u16;
+        let _first = TcpListener::bind(("127.0.0.1", port)).ok()?;
+        let _next = TcpListener::bind(("127.0.0.1", port + 1)).ok()?;
         Some(port)
     })
 }
