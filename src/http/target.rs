@@ -18,6 +18,8 @@ pub enum Target {
     /// `/NAME/levels`; `None` for `/levels`, which is the default input's. The time is the smallest interval
     /// between events, from `interval=MS`.
     Levels(Option<String>, Duration),
+    /// `/NAME/history`
+    History(String),
     /// `/NAME.wav`, or with a codec `/NAME.flac`, `/NAME.mp3`, `/NAME.opus`
     Stream(String, Option<Codec>, StreamQuery),
     /// `/NAME.m3u`, for the stream with that codec
@@ -147,6 +149,9 @@ impl Target {
         }
         if let Some(input) = path.strip_suffix("/levels") {
             return Ok(Target::Levels(name(input), levels_interval(query)?));
+        }
+        if let Some(input) = path.strip_suffix("/history") {
+            return Ok(Target::History(input.to_owned()));
         }
         Ok(match path.rsplit_once('.') {
             Some((name, "m3u")) if !has_trailing_slash => {

@@ -345,7 +345,51 @@ fn events_are_for_get_and_head_and_for_old_clients_too() {
     );
 }
 
+#[test]
+fn with_several_inputs_their_states_and_levels_are_events_too() {
+    let daemon = Daemon::start(
+        None,
+        "[input.dead]\ndevice = \"hw:CARD=NoSuchCard\"\n[input.tone]\ndevice = \"synth:tone\"\n",
+    );
+    daemon.wait_for_state("tone", "capturing");
+    let mut events = Events::of(&daemon, "/dead/levels");
+    let tone = wait_for("the level of the tone", || {
+        let inputs = events.named("inputs");
+        assert_eq!(inputs[0], serde_json::json!(["waiting", null]), "{inputs}");
+        (inputs[1][1].as_f64().is_some()).then(|| inputs[1].clone())
+    });
+    assert_eq!(tone[0], "capturing");
+    assert!((tone[1].as_f64().expect("a level") + 18.06).abs() < 0.2, "{tone}");
+}
+
 // Past sound.
+
+#[test]
+fn the_history_has_a_peak_for_each_step_of_the_kept_sound() {
+    let daemon = Daemon::start(
+        None,
+        "[input.live]\ndevice = \"synth:tone\"\nhistory_seconds = 2\n[input.dead]\ndevice = \"hw:CARD=NoSuchCard\"\n",
+    );
+    daemon.wait_for_state("live", "capturing");
+    let history = |name: &str| -> Value {
+        let answer = daemon.get(&format!("/{name}/history"));
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        serde_json::from_str(&answer.text()).expect("JSON")
+    };
+    let full = wait_for("three seconds", || {
+        let history = history("live");
+        (history["first"].as_u64() >= Some(10)).then_some(history)
+    });
+    let stream = Events::of(&daemon, "/live/levels").state()["stream"].clone();
+    assert_eq!((&full["stream"], &full["rate"], &full["step_frames"]), (&stream, &RATE.into(), &4410.into()));
+    let peaks = full["peaks"].as_array().expect("peaks");
+    assert_eq!(peaks.len(), 21, "two seconds, and the step that is not complete");
+    for peak in peaks {
+        assert!((peak.as_f64().expect("dB") + 18.06).abs() < 0.2, "{full}");
+    }
+    assert_eq!(history("dead")["peaks"], serde_json::json!([]));
+    assert_eq!(daemon.get("/nothing/history").status, 404);
+}
 
 #[test]
 fn the_last_seconds_are_a_file_that_stays_the_same() {
