@@ -42,7 +42,7 @@ scenario('the page is there at once, asks for little, and leaves the processor a
   assert.deepEqual(others, [], 'it asks nobody else');
   const answers = wire.exchanges.filter(({ target }) => target === '/' || target.startsWith('/@page/')).map(({ answer }) => answer.status);
   // Each file once; the audio thread's file only after the page is displayed.
-  assert.ok([11, 12].includes(answers.filter((status) => status === 200).length), `${answers}`);
+  assert.ok([24, 25].includes(answers.filter((status) => status === 200).length), `${answers}`);
 
   const idle = [];
   do {
