@@ -126,7 +126,8 @@ impl Target {
         Ok(match trimmed {
             "" => Target::Page,
             // With a slash behind it, the page would look for its parts below this name.
-            "index.html" if !has_trailing_slash => Target::Page,
+            // `/embed` is the page too, which then shows its player alone.
+            "index.html" | "embed" if !has_trailing_slash => Target::Page,
             "status.json" => Target::Status,
             "favicon.ico" => Target::Favicon,
             "healthz" => Target::Health(None),

@@ -20,6 +20,8 @@ import { language, words } from './words.js';
 const FIGURES = 9;
 // Seconds of a step back by the keyboard.
 const STEP = 5;
+// Events with levels that are kept for sound that is heard later: a minute.
+const LOG = 600;
 
 document.documentElement.lang = language;
 for (const element of document.querySelectorAll('[data-text]')) write(element, words.fixed[element.dataset.text]);
@@ -43,12 +45,15 @@ const ways = [...document.getElementsByName('way')];
 let input = new URLSearchParams(location.search).get('input');
 // The name that the page was asked for, or that it played, if there is no such input.
 let missing = null;
+// The name whose events were refused, while the first input's events are to tell why.
+let sought = null;
 let player = supported && kept('way') !== 'background' ? live : background;
 // Player state (stopped, connecting, playing, waiting, interrupted) and its details.
 let state = 'stopped';
 let detail = {};
 let delays = [];
 let count = 0;
+let log = [];
 // Play as soon as there is an input with sound.
 let due = false;
 // True if the server has no place for this page.
@@ -98,8 +103,9 @@ function seek(seconds) {
 
 // Steps back or forward from what is heard.
 function step(seconds) {
-	if (!events.state?.history_seconds) return;
-	seek(seconds + (state === 'playing' ? (player.figures?.delay ?? 0) / 1000 : 0));
+	const past = state === 'playing' && detail.back;
+	if (!events.state?.history_seconds || (seconds < 0 && !past)) return;
+	seek(seconds + (past ? (player.figures?.delay ?? 0) / 1000 : 0));
 }
 
 function choose(other) {
@@ -128,6 +134,7 @@ function select(name) {
 }
 
 function forget() {
+	log = [];
 	meters.clear();
 	timeline.clear();
 	spectrogram.clear();
@@ -143,21 +150,44 @@ function hello() {
 }
 
 function levels() {
+	if (missing || sought) return;
 	// Without playback five draws a second are enough.
 	const draw = going() || ++count % 2 === 0;
 	const { frame, levels } = events.levels;
-	timeline.add(events.state.stream, frame, Math.max(...levels.map(([peak]) => peak ?? -200)));
-	meters.show(levels, draw);
+	timeline.add(events.state.stream, frame, loudest(levels));
+	log = [...log.slice(1 - LOG), events.levels];
+	const heard = heardLevels();
+	meters.show(heard, draw);
 	if (!draw || document.hidden) return;
 	showTime();
-	const peak = Math.max(...levels.map(([peak]) => peak ?? -200));
-	$('play').style.setProperty('--level', Math.max(0, 1 + peak / 50).toFixed(2));
+	$('play').style.setProperty('--level', Math.max(0, 1 + loudest(heard) / 50).toFixed(2));
+}
+
+const loudest = (levels) => Math.max(...levels.map(([peak]) => peak ?? -200));
+
+// The levels of what is heard, as far back as they are known; those of now while nothing of the past is played.
+function heardLevels() {
+	const { levels } = events.levels;
+	const delay = median();
+	if (state !== 'playing' || !detail.back || delay === null) return levels;
+	const frame = timeline.frameAgo(delay / 1000);
+	const then = log[0].frame <= frame && log.findLast((event) => event.frame <= frame);
+	// From before this page was opened there is one peak for all channels. The clipping is counted as it comes.
+	const peak = timeline.peakAt(frame);
+	return levels.map(([, , clipped], c) => [then ? then.levels[c]?.[0] : peak, then ? then.levels[c]?.[1] : peak, clipped]);
 }
 
 const others = () => inputs.levels(events.inputs);
 
 function news() {
 	const told = events.state;
+	if (sought) {
+		const name = sought;
+		sought = null;
+		if (!told.inputs.includes(name)) miss(name);
+		// Refused by a server that was full. This page's own place takes a moment to be free again.
+		else if (told.input !== name) return setTimeout(() => events.watch(name), 500);
+	}
 	if (missing && told.inputs.includes(missing)) return select(missing);
 	if (!missing) input = told.input;
 	if (told.phase === 'waiting') {
@@ -173,7 +203,7 @@ function news() {
 	background.codecs = told.codecs ?? [];
 	volume.channels(told.format?.channels ?? 2);
 	timeline.history = told.history_seconds;
-	if (told.stream !== timeline.stream && told.stream) past();
+	if (!missing && told.stream !== timeline.stream && told.stream) past();
 	showInput();
 	describe();
 }
@@ -186,27 +216,25 @@ async function past() {
 	if (history?.stream === stream && events.state?.stream === stream) timeline.load(history);
 }
 
-// Handles a refusal: an input that is not there, or no place for this page.
-async function refused() {
-	const wanted = events.input;
-	if (!wanted) {
-		full = true;
-		return describe();
+// Handles a refusal: an input that is not there, or no place for this page. The first input's events tell which.
+function refused() {
+	if (!events.input) full = true;
+	else {
+		// Or what was shown in place of the missing one is gone, too.
+		if (!missing) sought = events.input;
+		events.watch(null);
 	}
-	// What was shown in place of the missing one is gone, too.
-	if (missing) return events.watch(null);
-	const answer = await fetch(at(`${wanted}/levels`), { method: 'HEAD', cache: 'no-store' }).catch(() => null);
-	full = answer?.status === 503;
-	if (answer?.status !== 404) return describe();
-	// The first input's events tell what there is, and when the missing one is back.
+	describe();
+}
+
+// There is no such input, or not any more.
+function miss(name) {
 	if (going()) {
 		player.stop(true);
 		[due, state] = [true, 'connecting'];
 	}
-	[missing, input] = [wanted, null];
+	[missing, input] = [name, null];
 	forget();
-	events.watch(null);
-	describe();
 }
 
 // Display.
@@ -228,6 +256,7 @@ function showInput() {
 	const channels = events.state.format?.channels ?? 0;
 	fill($('mix'), `${channels}`, () => [words.allChannels, ...Array.from({ length: channels }, (_, c) => words.channel(c, channels))]
 		.map((textContent, i) => make('option', { value: i - 1, textContent })));
+	for (const card of document.querySelectorAll('.apps, .facts')) card.hidden = Boolean(missing);
 	if (!missing) showApps({ input, title: title(), codecs, hello: events.hello, several: several() });
 	showSave();
 }
@@ -235,7 +264,7 @@ function showInput() {
 function showSave() {
 	const selected = timeline.selected;
 	const none = missing || !events.state?.history_seconds;
-	$('save').hidden = none || !selected;
+	$('save').hidden = none || !selected || !events.connected;
 	$('past').hidden = Boolean(none);
 	write($('pasttitle'), events.state ? words.history(events.state.history_seconds) : '');
 	if (none || !selected) return;
@@ -280,7 +309,10 @@ function describe() {
 		// Once per key: screen readers must not read every second.
 		$('said').textContent = text;
 	}
-	showDelay(delay, figures);
+	showDelay(stale && !detail.back ? null : delay);
+	// For tests and the curious.
+	set($('delay').dataset, 'ms', delay?.toFixed(1) ?? '');
+	set($('delay').dataset, 'figures', JSON.stringify(figures));
 	// What the server says about its card, in its own words, and the age of what is shown.
 	const problem = ['inUse', 'noSound', 'lost', 'dead'].includes(key) ? words.detail(told.problem) : '';
 	const late = alone && stale && events.contact ? words.lastContact(new Date(events.contact).toLocaleTimeString()) : '';
@@ -295,15 +327,13 @@ function describe() {
 }
 
 // The number large, the word small.
-function showDelay(delay, figures) {
+function showDelay(delay) {
 	const s = delay === null ? '' : `${(delay / 1000).toFixed(delay < 995 ? 2 : 1)} s`;
 	let parts = [];
 	if (delay !== null && detail.back) parts = words.capturedAt(new Date(Date.now() - delay).toLocaleTimeString());
 	else if (delay !== null) parts = player === live ? words.delay(s) : words.about(s);
 	const [number, ...rest] = parts;
 	fill($('delay'), parts.join(' '), () => (number ? [make('b', { textContent: number }), ` ${rest.join(' ')}`] : []));
-	set($('delay').dataset, 'ms', delay?.toFixed(1) ?? '');
-	set($('delay').dataset, 'figures', JSON.stringify(figures));
 }
 
 function facts(figures, stale) {

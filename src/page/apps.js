@@ -43,7 +43,7 @@ function addresses({ input, title, codecs, host }) {
 			list, button);
 	}));
 	const best = reach(host, `${input}.${codecs.includes('mp3') ? 'mp3' : 'wav'}`);
-	const frame = `<iframe src="${reach(host, `embed?input=${input}`)}" title="${title.replace(/[<>&"]/g, '')}" width="420" height="190" frameborder="0" allow="autoplay"></iframe>`;
+	const frame = `<iframe src="${reach(host, `embed?input=${input}`)}" title="${title.replace(/[<>&"]/g, '')}" width="420" height="210" frameborder="0" allow="autoplay"></iframe>`;
 	const commands = [`vlc ${links[0]}`, `mpv --no-cache ${links[0]}`, `ffmpeg -i ${links[0]} -t 60 minute.flac`, `curl -O ${best}`, frame];
 	fill($('commands'), commands.join(), () => commands.map((text) => {
 		const button = make('button', { type: 'button', textContent: words.copy, onclick: () => copy(text, button, words.copied) });

@@ -31,7 +31,7 @@ export function condition({ told, age, alone, state, detail, delay, missing, ful
 	if (state === 'stopped') return say('stopped', title);
 	if (state === 'waiting') {
 		if (detail.cause === 'refused') return say('refused', detail.text);
-		return say(detail.cause === 'ended' ? 'restarting' : 'cut');
+		return say({ ended: 'restarting', slow: 'slow' }[detail.cause] ?? 'cut');
 	}
 	if (state !== 'playing') return say(state);
 	return detail.back ? say('back', Math.round((delay ?? 1000 * detail.back) / 1000)) : say('live', title);

@@ -42,6 +42,11 @@ export class Timeline {
 		}
 	}
 
+	// The peak at a frame in dBFS; null if it is not known.
+	peakAt(frame) {
+		return this.#peaks.get(Math.floor(frame / this.#step)) ?? null;
+	}
+
 	clear() {
 		[this.stream, this.rate, this.edge, this.#chosen, this.#peaks] = [0, 0, 0, null, new Map()];
 	}

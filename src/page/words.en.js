@@ -61,6 +61,7 @@ export const en = {
 		connecting: 'Starting…',
 		refused: (reason) => sentence(reason),
 		restarting: 'Restarting…',
+		slow: 'Slow network. Changing to FLAC…',
 		interrupted: 'Paused by your device. Press play to go on.',
 		live: (title) => (title ? `Listening live: ${title}` : 'Listening live'),
 		back: (s) => `Listening to ${ago(s)} ago`,

@@ -113,6 +113,7 @@ for (const { name, programs, launch, host } of [
     await tab.page.click('[value="background"]');
     await state('Listening live: roof', 'background');
     await until('the delay', async () => /^≈ \d\.\d+ s delay$/.test(await tab.text('#delay')));
+    assert.equal(await tab.fact('playing'), 'Opus');
     await tab.page.focus('#play');
     await tab.page.keyboard.press('ArrowLeft');
     await tab.says(/^Listening to [5-8] s ago$/);

@@ -20,6 +20,7 @@ test('each condition has its sentence', () => {
     [{ state: 'interrupted' }, 'Paused by your device. Press play to go on.'],
     [{ state: 'waiting', detail: { cause: 'lost' } }, 'Connection lost. Reconnecting…'],
     [{ state: 'waiting', detail: { cause: 'ended' } }, 'Restarting…'],
+    [{ state: 'waiting', detail: { cause: 'slow' } }, 'Slow network. Changing to FLAC…'],
     [{ state: 'waiting', detail: { cause: 'refused', text: 'all 3 places are taken' } }, 'All 3 places are taken.'],
     [{ told: null }, 'Connecting…'],
     [{ told: null, alone: 60_000 }, 'Connecting…'],

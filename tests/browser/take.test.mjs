@@ -58,9 +58,13 @@ for (const { name, programs, launch } of [
     const info = execFileSync('soxi', [join(saves, file)]).toString();
     assert.ok(info.includes(` = ${chosen} samples`), info);
 
-    assert.deepEqual(await tab.listed('#addresses a'), [`http://${INSECURE_HOST}:${daemon.port}/live.wav`, 'Playlist']);
-    const playlist = await fetch(`http://127.0.0.1:${daemon.port}${await tab.page.$eval('#addresses li > a', ({ pathname }) => pathname)}`);
-    assert.match(await playlist.text(), /\nlive\.wav\n$/);
+    const kinds = ['wav', 'flac', 'mp3', 'opus'];
+    assert.deepEqual(await tab.listed('#addresses a'), kinds.flatMap((kind) => [`http://${INSECURE_HOST}:${daemon.port}/live.${kind}`, 'Playlist']));
+    const lists = await tab.page.$$eval('#addresses li > a', (links) => links.map(({ pathname, search }) => pathname + search));
+    for (const [i, list] of lists.entries()) {
+      const playlist = await fetch(`http://127.0.0.1:${daemon.port}${list}`);
+      assert.match(await playlist.text(), new RegExp(`\\nlive\\.${kinds[i]}\\n$`));
+    }
     await tab.page.click('#addresses button');
     await until('it to be copied', async () => (await tab.text('#addresses button')) === 'Copied');
     await tab.page.evaluate(() => {
