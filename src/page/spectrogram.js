@@ -9,7 +9,7 @@ const [COLUMNS, ROWS] = [SECONDS * 1000 / COLUMN_MS, 240];
 const LOWEST = 50;
 const TOPS = [20_000, 12_000, 8000, 4000];
 // Levels in dB of black and white.
-const [QUIET, LOUD] = [-110, -30];
+const [QUIET, LOUD] = [-100, -28];
 const BACKGROUND = '#0c0b12';
 
 const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700);

@@ -34,6 +34,9 @@ export function condition({ told, age, alone, state, detail, delay, missing, ful
 		return say({ ended: 'restarting', slow: 'slow' }[detail.cause] ?? 'cut');
 	}
 	if (state !== 'playing') return say(state);
+	// Live by FLAC, where the network is too slow for all of it, or even for that.
+	if (detail.slow) return say('tooSlow');
+	if (detail.codec === 'flac' && !detail.back) return say('lossless', title);
 	return detail.back ? say('back', Math.round((delay ?? 1000 * detail.back) / 1000)) : say('live', title);
 }
 

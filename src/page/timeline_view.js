@@ -7,7 +7,7 @@ import { words } from './words.js';
 const FLOOR = -60;
 // Pixels of a bar with its gap, and of the reach of a handle.
 const [BAR, REACH] = [3, 16];
-const COLOURS = { bar: '#6f6c80', chosen: '#dedbe8', heard: '#ff8a4c', shade: '#ffffff12', line: '#ffffff2e' };
+const COLOURS = { bar: '#6f6c80', chosen: '#dedbe8', heard: '#ff8a4c', shade: '#ffffff0d', line: '#ffffff2e' };
 
 export class TimelineView {
 	#timeline;
@@ -55,6 +55,8 @@ export class TimelineView {
 		if (selected) {
 			pen.fillStyle = COLOURS.shade;
 			pen.fillRect(x(selected.from), 0, x(selected.to) - x(selected.from), height);
+			pen.fillStyle = COLOURS.chosen;
+			pen.fillRect(x(selected.from), height - 2 * scale, x(selected.to) - x(selected.from), 2 * scale);
 		}
 		const middle = Math.round(height / 2);
 		pen.fillStyle = COLOURS.line;

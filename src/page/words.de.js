@@ -63,6 +63,8 @@ export const de = {
 		slow: 'Langsames Netz. Wechsel zu FLAC …',
 		interrupted: 'Von Ihrem Gerät angehalten. Weiter mit Wiedergabe.',
 		live: (title) => (title ? `Live: ${title}` : 'Sie hören live'),
+		lossless: (title) => `Live als FLAC: das Netz ist langsam${title ? `. ${title}` : ''}`,
+		tooSlow: 'Das Netz ist zu langsam für Live.',
 		back: (s) => `Sie hören, was vor ${ago(s)} war`,
 	},
 	detail: (text) => text,

@@ -64,6 +64,8 @@ export const en = {
 		slow: 'Slow network. Changing to FLAC…',
 		interrupted: 'Paused by your device. Press play to go on.',
 		live: (title) => (title ? `Listening live: ${title}` : 'Listening live'),
+		lossless: (title) => `Listening live by FLAC: the network is slow${title ? `. ${title}` : ''}`,
+		tooSlow: 'The network is too slow for Live.',
 		back: (s) => `Listening to ${ago(s)} ago`,
 	},
 	detail: sentence,

@@ -17,6 +17,8 @@ test('each condition has its sentence', () => {
     [{ state: 'playing', delay: 90 }, 'Listening live'],
     [{ state: 'playing', delay: 90, title: 'Roof' }, 'Listening live: Roof'],
     [{ state: 'playing', detail: { back: 30 }, delay: 29_800 }, 'Listening to 30 s ago'],
+    [{ state: 'playing', detail: { codec: 'flac' }, title: 'Roof' }, 'Listening live by FLAC: the network is slow. Roof'],
+    [{ state: 'playing', detail: { codec: 'flac', slow: true } }, 'The network is too slow for Live.'],
     [{ state: 'interrupted' }, 'Paused by your device. Press play to go on.'],
     [{ state: 'waiting', detail: { cause: 'lost' } }, 'Connection lost. Reconnecting…'],
     [{ state: 'waiting', detail: { cause: 'ended' } }, 'Restarting…'],
