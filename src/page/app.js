@@ -70,8 +70,8 @@ function heard(who, next, more = {}) {
 }
 
 function start(back = 0) {
-	// Until then a request would only be refused.
-	due = !events.state || missing || events.state.phase === 'waiting';
+	// Until then a request would only be refused. Otherwise at once, in the click: iOS wants that.
+	due = Boolean(missing || !input || events.state?.phase === 'waiting');
 	if (due) {
 		if (player === live) prepare();
 		heard(player, 'connecting');
@@ -82,7 +82,7 @@ function start(back = 0) {
 	if (!session) return;
 	// For lock screens and headphone keys.
 	const artwork = [192, 512].map((size) => ({ src: at(`icon-${size}.png`, import.meta.url), sizes: `${size}x${size}`, type: 'image/png' }));
-	session.metadata = new MediaMetadata({ title: title(), artist: events.state.station ?? location.hostname, album: 'wavecast', artwork });
+	session.metadata = new MediaMetadata({ title: title(), artist: events.state?.station ?? location.hostname, album: 'wavecast', artwork });
 	session.setActionHandler('play', () => start());
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, stop);
 	session.setActionHandler('seekbackward', () => step(STEP));

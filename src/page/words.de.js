@@ -137,6 +137,6 @@ export const de = {
 		return `${comma(rate / 1000)}\xA0kHz, ${places}, ${sample.slice(1)}\xA0Bit`;
 	},
 	dropouts: (count, s) => (count === 0 ? '0' : `${count}, der letzte vor ${ago(s)}`),
-	push: (name, state, detail) => [`Sendung an ${name}`, detail || state],
+	push: (name, state, detail) => [`Gesendet an ${name}`, detail ? `${state}: ${detail}` : (state === 'on the air' ? 'auf Sendung' : state)],
 	version: (version) => `wavecast ${version}`,
 };

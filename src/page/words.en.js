@@ -138,6 +138,6 @@ export const en = {
 		return `${rate / 1000}\xA0kHz, ${places}, ${sample.slice(1)}\xA0bit`;
 	},
 	dropouts: (count, s) => (count === 0 ? '0' : `${count}, the last ${ago(s)} ago`),
-	push: (name, state, detail) => [`Broadcast to ${name}`, detail || state],
+	push: (name, state, detail) => [`Sent to ${name}`, detail ? `${state}: ${detail}` : state],
 	version: (version) => `wavecast ${version}`,
 };

@@ -355,7 +355,10 @@ fn a_token_is_needed_and_kept_by_a_redirect() {
         (response.status == 307).then_some(response)
     });
     let location = response.header("location").expect("an address");
-    assert!(location.starts_with("live.flac?stream=") && location.ends_with(&format!("&token={token}")), "{location}");
+    assert!(
+        location.starts_with("live.flac?stream=") && location.ends_with(&format!("&token={token}")),
+        "{location}"
+    );
     assert_eq!(daemon.get(&format!("/{location}")).status, 200);
     let playlist = daemon.get(&format!("/live.m3u?codec=opus&token={token}")).text();
     assert!(playlist.ends_with(&format!("live.opus?token={token}\n")), "{playlist}");

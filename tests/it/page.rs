@@ -92,6 +92,23 @@ fn a_file_that_the_browser_has_is_not_sent_again() {
 }
 
 #[test]
+fn a_browser_gets_the_files_deflated() {
+    let daemon = Daemon::synth("synth:tone");
+    let plain = daemon.get("/@page/app.js");
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("Accept-Encoding")));
+    let tag = plain.header("etag").map(str::to_owned);
+    let text = plain.text();
+    let mut packed = daemon.get_with("/@page/app.js", &[("Accept-Encoding", "gzip, deflate")]);
+    assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("deflate")));
+    assert_ne!(packed.header("etag").map(str::to_owned), tag);
+    let length = packed.header("content-length").and_then(|length| length.parse().ok()).expect("a length");
+    let bytes = packed.bytes(length);
+    assert!(length < text.len() / 2, "{length} of {} bytes", text.len());
+    let unpacked = miniz_oxide::inflate::decompress_to_vec_zlib(&bytes).expect("zlib");
+    assert_eq!(String::from_utf8(unpacked).expect("UTF-8"), text);
+}
+
+#[test]
 fn an_input_with_the_name_of_a_path_does_not_hide_the_path() {
     let daemon = Daemon::start(
         None,
