@@ -128,7 +128,7 @@ fn new_ring() -> (Writer, Ring) {
 }
 
 fn meter(blocks: u64) {
-    let meter = Meter::new(FORMAT, FRAMES);
+    let meter = Meter::new(FORMAT, FRAMES, Duration::from_secs(30));
     let sound: Vec<u8> = (0..BYTES).map(|n| (n * 7) as u8).collect();
     (0..blocks).for_each(|_| meter.note(&sound));
 }

@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(input.history(), Duration::ZERO);
         let format = StreamFormat { rate: 1000, channels: 1, sample: SampleFormat::S16 };
         let (_writer, ring) = ring::new(format, 10, Duration::from_secs(2)).expect("memory");
-        input.set_sound(ring, Arc::new(Meter::new(format, 10)), Duration::from_secs(1));
+        input.set_sound(ring, Arc::new(Meter::new(format, 10, Duration::ZERO)), Duration::from_secs(1));
         assert_eq!(input.history(), Duration::from_secs(1));
     }
 

@@ -142,7 +142,7 @@ fn keep(report: &report::Report<'_>) -> io::Result<()> {
 /// only add time.
 fn measure_levels() -> Duration {
     const BLOCKS: u32 = 2000;
-    let levels = Meter::new(FORMAT, PERIOD as u32);
+    let levels = Meter::new(FORMAT, PERIOD as u32, HISTORY);
     let noise = |n: usize| (n as u32).wrapping_mul(2_654_435_761) as i16 / 2;
     let block: Vec<u8> = (0..PERIOD * 2).flat_map(|n| noise(n).to_le_bytes()).collect();
     let round = || {

@@ -234,7 +234,7 @@ impl OpenerThread {
         let input = &self.reporter.inputs[track];
         match choice {
             RingChoice::New { writer, ring, .. } => {
-                let meter = Arc::new(Meter::new(format, ring.block_frames()));
+                let meter = Arc::new(Meter::new(format, ring.block_frames(), kept));
                 // The ring of an earlier capture that hangs: no other thread would close it.
                 let orphan = input.ring().filter(|_| current.is_none());
                 // Readers that see the old ring end find the new one in place.

@@ -117,7 +117,7 @@ impl Timeline {
             self.silent += block;
             let at = self.filled();
             self.writer.publish(&self.silence[..block as usize * format.frame_bytes()], at);
-            self.meter.note_silence();
+            self.meter.note_silence(block);
             frames -= block;
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         let keep = Duration::from_secs(1);
         let (writer, _) = ring::new(FORMAT, 10, keep).expect("memory");
         let history = History { asked: keep, kept: keep };
-        let meter = Arc::new(Meter::new(FORMAT, 10));
+        let meter = Arc::new(Meter::new(FORMAT, 10, Duration::from_secs(1)));
         (Timeline::new(writer, meter, Arc::clone(&input), history, 1000 * MS), input)
     }
 

@@ -1,19 +1,23 @@
 //! `/NAME/levels`: the levels and the state of an input as server-sent events, for the pages that are open.
 //!
-//! There are two kinds of events, both JSON:
+//! There are three kinds of events, all JSON:
 //!
 //! ```text
 //! data: {"frame":4410000,"time":98765.43,"now":98767.01,"levels":[[-18.1,-21.2,0],[-18.3,-21.2,0]]}
 //!
 //! event: state
 //! data: {"input":"live","phase":"capturing","seconds":12.3, …}
+//!
+//! event: inputs
+//! data: [["capturing",-18.1],["lost",null]]
 //! ```
 //!
 //! `levels` has peak and RMS (dBFS, `null` for digital silence) of the time since the event before, and the
 //! number of samples at full scale since the stream began, for each channel. `frame` is the last frame
 //! captured, `time` its time of capture and `now` the time of sending, in ms of the server's clock: by these
 //! the page knows how far it is behind the room. `state` is the first event, and is sent again whenever
-//! something in it changes.
+//! something in it changes. `inputs` has the phase and the peak of every input, in the order of the configuration, where
+//! there are several; it comes with the levels.
 //!
 //! Events come 20 times a second, or as `interval=MS` says: each event wakes a browser, so a page that draws
 //! less often asks for fewer. Subscribers of the same topic (input and interval) receive the same bytes.
@@ -43,6 +47,7 @@ use rustix::net::{SendFlags, send, sockopt};
 
 use crate::inputs::{Inputs, LiveInput};
 use crate::listeners::chunked::{self, Chunk};
+use crate::media::meter::Reading;
 use crate::sys::clock::monotonic_ns;
 
 /// Events per second for all subscribers together. With more of them, the interval of each one grows.
@@ -364,7 +369,8 @@ impl Channel {
             let input = inputs.find(&self.topic.input)?;
             self.gather_state(state(&input)?);
             if has_levels {
-                fill(&mut self.levels, &levels_event(&input, &mut self.seen_levels));
+                let levels = levels_event(&input, &mut self.seen_levels);
+                fill(&mut self.levels, &(levels + &inputs_event(inputs)));
                 // Events that were missed are not made up for.
                 self.due = (self.due + self.topic.interval.max(min_interval)).max(now);
             }
@@ -427,6 +433,25 @@ fn levels_event(input: &LiveInput, seen: &mut (u64, u64)) -> String {
     }
     text.push_str("]}\n\n");
     text
+}
+
+/// The time over which the peaks of all inputs are measured: their bars fall more slowly than that.
+const INPUTS_WINDOW: Duration = Duration::from_millis(200);
+
+/// Returns the event with phase and peak of every input; nothing if there is only one.
+fn inputs_event(inputs: &Inputs) -> String {
+    let all = inputs.all();
+    if all.len() < 2 {
+        return String::new();
+    }
+    let of = |input: &Arc<LiveInput>| {
+        let readings = input.sound().map(|(_, meter)| meter.within(INPUTS_WINDOW)).unwrap_or_default();
+        let peak = readings.into_iter().map(|reading| reading.peak).fold(0.0, f64::max);
+        let peak = Reading { peak, ..Reading::default() }.peak_dbfs();
+        format!("[\"{}\",{}]", input.state().phase.name(), Decibels(peak))
+    };
+    let all: Vec<String> = all.iter().map(of).collect();
+    format!("event: inputs\ndata: [{}]\n\n", all.join(","))
 }
 
 /// A level in JSON.

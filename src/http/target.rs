@@ -18,6 +18,8 @@ pub enum Target {
     /// `/NAME/levels`; `None` for `/levels`, which is the default input's. The time is the smallest interval
     /// between events, from `interval=MS`.
     Levels(Option<String>, Duration),
+    /// `/NAME/history`
+    History(String),
     /// `/NAME.wav`, or with a codec `/NAME.flac`, `/NAME.mp3`, `/NAME.opus`
     Stream(String, Option<Codec>, StreamQuery),
     /// `/NAME.m3u`, for the stream with that codec
@@ -124,7 +126,8 @@ impl Target {
         Ok(match trimmed {
             "" => Target::Page,
             // With a slash behind it, the page would look for its parts below this name.
-            "index.html" if !has_trailing_slash => Target::Page,
+            // `/embed` is the page too, which then shows its player alone.
+            "index.html" | "embed" if !has_trailing_slash => Target::Page,
             "status.json" => Target::Status,
             "favicon.ico" => Target::Favicon,
             "healthz" => Target::Health(None),
@@ -147,6 +150,9 @@ impl Target {
         }
         if let Some(input) = path.strip_suffix("/levels") {
             return Ok(Target::Levels(name(input), levels_interval(query)?));
+        }
+        if let Some(input) = path.strip_suffix("/history") {
+            return Ok(Target::History(input.to_owned()));
         }
         Ok(match path.rsplit_once('.') {
             Some((name, "m3u")) if !has_trailing_slash => {

@@ -64,7 +64,7 @@ impl Ramp {
 
 fn new_ring(input: &LiveInput, history: Duration) -> (Writer, Ring) {
     let (writer, ring) = ring::new(FORMAT, BLOCK as u32, history).expect("memory");
-    input.set_sound(ring.clone(), Arc::new(Meter::new(FORMAT, BLOCK as u32)), history);
+    input.set_sound(ring.clone(), Arc::new(Meter::new(FORMAT, BLOCK as u32, history)), history);
     (writer, ring)
 }
 

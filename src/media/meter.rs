@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::format::{SampleFormat, StreamFormat};
+use super::level_history::LevelHistory;
 
 /// The time span for which block readings are kept.
 const KEPT: Duration = Duration::from_millis(1500);
@@ -27,6 +28,8 @@ pub struct Meter {
     readings: Box<[BlockReading]>,
     /// Samples at full scale since the ring began, for each channel. The capture thread stores them.
     clipped: Box<[AtomicU64]>,
+    /// The peaks of the whole history. The capture thread notes them.
+    history: LevelHistory,
 }
 
 /// The reading of one channel of one block.
@@ -62,8 +65,8 @@ impl Reading {
 }
 
 impl Meter {
-    /// Makes a meter for blocks of `block_frames` frames.
-    pub fn new(format: StreamFormat, block_frames: u32) -> Meter {
+    /// Makes a meter for blocks of `block_frames` frames of a ring that keeps `history`.
+    pub fn new(format: StreamFormat, block_frames: u32, history: Duration) -> Meter {
         let channels = usize::from(format.channels);
         let block = format.duration_of(block_frames.into());
         let kept = (KEPT.as_nanos() / block.as_nanos().max(1)).max(4) as usize;
@@ -73,15 +76,18 @@ impl Meter {
             blocks: AtomicU64::new(0),
             readings: (0..kept * channels).map(|_| BlockReading::default()).collect(),
             clipped: (0..channels).map(|_| AtomicU64::new(0)).collect(),
+            history: LevelHistory::new(format, history),
         }
+    }
+
+    /// Returns the peaks of the whole history.
+    pub fn history(&self) -> &LevelHistory {
+        &self.history
     }
 
     /// Returns the peak of the last block in dBFS, over all channels; `None` for digital silence. Allocates nothing.
     pub fn last_peak_dbfs(&self) -> Option<f64> {
-        let last = self.next_block().checked_sub(1)?;
-        let channels = self.clipped.len();
-        let readings = &self.readings[(last % self.blocks_kept()) as usize * channels..][..channels];
-        let peak = readings.iter().map(|reading| reading.peak.load(Ordering::Relaxed)).max()?;
+        let peak = self.peak_of(self.next_block().checked_sub(1)?);
         Reading { peak: f64::from(peak) / 2f64.powi(31), ..Reading::default() }.peak_dbfs()
     }
 
@@ -94,11 +100,12 @@ impl Meter {
         }
     }
 
-    /// Notes a block of silence. For the capture thread alone.
-    pub fn note_silence(&self) {
+    /// Notes a block of `frames` frames of silence. For the capture thread alone.
+    pub fn note_silence(&self, frames: u64) {
         for channel in 0..self.clipped.len() {
             self.set(channel, 0, 0.0);
         }
+        self.history.note(0, frames);
         self.blocks.fetch_add(1, Ordering::Release);
     }
 
@@ -157,7 +164,16 @@ impl Meter {
                 }
             }
         }
+        let peak = self.peak_of(self.blocks.load(Ordering::Relaxed));
+        self.history.note(peak, (block.len() / (N * channels)) as u64);
         self.blocks.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the peak of a block over all channels; 2^31 is full scale.
+    fn peak_of(&self, block: u64) -> u32 {
+        let channels = self.clipped.len();
+        let readings = &self.readings[(block % self.blocks_kept()) as usize * channels..][..channels];
+        readings.iter().map(|reading| reading.peak.load(Ordering::Relaxed)).max().unwrap_or_default()
     }
 
     /// Stores the reading of one channel of the block that is measured now, and counts its samples at full scale.
@@ -248,7 +264,7 @@ mod tests {
     use super::*;
 
     fn meter(sample: SampleFormat, channels: u16) -> Meter {
-        Meter::new(StreamFormat { rate: 48_000, channels, sample }, 480)
+        Meter::new(StreamFormat { rate: 48_000, channels, sample }, 480, Duration::from_secs(1))
     }
 
     /// Returns samples, given as left-justified 32 bits, in the bytes of the format.
@@ -321,10 +337,10 @@ mod tests {
         let last = meter.last_peak_dbfs().expect("sound");
         assert!((last - 20.0 * 2f64.powi(-6).log10()).abs() < 0.01, "{last}");
         let seen = meter.next_block();
-        meter.note_silence();
+        meter.note_silence(480);
         assert_eq!((meter.since(seen)[0].peak_dbfs(), meter.last_peak_dbfs()), (None, None));
         // A reader that is late gets the blocks that are kept.
-        (0..1000).for_each(|_| meter.note_silence());
+        (0..1000).for_each(|_| meter.note_silence(480));
         assert_eq!(meter.since(seen)[0].peak, 0.0);
         assert_eq!(meter.since(u64::MAX)[0], Reading::default());
     }

@@ -3,6 +3,7 @@
 //! This module does no I/O.
 
 pub mod format;
+pub mod level_history;
 pub mod meter;
 pub mod ring;
 pub mod wav;

@@ -12,7 +12,12 @@ export class Events {
 	state = null;
 	stateAt = 0;
 	levels = null;
+	// Phase and peak of every input, where there are several.
+	inputs = null;
 	connected = false;
+	// Since when there is no connection, by the page's time; and the clock's time of the last event.
+	alone = performance.now();
+	contact = null;
 	#tell;
 	#input = null;
 	#source = null;
@@ -23,7 +28,7 @@ export class Events {
 	#late = [];
 	#way = 0;
 
-	// Calls `tell` with `hello`, `state`, `levels`, `lost`, or `refused` for a missing input.
+	// Calls `tell` with `hello`, `state`, `levels`, `inputs`, `lost`, or `refused` for a missing input.
 	constructor(tell) {
 		this.#tell = tell;
 		setInterval(() => this.#source && performance.now() - this.#last > SILENT_MS && this.#lost(), 1000);
@@ -37,11 +42,17 @@ export class Events {
 		this.#open();
 	}
 
+	// The input whose events are wanted; null for the first one.
+	get input() {
+		return this.#input;
+	}
+
 	// Unsubscribes until `nudge`.
 	rest() {
 		clearTimeout(this.#timer);
 		this.#source?.close();
 		this.#source = null;
+		if (this.connected) this.alone = performance.now();
 		this.connected = false;
 	}
 
@@ -52,7 +63,8 @@ export class Events {
 
 	// The page's time (ms) of the capture of a stream's frame; null if unknown.
 	captured(stream, frame) {
-		if (!this.levels || this.state?.stream !== stream) return null;
+		// After a new connection the clock is unknown until the first levels.
+		if (!this.levels || !this.#late[0] || this.state?.stream !== stream) return null;
 		return this.levels.time - (this.levels.frame - frame) / this.state.format.rate * 1000 + this.#late[0].ms - this.#way;
 	}
 
@@ -64,6 +76,7 @@ export class Events {
 		const on = (kind, take) => source.addEventListener(kind, ({ data }) => {
 			if (source !== this.#source) return;
 			this.#last = performance.now();
+			this.contact = Date.now();
 			take(JSON.parse(data));
 			this.#tell(kind === 'message' ? 'levels' : kind);
 		});
@@ -74,6 +87,7 @@ export class Events {
 			if (state.stream !== this.state?.stream) this.levels = null;
 			[this.state, this.stateAt, this.#input] = [state, this.#last, state.input];
 		});
+		on('inputs', (inputs) => { this.inputs = inputs; });
 		on('message', (levels) => {
 			this.levels = levels;
 			const [at, ms] = [this.#last, this.#last - levels.now];

@@ -41,6 +41,8 @@ function make() {
 export class Live {
 	// Receives all sound, and its rate.
 	onsound = () => {};
+	// Returns the node into which the sound goes.
+	output = () => context.destination;
 	// Number of dropouts, and time of the last.
 	dropouts = 0;
 	lastDropout = 0;
@@ -72,7 +74,7 @@ export class Live {
 		context.resume();
 		this.#name = name;
 		this.#gain = context.createGain();
-		this.#gain.connect(context.destination);
+		this.#gain.connect(this.output(context));
 		this.#run(back, this.#gain);
 	}
 

@@ -1,32 +1,29 @@
-// Level meters of the server's levels, with peak hold and clip lamps.
+// Level meters with a scale, peak hold, and clipping in words.
 
-import { channelName, texts } from './texts.js';
+import { $, attribute, label, make, write } from './dom.js';
+import { words } from './words.js';
 
 const FLOOR = -60;
 // In dB for each event.
 const FALL = 2.4;
 const HOLD_MS = 1500;
-const TICKS = [-48, -36, -24, -12, -6];
+const TICKS = [-60, -48, -36, -24, -12, -6, 0];
+const COLOURS = { track: '#211f29', tick: '#3b3846', peak: '#245c44', good: '#43c384', high: '#e8b23a', hot: '#ff6252' };
 
 const share = (db) => Math.max(0, Math.min(1, 1 - db / FLOOR));
-const label = (element, text) => element.setAttribute('aria-label', text);
 
 export class Meters {
 	#list;
 	#rows = [];
-	#colours;
+	#clippedAt = null;
 
 	constructor(list) {
 		this.#list = list;
-		const restyle = () => {
-			const style = getComputedStyle(list);
-			const names = ['track', 'tick', 'peak', 'good', 'high', 'hot'];
-			this.#colours = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`)]));
-			for (const row of this.#rows) row.look = '';
-		};
-		restyle();
-		matchMedia('(prefers-color-scheme: dark)').addEventListener('change', restyle);
 		new ResizeObserver(() => this.#rows.forEach(fit)).observe(list);
+		$('clear').onclick = () => {
+			for (const row of this.#rows) row.forgiven = row.clipped;
+			this.#tellClips();
+		};
 	}
 
 	// Shows `[[peak, rms, clipped], …]` in dBFS.
@@ -43,75 +40,87 @@ export class Meters {
 			if (row.peak >= row.hold || now - row.held > HOLD_MS) [row.hold, row.held] = [row.peak, now];
 			// A new stream counts from zero.
 			if (!(row.forgiven <= clipped)) row.forgiven = clipped;
+			if (clipped > row.clipped) this.#clippedAt = new Date();
 			row.clipped = clipped;
 			if (!draw) return;
-			this.#draw(row);
-			write(row);
+			drawBar(row);
+			this.#write(row);
 		});
+		if (draw) this.#tellClips();
+	}
+
+	// True while meters are shown.
+	get some() {
+		return this.#rows.length > 0;
 	}
 
 	clear() {
-		this.#build(0);
+		if (this.some) this.#build(0);
 	}
 
 	#build(channels) {
 		this.#rows = Array.from({ length: channels }, (_, c) => {
-			const name = channelName(c, channels);
-			const [item, title, canvas, value, lamp] = ['li', 'span', 'canvas', 'span', 'button'].map((tag) => document.createElement(tag));
-			title.textContent = name;
-			canvas.setAttribute('role', 'meter');
-			label(canvas, texts.meter(name));
-			canvas.setAttribute('aria-valuemin', FLOOR);
-			canvas.setAttribute('aria-valuemax', 0);
-			lamp.className = 'lamp';
-			item.append(title, canvas, value, lamp);
-			const row = { name, item, canvas, value, lamp, peak: -200, rms: -200, hold: -200, held: 0 };
-			lamp.onclick = () => {
-				row.forgiven = row.clipped;
-				write(row);
-			};
-			return row;
+			const name = words.channel(c, channels);
+			const title = make('span', { className: 'channel', textContent: name });
+			const canvas = make('canvas', { role: 'meter' });
+			const value = make('span', { className: 'value' });
+			label(canvas, words.meter(name));
+			attribute(canvas, 'aria-valuemin', FLOOR);
+			attribute(canvas, 'aria-valuemax', 0);
+			return { name, item: make('li', {}, title, canvas, value), canvas, value, peak: -200, rms: -200, hold: -200, held: 0, clipped: 0 };
 		});
-		this.#list.replaceChildren(...this.#rows.map(({ item }) => item));
+		// Near full scale there is no room for all of them.
+		const marks = TICKS.filter((db) => db !== -6).map((db) => {
+			const mark = make('span', { textContent: `${db}`.replace('-', '−') });
+			mark.style.left = `${100 * share(db)}%`;
+			return mark;
+		});
+		const scale = make('li', { className: 'scale', ariaHidden: 'true' }, make('span', {}, ...marks), make('span', { textContent: 'dBFS' }));
+		this.#list.classList.toggle('many', channels > 2);
+		this.#list.replaceChildren(...this.#rows.map(({ item }) => item), ...(channels > 0 ? [scale] : []));
 		this.#rows.forEach(fit);
+		this.#tellClips();
 	}
 
-	#draw(row) {
-		const { canvas, peak, rms, hold } = row;
-		const { width, height } = canvas;
-		// Unchanged bars need no drawing.
-		const look = [peak, rms, hold].map((db) => Math.round(share(db) * width)).join();
-		if (look === row.look) return;
-		row.look = look;
-		const pen = canvas.getContext('2d');
-		const { track, tick, peak: light, good, high, hot } = this.#colours;
-		const part = (from, to, colour, inset = 0) => {
-			pen.fillStyle = colour;
-			pen.fillRect(from * width, inset, Math.max(0, to - from) * width, height - 2 * inset);
-		};
-		part(0, 1, track);
-		for (const db of TICKS) part(share(db), share(db) + 1 / width, tick);
-		part(0, share(peak), light, Math.round(height / 4));
-		part(0, Math.min(share(rms), share(-12)), good);
-		part(share(-12), Math.min(share(rms), share(-3)), high);
-		part(share(-3), share(rms), hot);
-		const at = Math.min(share(hold), 1 - 3 / width);
-		if (at > 0) part(at, at + 3 / width, hold > -3 ? hot : hold > -12 ? high : good);
+	#write({ canvas, value, hold, clipped, forgiven }) {
+		const text = words.decibels(hold);
+		value.classList.toggle('clipped', clipped > forgiven);
+		if (value.textContent === text) return;
+		value.textContent = text;
+		attribute(canvas, 'aria-valuenow', Math.round(Math.max(FLOOR, Math.min(0, hold))));
+		attribute(canvas, 'aria-valuetext', text);
+	}
+
+	#tellClips() {
+		const clipped = this.#rows.filter((row) => row.clipped > row.forgiven);
+		$('clip').hidden = clipped.length === 0;
+		for (const row of this.#rows) row.value.classList.toggle('clipped', clipped.includes(row));
+		if (clipped.length === 0) return;
+		const count = clipped.reduce((sum, row) => sum + row.clipped - row.forgiven, 0);
+		write($('clipped'), words.clipped(clipped.map(({ name }) => name).join(', '), count, (this.#clippedAt ?? new Date()).toLocaleTimeString()));
 	}
 }
 
-function write({ name, canvas, value, lamp, hold, clipped, forgiven }) {
-	const text = texts.decibels(hold);
-	if (value.textContent !== text) {
-		value.textContent = text;
-		canvas.setAttribute('aria-valuenow', Math.round(Math.max(FLOOR, Math.min(0, hold))));
-		canvas.setAttribute('aria-valuetext', text);
-	}
-	const title = texts.clipped(name, clipped - forgiven);
-	if (lamp.title === title) return;
-	lamp.title = title;
-	label(lamp, title);
-	lamp.classList.toggle('lit', clipped > forgiven);
+function drawBar(row) {
+	const { canvas, peak, rms, hold } = row;
+	const { width, height } = canvas;
+	// Unchanged bars need no drawing.
+	const look = [peak, rms, hold].map((db) => Math.round(share(db) * width)).join();
+	if (look === row.look) return;
+	row.look = look;
+	const pen = canvas.getContext('2d');
+	const part = (from, to, colour, inset = 0) => {
+		pen.fillStyle = colour;
+		pen.fillRect(from * width, inset, Math.max(0, to - from) * width, height - 2 * inset);
+	};
+	part(0, 1, COLOURS.track);
+	for (const db of TICKS) part(share(db), share(db) + 1 / width, COLOURS.tick);
+	part(0, share(peak), COLOURS.peak, Math.round(height / 4));
+	part(0, Math.min(share(rms), share(-12)), COLOURS.good);
+	part(share(-12), Math.min(share(rms), share(-3)), COLOURS.high);
+	part(share(-3), share(rms), COLOURS.hot);
+	const at = Math.min(share(hold), 1 - 3 / width);
+	if (at > 0) part(at, at + 3 / width, COLOURS[hold > -3 ? 'hot' : hold > -12 ? 'high' : 'good']);
 }
 
 function fit(row) {
@@ -120,4 +129,5 @@ function fit(row) {
 	canvas.width = Math.round(canvas.clientWidth * scale);
 	canvas.height = Math.round(canvas.clientHeight * scale);
 	row.look = '';
+	drawBar(row);
 }

@@ -9,13 +9,13 @@ import { scenario, until } from './support/scenario.mjs';
 import { Wire } from './support/wire.mjs';
 
 const TONE = '[input.deck]\ndevice = "synth:tone"\n';
-const CUT = 'The connection was lost. The page looks for it and plays on by itself.';
+const CUT = 'Connection lost. Reconnecting…';
 
 for (const { name, programs, launch } of [
   { name: 'Chromium', programs: CHROMIUM, launch: chromium },
   { name: 'Firefox', programs: FIREFOX, launch: firefox },
 ]) {
-  for (const way of ['live', 'steady']) {
+  for (const way of ['live', 'background']) {
     scenario(`${name} plays on after everything that breaks, ${way}`, {
       needs: [programs, ...LOUDSPEAKER],
     }, async (t, use) => {
@@ -28,7 +28,7 @@ for (const { name, programs, launch } of [
       await tab.page.evaluate(() => { window.neverLoadedAgain = true; });
       const most = way === 'live' ? 400 : 4000;
       const plays = async (what, since) => {
-        await tab.says('You hear “deck” live.');
+        await tab.says('Listening live');
         await until('sound', async () => (await tab.figures()).delay < most);
         assert.equal(await tab.page.evaluate(() => window.neverLoadedAgain), true);
         t.diagnostic(`${name}, ${way}: plays ${((performance.now() - since) / 1000).toFixed(1)} s after ${what}`);
@@ -53,11 +53,11 @@ for (const { name, programs, launch } of [
       await plays('the format was changed', changed);
 
       daemon.reload('[input.other]\ndevice = "synth:tone"\n');
-      await tab.says('There is no input “deck” any more.');
+      await tab.says('There is no input “deck”.');
       daemon.reload(TONE);
       await plays('the input was there again', performance.now());
       await tab.page.click('#play');
-      await tab.says('Press play to hear “deck” now.');
+      await tab.says('Press play to listen');
       await daemon.nobodyListens();
     });
   }

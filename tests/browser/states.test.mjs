@@ -24,6 +24,7 @@ for (const { name, programs, launch, host } of [
 ]) {
   scenario(`${name} has a page of which every button works and every state is told`, {
     needs: [programs, ...LOUDSPEAKER],
+    seconds: 150,
   }, async (t, use) => {
     const card = await use(Card.make());
     const daemon = await use(Daemon.start(CONFIG, card));
@@ -37,71 +38,112 @@ for (const { name, programs, launch, host } of [
       await tab.shoot(name);
     };
 
-    // Before playback: meters and facts.
-    await state('Press play to hear “yard” now.', 'stopped');
-    assert.deepEqual(await tab.listed('#meters li span:first-child'), ['Left', 'Right']);
-    await until('the level', async () => /^(−\d+\.\d|0\.0)$/.test((await tab.listed('canvas + span'))[0]));
+    // Before playback: meters, facts, and the timeline of the time before the page was opened.
+    await state('Press play to listen to “yard”', 'stopped');
+    assert.deepEqual(await tab.listed('.channel'), ['Left', 'Right']);
+    await until('the level', async () => /^(−\d+\.\d|0\.0)$/.test((await tab.listed('.value'))[0]));
     assert.equal(await tab.fact('card'), 'fake');
     assert.equal(await tab.fact('format'), '44.1\u00a0kHz, stereo, 16\u00a0bit');
+    assert.equal(await tab.text('#delay'), '');
     assert.deepEqual(await listens(), []);
+    await until('all that is kept', async () => Number(/^Save (\d+) s$/.exec(await tab.text('#save'))?.[1]) >= 6);
     // The ramp reaches full scale in each cycle.
-    await until('the clip lamp', async () => (await tab.listed('.lit')).length === 2);
-    await tab.page.click('.lamp');
-    assert.deepEqual(await tab.listed('#input option'), ['yard', 'roof']);
+    await until('the clipping in words', async () => /^Clipped at .*\d.*: Left, Right \(\d+ samples\)$/.test(await tab.text('#clipped')));
+    assert.equal(await tab.page.$eval('#clip', (clip) => clip.hidden), false);
+    await tab.page.click('#clear');
+    // Both inputs, each with its level and state.
+    assert.deepEqual(await tab.listed('#inputs .name'), ['yard', 'roof']);
+    await until('the levels of both', () => tab.page.$$eval('#inputs i', (bars) => bars.every(({ style }) => /scaleX\(0\.[1-9]|scaleX\(1/.test(style.transform))));
 
     // Live playback, started by the keyboard.
     await tab.page.focus('#play');
     await tab.page.keyboard.press('Enter');
-    await state('You hear “yard” live.', 'live');
-    await until('the delay', async () => /^\d+ ms behind the room$/.test(await tab.text('#delay')));
+    await state('Listening live: yard', 'live');
+    await until('the delay', async () => /^\d\.\d+ s delay$/.test(await tab.text('#delay')));
     assert.deepEqual(await listens(), ['yard']);
     assert.equal(await tab.fact('listeners'), '1');
-    await until('the spectrogram', async () => (await tab.text('#caption')).startsWith('Pitches'));
+    await until('the spectrogram', () => tab.page.$eval('#pitches', (canvas) => {
+      const { data } = canvas.getContext('2d').getImageData(canvas.width - 5, 0, 5, canvas.height);
+      return data.some((value, i) => i % 4 === 0 && value > 60);
+    }));
 
-    // A jump back, and the return to live.
-    await tab.page.click('#jumps [value="5"]');
-    await state('You hear what was 5 s ago.', 'back');
-    await until('the time', async () => /^at .*\d/.test(await tab.text('#delay')));
+    // A step back, and the return to live.
+    await tab.page.keyboard.press('ArrowLeft');
+    await state('Listening to 5 s ago', 'back');
+    await until('the time', async () => /^.*\d.* captured$/.test(await tab.text('#delay')));
     await pause(300);
     const back = await tab.figures();
-    assert.ok(back.delay > 4900 && back.delay < 5400, `${back.delay} ms`);
+    assert.ok(back.delay > 4900 && back.delay < 5600, `${back.delay} ms`);
     await tab.page.click('#tolive');
-    await tab.says('You hear “yard” live.');
+    await tab.says('Listening live: yard');
     assert.ok((await tab.figures()).delay < 300);
 
+    // A place on the timeline, by the pointer and by the keyboard.
+    const box = await tab.page.$eval('#timeline', (field) => {
+      field.scrollIntoView({ block: 'center' });
+      const { left, top, width, height } = field.getBoundingClientRect();
+      return { left, top, width, height };
+    });
+    await tab.page.mouse.click(box.left + box.width * 0.9, box.top + box.height / 3);
+    await tab.says(/^Listening to [234] s ago$/);
+    await tab.page.focus('.playhead');
+    await tab.page.keyboard.press('Home');
+    await tab.says(/^Listening to \d+ s ago$/);
+    await tab.page.keyboard.press('End');
+    await tab.says('Listening live: yard');
+
+    // Mute, volume, boost.
+    await tab.page.keyboard.press('m');
+    await until('it to be mute', () => tab.page.$eval('#mute', (mute) => mute.getAttribute('aria-pressed') === 'true'));
+    await tab.page.keyboard.press('m');
+    await tab.page.select('#boost', '20');
+    await tab.page.keyboard.press('?');
+    await until('the list of keys', () => tab.page.$eval('#keys', (keys) => keys.open));
+    await state('Listening live: yard', 'keys');
+    await tab.page.click('#close');
+
     // Another input, whose name appears in the address.
-    await tab.page.select('#input', 'roof');
-    await tab.says('You hear “roof” live.');
+    await tab.page.click('#inputs [value="roof"]');
+    await tab.says('Listening live: roof');
     assert.equal(new URL(tab.page.url()).search, '?input=roof');
     assert.deepEqual(await listens(), ['roof']);
-    await until('its meter', async () => (await tab.listed('#meters li span:first-child')).join() === 'Mono');
+    await until('its meter', async () => (await tab.listed('.channel')).join() === 'Mono');
 
-    // Steady playback, and its persistence across a reload.
-    await tab.page.click('[value="steady"]');
-    await state('You hear “roof” live.', 'steady');
-    await until('the delay', async () => /^about \d\.\d s behind the room$/.test(await tab.text('#delay')));
-    await tab.page.click('#jumps [value="5"]');
-    await tab.says('You hear what was 5 s ago.');
+    // Background playback, and its persistence across a reload.
+    await tab.page.click('[value="background"]');
+    await state('Listening live: roof', 'background');
+    await until('the delay', async () => /^≈ \d\.\d+ s delay$/.test(await tab.text('#delay')));
+    assert.equal(await tab.fact('playing'), 'Opus');
+    await tab.page.focus('#play');
+    await tab.page.keyboard.press('ArrowLeft');
+    await tab.says(/^Listening to [5-8] s ago$/);
     await tab.page.click('#tolive');
-    await tab.says('You hear “roof” live.');
+    await tab.says('Listening live: roof');
     await tab.page.click('#play');
-    await tab.says('Press play to hear “roof” now.');
+    await tab.says('Press play to listen to “roof”');
     await daemon.nobodyListens();
     await tab.page.reload();
-    await tab.says('Press play to hear “roof” now.');
-    assert.equal(await tab.page.$eval('[value="steady"]', (radio) => radio.checked), true);
+    await tab.says('Press play to listen to “roof”');
+    assert.equal(await tab.page.$eval('[value="background"]', (radio) => radio.checked), true);
 
-    // An unplugged card during playback.
+    // An unplugged card during playback: the strip says so for those who listen to another input, too.
     await tab.page.click('[value="live"]');
-    await tab.page.select('#input', 'yard');
-    await tab.page.click('#play');
-    await tab.says('You hear “yard” live.');
     card.command('unplug');
-    await state(/^The sound card was unplugged [1-9] s ago, waiting for it\.$/, 'unplugged');
+    await until('the strip to say so', async () => (await tab.listed('#inputs .state')).join() === 'card lost,');
     card.command('run');
-    await tab.says('You hear “yard” live.');
+    await until('the strip to say so', async () => (await tab.listed('#inputs .state')).join() === ',');
+    await tab.page.click('#inputs [value="yard"]');
     await tab.page.click('#play');
-    await tab.says('Press play to hear “yard” now.');
+    await tab.says('Listening live: yard');
+    card.command('unplug');
+    await state(/^Sound card unplugged \d+ s ago\. Waiting for it…$/, 'unplugged');
+    assert.equal(await tab.page.$eval('#main', ({ dataset }) => dataset.stale), 'true');
+    card.command('run');
+    await tab.says('Listening live: yard');
+    assert.equal(await tab.page.$eval('#main', ({ dataset }) => dataset.stale), 'false');
+    await tab.page.keyboard.press(' ');
+    await until('it to stop', () => tab.page.$eval('#main', ({ dataset }) => dataset.state === 'stopped' || null));
+    await tab.says('Press play to listen to “yard”');
     assert.deepEqual(tab.complaints, []);
   });
 }

@@ -27,6 +27,9 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
         let kind = match name.rsplit('.').next() {
             Some("js") => "text/javascript; charset=utf-8",
             Some("css") => "text/css; charset=utf-8",
+            Some("json") => "application/manifest+json",
+            Some("svg") => "image/svg+xml",
+            Some("png") => "image/png",
             _ => "text/html; charset=utf-8",
         };
         assert_eq!(file.header("content-type"), Some(kind), "{name}");
@@ -38,6 +41,9 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
             assert!(policy.contains(rule), "{policy}");
         }
         assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        if name.ends_with(".png") {
+            continue;
+        }
         let text = file.text();
         for (before, after) in [("\"@page/", '"'), ("from './", '\''), ("new URL('", '\'')] {
             for part in text.split(before).skip(1) {
@@ -49,7 +55,7 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
             }
         }
     }
-    assert_eq!(files.len(), 12, "{files:?}");
+    assert_eq!(files.len(), 28, "{files:?}");
     for nothing in
         ["/@page/", "/@page/index.html", "/@page/../status.json", "/@page/app.js.map", "/@page/levels"]
     {
@@ -83,6 +89,23 @@ fn a_file_that_the_browser_has_is_not_sent_again() {
         }
         assert_eq!(daemon.get_with(name, &[("If-None-Match", "\"other\"")]).status, 200);
     }
+}
+
+#[test]
+fn a_browser_gets_the_files_deflated() {
+    let daemon = Daemon::synth("synth:tone");
+    let plain = daemon.get("/@page/app.js");
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("Accept-Encoding")));
+    let tag = plain.header("etag").map(str::to_owned);
+    let text = plain.text();
+    let mut packed = daemon.get_with("/@page/app.js", &[("Accept-Encoding", "gzip, deflate")]);
+    assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("deflate")));
+    assert_ne!(packed.header("etag").map(str::to_owned), tag);
+    let length = packed.header("content-length").and_then(|length| length.parse().ok()).expect("a length");
+    let bytes = packed.bytes(length);
+    assert!(length < text.len() / 2, "{length} of {} bytes", text.len());
+    let unpacked = miniz_oxide::inflate::decompress_to_vec_zlib(&bytes).expect("zlib");
+    assert_eq!(String::from_utf8(unpacked).expect("UTF-8"), text);
 }
 
 #[test]
@@ -345,7 +368,51 @@ fn events_are_for_get_and_head_and_for_old_clients_too() {
     );
 }
 
+#[test]
+fn with_several_inputs_their_states_and_levels_are_events_too() {
+    let daemon = Daemon::start(
+        None,
+        "[input.dead]\ndevice = \"hw:CARD=NoSuchCard\"\n[input.tone]\ndevice = \"synth:tone\"\n",
+    );
+    daemon.wait_for_state("tone", "capturing");
+    let mut events = Events::of(&daemon, "/dead/levels");
+    let tone = wait_for("the level of the tone", || {
+        let inputs = events.named("inputs");
+        assert_eq!(inputs[0], serde_json::json!(["waiting", null]), "{inputs}");
+        (inputs[1][1].as_f64().is_some()).then(|| inputs[1].clone())
+    });
+    assert_eq!(tone[0], "capturing");
+    assert!((tone[1].as_f64().expect("a level") + 18.06).abs() < 0.2, "{tone}");
+}
+
 // Past sound.
+
+#[test]
+fn the_history_has_a_peak_for_each_step_of_the_kept_sound() {
+    let daemon = Daemon::start(
+        None,
+        "[input.live]\ndevice = \"synth:tone\"\nhistory_seconds = 2\n[input.dead]\ndevice = \"hw:CARD=NoSuchCard\"\n",
+    );
+    daemon.wait_for_state("live", "capturing");
+    let history = |name: &str| -> Value {
+        let answer = daemon.get(&format!("/{name}/history"));
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        serde_json::from_str(&answer.text()).expect("JSON")
+    };
+    let full = wait_for("three seconds", || {
+        let history = history("live");
+        (history["first"].as_u64() >= Some(10)).then_some(history)
+    });
+    let stream = Events::of(&daemon, "/live/levels").state()["stream"].clone();
+    assert_eq!((&full["stream"], &full["rate"], &full["step_frames"]), (&stream, &RATE.into(), &4410.into()));
+    let peaks = full["peaks"].as_array().expect("peaks");
+    assert_eq!(peaks.len(), 21, "two seconds, and the step that is not complete");
+    for peak in peaks {
+        assert!((peak.as_f64().expect("dB") + 18.06).abs() < 0.2, "{full}");
+    }
+    assert_eq!(history("dead")["peaks"], serde_json::json!([]));
+    assert_eq!(daemon.get("/nothing/history").status, 404);
+}
 
 #[test]
 fn the_last_seconds_are_a_file_that_stays_the_same() {

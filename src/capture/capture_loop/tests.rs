@@ -36,7 +36,7 @@ impl Room {
         let input = Arc::new(LiveInput::new("live", "test"));
         let keep = Duration::from_secs(1);
         let (writer, ring) = ring::new(FORMAT, PERIOD as u32, keep).expect("memory");
-        let meter = Arc::new(Meter::new(FORMAT, PERIOD as u32));
+        let meter = Arc::new(Meter::new(FORMAT, PERIOD as u32, Duration::from_secs(1)));
         let history = History { asked: keep, kept: keep };
         let now = 100 * SECOND;
         let timeline = Timeline::new(writer, meter, Arc::clone(&input), history, now);

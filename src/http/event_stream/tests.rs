@@ -172,7 +172,8 @@ fn a_panic_ends_the_subscriptions_of_its_input_alone() {
     read_until(&mut bad, "event: state");
     broken.store(true, Ordering::Relaxed);
     read_all(&mut bad);
-    read_until(&mut live, ":\n\n\r\n3\r\n:\n\n");
+    read_until(&mut live, "event: inputs");
+    read_until(&mut live, "event: inputs");
     wait_for("the place", || subscribers.count() == 1);
     broken.store(false, Ordering::Relaxed);
     read_until(&mut join(&subscribers, "bad", true), "event: state");

@@ -4,6 +4,7 @@ pub mod clip;
 pub(crate) mod encoded;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod history;
 pub(crate) mod listen;
 pub(crate) mod not_found;
 pub mod page;

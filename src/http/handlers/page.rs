@@ -1,9 +1,10 @@
 //! The files of the page (`src/page`), which are part of the program.
 //!
 //! Every browser gets the same files. They change only with the program; the state that the page shows comes from the
-//! [event stream](crate::http::event_stream). The program contains the files deflated (`build.rs`), to be small.
+//! [event stream](crate::http::event_stream). The program contains the files deflated (`build.rs`), and sends them so to each
+//! client that accepts that: all browsers do, and it is a third of the bytes.
 
-use miniz_oxide::inflate::decompress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_zlib;
 
 use crate::http::exchange::Exchange;
 use crate::http::response::Response;
@@ -31,33 +32,47 @@ macro_rules! scripts {
 /// The file for the path `/`.
 pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
 
-static STYLE: Asset = asset!("style.css", "text/css; charset=utf-8");
-
-static SCRIPTS: [Asset; 11] = scripts![
+static SCRIPTS: [Asset; 22] = scripts![
     "address.js",
     "app.js",
+    "apps.js",
+    "background.js",
+    "codec.js",
+    "dom.js",
     "events.js",
+    "inputs.js",
+    "keys.js",
     "live.js",
     "meters.js",
     "qr.js",
     "sound.js",
     "spectrogram.js",
-    "steady.js",
-    "texts.js",
+    "status.js",
+    "timeline.js",
+    "timeline_view.js",
+    "volume.js",
+    "words.js",
+    "words.de.js",
+    "words.en.js",
     "worklet.js"
+];
+
+static OTHERS: [Asset; 5] = [
+    asset!("style.css", "text/css; charset=utf-8"),
+    asset!("manifest.json", "application/manifest+json"),
+    asset!("icon.svg", "image/svg+xml"),
+    asset!("icon-192.png", "image/png"),
+    asset!("icon-512.png", "image/png"),
 ];
 
 /// Returns the file of that name under `/@page/`.
 pub fn asset(name: &str) -> Option<&'static Asset> {
-    if name == STYLE.name {
-        return Some(&STYLE);
-    }
-    SCRIPTS.iter().find(|asset| asset.name == name)
+    SCRIPTS.iter().chain(&OTHERS).find(|asset| asset.name == name)
 }
 
 /// The sources that the page may load: this server alone.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors ";
+                      img-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors ";
 
 /// Returns the content security policy. Only pages of the origins `frames` may show this page in a frame.
 fn policy(frames: &[String]) -> String {
@@ -68,36 +83,53 @@ fn policy(frames: &[String]) -> String {
 /// Answers with a file of the page, or with 304 a browser whose `If-None-Match` names the file. Pages of the origins
 /// `frames` may show it in a frame.
 pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
-    let tag = asset.tag();
+    let is_deflated = exchange.header("Accept-Encoding").is_some_and(accepts_deflate);
+    let tag = asset.tag(is_deflated);
     let known = exchange.header("If-None-Match");
     let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
-    let (status, body) = if is_known { (304, String::new()) } else { (200, asset.text()) };
-    let response = Response::new(status, asset.kind, body)
+    let (status, body) = match (is_known, is_deflated) {
+        (true, _) => (304, Vec::new()),
+        (false, true) => (200, asset.deflated.to_vec()),
+        (false, false) => (200, asset.bytes()),
+    };
+    let mut response = Response::new(status, asset.kind, body)
         .with("Cache-Control", "no-cache")
         .with("ETag", &tag)
+        .with("Vary", "Accept-Encoding")
         .with("Content-Security-Policy", &policy(frames))
         .with("Referrer-Policy", "no-referrer")
         .with("Cross-Origin-Resource-Policy", "same-origin");
+    if is_deflated && !is_known {
+        response = response.with("Content-Encoding", "deflate");
+    }
     exchange.respond(response);
+}
+
+/// Returns `true` if `Accept-Encoding` names deflate and does not forbid it (RFC 9110 §12.5.3).
+fn accepts_deflate(accepted: &str) -> bool {
+    let mut codings = accepted.split(',').map(|coding| coding.split(';').map(str::trim));
+    codings.any(|mut coding| {
+        let is_deflate = coding.next().is_some_and(|name| name.eq_ignore_ascii_case("deflate"));
+        let is_forbidden = coding.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        is_deflate && !is_forbidden
+    })
 }
 
 impl Asset {
     /// Returns the content of the file.
-    pub fn text(&self) -> String {
-        // The build has deflated UTF-8, so that neither step fails.
-        decompress_to_vec(self.deflated)
-            .ok()
-            .and_then(|text| String::from_utf8(text).ok())
-            .unwrap_or_default()
+    pub fn bytes(&self) -> Vec<u8> {
+        // The build has deflated it, so that this does not fail.
+        decompress_to_vec_zlib(self.deflated).unwrap_or_default()
     }
 
-    /// Returns the file's ETag, which differs when the content differs.
-    pub fn tag(&self) -> String {
+    /// Returns the ETag of the file, deflated or not, which differs when the content differs.
+    pub fn tag(&self, is_deflated: bool) -> String {
         // FNV-1a, 64 bits. No attacker can choose the content, so that a hash against accidents is enough.
         let hash = self.deflated.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        format!("\"{hash:016x}\"")
+        let suffix = if is_deflated { "-z" } else { "" };
+        format!("\"{hash:016x}{suffix}\"")
     }
 }
 
@@ -106,7 +138,12 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Asset> {
-        [&INDEX, &STYLE].into_iter().chain(&SCRIPTS)
+        [&INDEX].into_iter().chain(&SCRIPTS).chain(&OTHERS)
+    }
+
+    /// Returns the text of a file; nothing for a picture.
+    fn text(asset: &Asset) -> String {
+        String::from_utf8(asset.bytes()).unwrap_or_default()
     }
 
     #[test]
@@ -116,23 +153,40 @@ mod tests {
         for file in files {
             let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
             let asset = all().find(|asset| asset.name == name).unwrap_or_else(|| panic!("{name} is missing"));
-            assert_eq!(asset.text(), std::fs::read_to_string(&file).expect("text"), "{name}");
+            assert_eq!(asset.bytes(), std::fs::read(&file).expect("a file"), "{name}");
             count += 1;
         }
         assert_eq!(count, all().count());
     }
 
     #[test]
+    fn deflate_is_sent_to_those_who_accept_it() {
+        for (accepted, expected) in [
+            ("gzip, deflate, br, zstd", true),
+            ("Deflate;q=0.5", true),
+            ("gzip", false),
+            ("", false),
+            ("gzip, deflate;q=0", false),
+            ("deflate; q=0.000", false),
+            ("*", false),
+        ] {
+            assert_eq!(accepts_deflate(accepted), expected, "{accepted}");
+        }
+    }
+
+    #[test]
     fn the_page_is_small() {
-        let bytes: usize = all().map(|asset| asset.text().len()).sum();
-        assert!(bytes < 61 * 1024, "{bytes} bytes");
+        let deflated: usize = all().map(|asset| asset.deflated.len()).sum();
+        assert!(deflated <= 50 * 1024, "{deflated} bytes on the way");
+        let bytes: usize = all().map(|asset| asset.bytes().len()).sum();
+        assert!(bytes <= 120 * 1024, "{bytes} bytes");
     }
 
     /// A page that was opened as `http://user:pass@host/` may not request an address with user and password, and one that was
     /// opened with a token needs it in each address. `at` of address.js does both.
     #[test]
     fn every_address_that_the_scripts_request_is_made_by_one_function() {
-        let text: String = SCRIPTS.iter().map(Asset::text).collect();
+        let text: String = SCRIPTS.iter().map(text).collect();
         for request in ["fetch(", "new EventSource(", ".addModule(", ".src = "] {
             let requests: Vec<&str> = text.split(request).skip(1).collect();
             assert!(!requests.is_empty(), "{request}");
@@ -149,7 +203,7 @@ mod tests {
         for asset in all() {
             for mark in ["http://", "https://", "<style", "style=\"", "onclick=\"", "javascript:", "eval("] {
                 // The one exception is the name of SVG.
-                let text = asset.text().replace("http://www.w3.org/2000/svg", "");
+                let text = text(asset).replace("http://www.w3.org/2000/svg", "");
                 assert!(!text.contains(mark), "{}: {mark}", asset.name);
             }
         }
@@ -158,7 +212,7 @@ mod tests {
     #[test]
     fn every_file_that_is_referred_to_is_there() {
         for asset in all() {
-            let text = asset.text();
+            let text = text(asset);
             for part in text.split("\"@page/").skip(1).chain(text.split("from './").skip(1)) {
                 let name: String = part.chars().take_while(|c| !matches!(c, '"' | '\'' | '`')).collect();
                 assert!(super::asset(&name).is_some(), "{}: {name}", asset.name);
@@ -168,7 +222,7 @@ mod tests {
 
     #[test]
     fn each_content_has_its_own_tag() {
-        let mut tags: Vec<String> = all().map(Asset::tag).collect();
+        let mut tags: Vec<String> = all().flat_map(|asset| [asset.tag(false), asset.tag(true)]).collect();
         let count = tags.len();
         tags.sort();
         tags.dedup();

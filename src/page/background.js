@@ -1,7 +1,8 @@
-// Steady: the browser's own player, some seconds behind, for a phone in the pocket or a screen that sleeps. Web
-// Audio is not used: iOS is silent there.
+// Background: the browser's own player, a second or two behind, for a phone whose screen is off. It plays the best
+// compressed stream that the server has and the browser knows. Web Audio is not used: iOS is silent there.
 
 import { at } from './address.js';
+import { bestCodec } from './codec.js';
 
 // Time without progress until a restart.
 const STUCK_MS = 8000;
@@ -9,10 +10,13 @@ const PAUSE_MS = { first: 500, most: 8000 };
 // Extra delay in seconds to play faster; ten times as much restarts.
 const LATE = 0.5;
 
-export class Steady {
+export class Background {
 	dropouts = 0;
 	lastDropout = 0;
-	#audio = new Audio();
+	audio = new Audio();
+	// The codecs of the server's streams of the input, besides WAV.
+	codecs = [];
+	#codec = 'wav';
 	#tell;
 	#name;
 	#wanted = false;
@@ -26,14 +30,15 @@ export class Steady {
 	#moved = { at: 0, to: 0 };
 
 	constructor(tell) {
+		this.audio.preload = 'none';
 		this.#tell = tell;
-		const on = (name, act) => this.#audio.addEventListener(name, () => this.#wanted && act());
+		const on = (name, act) => this.audio.addEventListener(name, () => this.#wanted && act());
 		on('playing', () => this.#plays());
 		on('waiting', () => {
-			const { currentTime } = this.#audio;
+			const { currentTime } = this.audio;
 			// WebKit reports this and plays on.
 			setTimeout(() => {
-				if (!this.#began || !this.#wanted || this.#audio.currentTime > currentTime) return;
+				if (!this.#began || !this.#wanted || this.audio.currentTime > currentTime) return;
 				this.#stands = true;
 				this.dropouts++;
 				this.lastDropout = performance.now();
@@ -43,7 +48,7 @@ export class Steady {
 		on('error', () => this.#later('lost'));
 		on('ended', () => this.#later('ended'));
 		// By the system: a call, another player.
-		on('pause', () => this.#audio.ended || this.#audio.error || this.stop());
+		on('pause', () => this.audio.ended || this.audio.error || this.stop());
 		setInterval(() => this.#look(), 1000);
 	}
 
@@ -58,10 +63,10 @@ export class Steady {
 		if (!this.#wanted) return;
 		this.#wanted = false;
 		clearTimeout(this.#timer);
-		this.#audio.pause();
+		this.audio.pause();
 		// Otherwise fetching goes on.
-		this.#audio.removeAttribute('src');
-		this.#audio.load();
+		this.audio.removeAttribute('src');
+		this.audio.load();
 		if (!again) this.#tell('stopped');
 	}
 
@@ -70,12 +75,26 @@ export class Steady {
 	}
 
 	get figures() {
-		const { buffered, currentTime } = this.#audio;
+		const { buffered, currentTime } = this.audio;
 		if (!this.#began || buffered.length === 0) return null;
 		// The delay is the buffer ahead, unless the player was given more than it takes at once.
 		const ahead = buffered.end(buffered.length - 1) - currentTime;
 		const past = this.#back + (performance.now() - this.#asked) / 1000 - currentTime;
-		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'steady' };
+		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'background', codec: this.#codec };
+	}
+
+	// Calls `tell` with true while there is another device to play on, by AirPlay or Cast. That device fetches the stream
+	// by itself, from an address with the page's token.
+	watchRemote(tell) {
+		const { audio } = this;
+		if (audio.remote) audio.remote.watchAvailability(tell).catch(() => tell(false));
+		else audio.addEventListener('webkitplaybacktargetavailabilitychanged', ({ availability }) => tell(availability === 'available'));
+	}
+
+	// Lets the user choose another device. Call in a click.
+	chooseRemote() {
+		if (this.audio.remote) this.audio.remote.prompt().catch(() => {});
+		else this.audio.webkitShowPlaybackTargetPicker?.();
 	}
 
 	#plays() {
@@ -86,10 +105,11 @@ export class Steady {
 
 	#load() {
 		clearTimeout(this.#timer);
-		const [audio, now] = [this.#audio, performance.now()];
+		const [audio, now] = [this.audio, performance.now()];
 		[this.#timer, this.#began, this.#usual, this.#asked, this.#moved] = [0, 0, Infinity, now, { at: now, to: 0 }];
 		audio.playbackRate = 1;
-		audio.src = at(`${this.#name}.wav${this.#back > 0 ? `?back=${this.#back}` : ''}`);
+		this.#codec = bestCodec(this.codecs, (type) => audio.canPlayType(type), navigator);
+		audio.src = at(`${this.#name}.${this.#codec}${this.#back > 0 ? `?back=${this.#back}` : ''}`);
 		this.#tell('connecting');
 		audio.play().catch(({ name }) => name === 'NotAllowedError' && this.stop());
 	}
@@ -104,7 +124,7 @@ export class Steady {
 
 	#look() {
 		if (!this.#wanted || this.#timer) return;
-		const [audio, now, { figures }] = [this.#audio, performance.now(), this];
+		const [audio, now, { figures }] = [this.audio, performance.now(), this];
 		if (audio.currentTime !== this.#moved.to) {
 			this.#moved = { at: now, to: audio.currentTime };
 			if (this.#stands) this.#plays();
