@@ -3,7 +3,7 @@
 const HEADER = 44;
 
 // Concatenates two arrays.
-function joined(a, b) {
+export function joined(a, b) {
 	const all = new a.constructor(a.length + b.length);
 	all.set(a);
 	all.set(b, a.length);
