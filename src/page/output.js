@@ -9,8 +9,9 @@ const LEAD = { seen: 0.04, hidden: 1.5 };
 // The length of a source node, and the least time before the first one.
 const NODE = 0.02;
 const START = 0.012;
-// With less than this scheduled, missing sound is replaced.
-const CRITICAL = 0.012;
+// With less than this scheduled, missing sound is replaced. With still less, a node would come too late.
+const CRITICAL = 0.014;
+const LATE = 0.003;
 // What each source node fades out with if no other follows in time.
 const TAIL = 0.005;
 
@@ -112,7 +113,7 @@ class Scheduled {
 			this.#last = null;
 			return;
 		}
-		if (this.#ahead() < 0) {
+		if (this.#ahead() < LATE) {
 			playout.starve();
 			this.#last = null;
 			return;

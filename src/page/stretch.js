@@ -23,6 +23,8 @@ export class Tape {
 	#size;
 	// The loop that follows the end, and the position in it.
 	#loop = null;
+	// Frames since the sound began to fade in.
+	#rise = Infinity;
 
 	constructor(rate, channels) {
 		this.#rate = rate;
@@ -47,7 +49,15 @@ export class Tape {
 	take(count) {
 		const from = this.#head;
 		this.#head += count;
-		return this.#channels.map((samples) => samples.slice(from, this.#head));
+		const piece = this.#channels.map((samples) => samples.slice(from, this.#head));
+		const seam = this.#frames(SEAM);
+		if (this.#rise < seam) {
+			for (const samples of piece) {
+				for (let i = 0; i < count && this.#rise + i < seam; i++) samples[i] *= (this.#rise + i + 0.5) / seam;
+			}
+			this.#rise += count;
+		}
+		return piece;
 	}
 
 	// Lets frames out as they are.
@@ -55,12 +65,9 @@ export class Tape {
 		this.#head += count;
 	}
 
-	// Fades in from silence.
+	// Lets what comes next fade in from silence.
 	fadeIn() {
-		const seam = Math.min(this.length, this.#frames(SEAM));
-		this.#each((samples) => {
-			for (let i = 0; i < seam; i++) samples[this.#head + i] *= (i + 0.5) / seam;
-		});
+		this.#rise = 0;
 	}
 
 	// Takes out up to `most` frames where the sound before is as similar to the sound after as `alike` (1: equal). Returns
