@@ -18,6 +18,9 @@ const RARE = { times: 2.5, more: 0.045, short: 0.13 };
 const BRIDGED = 0.08;
 const PACE = 0.006;
 const MOST = 0.6;
+// The distance before much is known, and until when.
+const UNKNOWN = 0.045;
+const KNOWN = 1;
 // The air carries too little if in so many spans one after the other even the quickest piece came later than in the span before,
 // in all by so much.
 const NARROW_SPANS = 12;
@@ -31,10 +34,13 @@ export class Jitter {
 	#least;
 	#began = null;
 	#spans = [];
+	// The least lateness in the memory.
+	#quickest = Infinity;
 
 	// `least` is what the player itself needs.
 	constructor(least) {
-		this.target = this.#least = least;
+		this.#least = least;
+		this.target = Math.max(least, UNKNOWN);
 	}
 
 	get least() {
@@ -57,22 +63,21 @@ export class Jitter {
 			this.#watch();
 			this.#spans.push(span = { at, first: late, last: -Infinity });
 			while (at - this.#spans[0].at > RARE_MEMORY) this.#spans.shift();
+			this.#quickest = this.#recent().reduce((least, { first }) => Math.min(least, first), Infinity);
 		}
 		span.first = Math.min(span.first, late);
+		this.#quickest = Math.min(this.#quickest, late);
 		if (counts && late > span.last) {
 			span.last = late;
 			this.#decide();
 		}
-		return late - this.#quickest();
+		return late - this.#quickest;
 	}
 
+	// The spans in the memory.
 	#recent() {
 		const { at } = this.#spans.at(-1);
 		return this.#spans.filter((span) => at - span.at < MEMORY);
-	}
-
-	#quickest() {
-		return this.#recent().reduce((least, { first }) => Math.min(least, first), Infinity);
 	}
 
 	// At the end of a span.
@@ -85,17 +90,17 @@ export class Jitter {
 	#decide() {
 		if (this.#spans.length === 0) return;
 		const { at } = this.#spans.at(-1);
-		const quickest = this.#quickest();
+		const quickest = this.#quickest;
 		const weight = (age) => Math.min(1, (MEMORY - age) / (MEMORY - FADES));
 		const lates = this.#recent().map(({ at: then, last }) => (last - quickest) * weight(at - then)).sort((a, b) => b - a);
 		const rarest = this.#spans.reduce((most, { last }) => Math.max(most, last - quickest), 0);
-		const [first, second = 0] = lates.filter((late) => late > 0);
-		if (first === undefined) return;
+		const [first, second = 0] = lates.filter((late) => late >= 0);
 		// A young memory lets none pass, an old one lets the latest pass, over which sound is stretched or a gap is heard.
 		const age = at - this.#began;
 		const none = Math.min(first * (1 + UNSEEN * Math.max(0, 1 - age / YOUNG)), second * ONCE.times + ONCE.more);
 		const passed = none + (second - none) * Math.min(1, age / MEMORY);
-		const needed = Math.max(passed, Math.min(rarest, passed * RARE.times, Math.max(passed + RARE.more, RARE.short)));
-		this.target = Math.min(MOST, Math.max(this.#least, needed * (1 - BRIDGED) + PACE));
+		const needed = Math.max(passed, Math.min(rarest, second * RARE.times, Math.max(passed + RARE.more, RARE.short)));
+		const least = age < KNOWN ? Math.max(this.#least, UNKNOWN) : this.#least;
+		this.target = Math.min(MOST, Math.max(least, needed * (1 - BRIDGED) + PACE));
 	}
 }

@@ -22,7 +22,7 @@ const MOST_NEEDED = 0.08;
 // The most that a device takes at a time once it is open, in seconds.
 const OPENS = 0.03;
 // A page that starts has other work: what comes late meanwhile, in seconds, says nothing about the network.
-const SETTLES = 0.5;
+const SETTLES = 0.2;
 
 const READERS = { wav: WavReader, flac: FlacReader };
 

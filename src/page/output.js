@@ -8,10 +8,10 @@ import { Playout } from './playout.js';
 const LEAD = { seen: 0.04, hidden: 1.5 };
 // The length of a source node, and the least time before the first one.
 const NODE = 0.02;
-const START = 0.012;
+const START = 0.03;
 // With less than this scheduled, missing sound is replaced. With still less, a node would come too late.
-const CRITICAL = 0.014;
-const LATE = 0.003;
+const CRITICAL = 0.016;
+const LATE = 0.008;
 // What each source node fades out with if no other follows in time.
 const TAIL = 0.005;
 

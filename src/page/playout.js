@@ -80,7 +80,10 @@ export class Playout {
 		this.#pushed += piece[0].length;
 		const span = this.#span;
 		if (this.waits) {
-			if (this.#back || distance >= target * (this.gaps > 0 ? ENOUGH : 1)) this.#begin(distance);
+			const excess = distance - target;
+			// After a gap, sound that comes too late is left out.
+			if (!this.#back && excess > (this.gaps > 0 ? SKIPPED.gap : SKIPPED.first)) this.#tape.forget(this.#tape.length);
+			else if (this.#back || distance >= target * (this.gaps > 0 ? ENOUGH : 1)) this.#begin(excess);
 			return;
 		}
 		span.least = Math.min(span.least, distance);
@@ -109,16 +112,10 @@ export class Playout {
 		this.#wait();
 	}
 
-	#begin(distance) {
+	#begin(excess) {
 		this.waits = false;
-		this.#excess = this.#back ? 0 : distance - this.#target;
+		this.#excess = this.#back ? 0 : excess;
 		this.#span = { least: Infinity, left: SPAN };
-		const most = this.gaps > 0 ? SKIPPED.gap : SKIPPED.first;
-		if (!this.#back && this.#excess > most) {
-			const count = Math.min(Math.round((this.#excess - (this.gaps > 0 ? most : 0)) * this.#rate), this.#tape.length);
-			this.#tape.forget(count);
-			this.#changed(count);
-		}
 		this.#tape.fadeIn();
 	}
 
@@ -146,6 +143,7 @@ export class Playout {
 		this.waits = true;
 		this.#missed = 0;
 		this.#tape.silent();
+		this.#resampler.clear();
 	}
 
 	#out(piece) {

@@ -12,8 +12,6 @@ const COMPARED = 0.01;
 const SILENCE = 1e-7;
 // The first look at the similarity takes every fourth sample and every fourth place.
 const COARSE = 4;
-// Amplitude at which the beginning of a loop has forgotten the step to it: per sample, for a few ms.
-const DECAY = 0.97;
 
 export class Tape {
 	#channels;
@@ -21,6 +19,8 @@ export class Tape {
 	#head = 0;
 	#end = 0;
 	#size;
+	// From here on the tape is whole: at each seam it is not.
+	#whole = 0;
 	// The loop that follows the end, and the position in it.
 	#loop = null;
 	// Frames since the sound began to fade in.
@@ -68,6 +68,7 @@ export class Tape {
 	// Lets what comes next fade in from silence.
 	fadeIn() {
 		this.#rise = 0;
+		this.#whole = this.#head;
 	}
 
 	// Takes out up to `most` frames where the sound before is as similar to the sound after as `alike` (1: equal). Returns
@@ -90,7 +91,7 @@ export class Tape {
 
 	// Repeats up to `most` frames. Returns the number of frames.
 	lengthen(most, alike) {
-		const [seam, longest] = [this.#frames(SEAM), Math.min(most, this.#frames(LONGEST), this.#head - this.#frames(COMPARED))];
+		const [seam, longest] = [this.#frames(SEAM), Math.min(most, this.#frames(LONGEST), this.#head - this.#whole)];
 		const least = this.#frames(SHORTEST);
 		if (longest < least || this.length < this.#frames(COMPARED)) return 0;
 		const { lag, fit } = this.#search(this.#head, -longest, -least);
@@ -130,7 +131,7 @@ export class Tape {
 			moved.set(samples.subarray(from, this.#end));
 			return moved;
 		});
-		[this.#head, this.#end] = [this.#head - from, used];
+		[this.#head, this.#end, this.#whole] = [this.#head - from, used, Math.max(0, this.#whole - from)];
 	}
 
 	// Blends what is `offset` before or after `at` into what is at `at`.
@@ -142,6 +143,7 @@ export class Tape {
 				samples[at + i] = old + (now - old) * (i + 0.5) / from;
 			}
 		});
+		this.#whole = at;
 	}
 
 	// The lag between `least` and `most` at which the sound is most similar to the sound at `at`, and how similar it is.
@@ -180,7 +182,7 @@ export class Tape {
 	// The loop from which the end is heard again.
 	#begin() {
 		const length = this.#frames(COMPARED);
-		const longest = Math.min(this.#frames(LONGEST), this.#end - length);
+		const longest = Math.min(this.#frames(LONGEST), this.#end - length, this.#end - this.#whole);
 		const least = Math.min(this.#frames(SHORTEST), longest);
 		if (least < 1) return null;
 		const { lag } = this.#search(this.#end - length, -longest, -least);
@@ -189,7 +191,7 @@ export class Tape {
 			at: 0,
 			length: -lag,
 			parts: this.#channels.map((samples) => samples.slice(from, this.#end)),
-			// The loop begins with this step, which is forgotten within a few ms.
+			// The step from the end of the loop to its beginning, which each round takes back.
 			steps: this.#channels.map((samples) => samples[this.#end - 1] - samples[Math.max(0, from - 1)]),
 		};
 	}
@@ -201,7 +203,7 @@ export class Tape {
 		loop.at += count;
 		return loop.parts.map((samples, c) => Float32Array.from({ length: count }, (_, i) => {
 			const at = (begin + i) % loop.length;
-			return samples[at] + loop.steps[c] * DECAY ** at;
+			return samples[at] + loop.steps[c] * (1 - at / loop.length);
 		}));
 	}
 
@@ -216,6 +218,7 @@ export class Tape {
 				samples[this.#head + i] = before + (samples[this.#head + i] - before) * (i + 0.5) / seam;
 			}
 		});
+		this.#whole = this.#head;
 		this.#loop = null;
 	}
 }
