@@ -197,10 +197,13 @@ function words() {
 	if (state === 'stopped') return dead || ['stopped', texts.stopped(title())];
 	if (state === 'waiting') {
 		if (detail.cause === 'refused') return ['refused', texts.refused(detail.text)];
+		if (detail.cause === 'slow') return plain('slow');
 		return plain(detail.cause === 'ended' ? 'restarting' : 'cut');
 	}
 	if (state !== 'playing') return plain(state);
 	if (dead && !detail.back) return dead;
+	if (detail.slow) return ['tooSlow', texts.tooSlow(title())];
+	if (detail.codec === 'flac' && !detail.back) return ['lossless', texts.lossless(title())];
 	return detail.back ? ['back', texts.back(Math.round((median() ?? 1000 * detail.back) / 1000))] : ['live', texts.live(title())];
 }
 

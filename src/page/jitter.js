@@ -13,7 +13,7 @@ const YOUNG = 20;
 const ONCE = { times: 2, more: 0.03 };
 // What is rare counts for longer, but no more than this: times what is usual, and so much more or a short distance in all.
 const RARE_MEMORY = 300;
-const RARE = { times: 2.5, more: 0.045, short: 0.13 };
+const RARE = { times: 2.5, more: 0.03, short: 0.13 };
 // The share of the target that a player bridges by stretching (playout.js), and what it adds for its own pace.
 const BRIDGED = 0.08;
 const PACE = 0.006;

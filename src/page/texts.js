@@ -56,8 +56,11 @@ export const texts = {
 	connecting: 'Starting …',
 	refused: sentence,
 	restarting: 'The stream begins anew …',
+	slow: 'The network is too slow for uncompressed sound: changing to FLAC …',
 	interrupted: 'This device has paused the sound. Press play to go on.',
 	live: (input) => `You hear “${input}” live.`,
+	lossless: (input) => `You hear “${input}” live, as FLAC because the network is slow.`,
+	tooSlow: (input) => `You hear “${input}” with gaps: the network is too slow for Live.`,
 	back: (s) => `You hear what was ${s} s ago.`,
 
 	delay: (ms) => `${Math.round(ms)} ms behind the room`,
