@@ -18,6 +18,8 @@ const RARE = { times: 2.5, more: 0.03, short: 0.13 };
 const BRIDGED = 0.08;
 const PACE = 0.006;
 const MOST = 0.6;
+// By how much the quickest piece has to be quicker than all before for a fresh start.
+const QUICKER = 0.03;
 // The distance before much is known, and until when.
 const UNKNOWN = 0.045;
 const KNOWN = 1;
@@ -82,6 +84,10 @@ export class Jitter {
 
 	// At the end of a span.
 	#watch() {
+		const before = this.#spans.slice(0, -1);
+		const quickest = before.reduce((least, { first }) => Math.min(least, first), Infinity);
+		// The way has become quicker, or what had piled up on it is gone: what was late before says nothing any more.
+		if (this.#spans.at(-1)?.first < quickest - QUICKER) before.forEach((span) => { span.last = -Infinity; });
 		const firsts = this.#spans.slice(-NARROW_SPANS).map(({ first }) => first);
 		const rises = firsts.every((first, i) => i === 0 || first > firsts[i - 1]);
 		this.narrow = firsts.length === NARROW_SPANS && rises && firsts.at(-1) - firsts[0] > NARROW;

@@ -50,6 +50,18 @@ function heard() {
 	return time < context.currentTime - 0.001 ? time : context.currentTime - (context.outputLatency || context.baseLatency || 0);
 }
 
+// After a pause of the page's thread Firefox tells the time before the pause, in which it may be too late for what is scheduled
+// then. So a time that stands still for longer than this, in seconds, is reckoned by the other clock.
+const STALE = 0.03;
+let told = { time: 0, clock: 0 };
+
+function currentTime() {
+	const [time, clock] = [context.currentTime, performance.now() / 1000];
+	if (time !== told.time) told = { time, clock };
+	const stood = clock - told.clock;
+	return stood > STALE ? time + stood : time;
+}
+
 // Garbage samples per node. Chromium frees played buffers during garbage collection, together and on the page's
 // thread: 29 ms after the first minute. With this garbage it collects every other second.
 const LITTER = 8192;
@@ -93,7 +105,7 @@ class Scheduled {
 	push(piece, late, target) {
 		const playout = this.#playout;
 		// The first node may start as soon as it is scheduled: what is missing in the queue is silence before it.
-		if (playout.waits) this.#end = Math.ceil((context.currentTime + Math.max(START, target - late - playout.queued)) * context.sampleRate);
+		if (playout.waits) this.#end = Math.ceil((currentTime() + Math.max(START, target - late - playout.queued)) * context.sampleRate);
 		playout.push(piece, late, target, Math.max(0, this.#ahead()));
 		this.#feed();
 	}
@@ -103,7 +115,7 @@ class Scheduled {
 	}
 
 	#ahead() {
-		return this.#end / context.sampleRate - context.currentTime;
+		return this.#end / context.sampleRate - currentTime();
 	}
 
 	#feed() {
