@@ -52,7 +52,7 @@ function heard() {
 
 // After a pause of the page's thread Firefox tells the time before the pause, in which it may be too late for what is scheduled
 // then. So a time that stands still for longer than this, in seconds, is reckoned by the other clock.
-const STALE = 0.03;
+const STALE = 0.02;
 let told = { time: 0, clock: 0 };
 
 function currentTime() {

@@ -18,7 +18,7 @@ const CLICK = 0.03;
  * The clicks that are allowed: on the page's thread, a source node that is scheduled while a busy machine stands still may come
  * too late.
  */
-const MOST_CLICKS = { worklet: 0, scheduled: 3 };
+const MOST_CLICKS = { worklet: 0, scheduled: 6 };
 
 const BROWSERS = [
   { name: 'Chromium', programs: CHROMIUM, launch: chromium },
