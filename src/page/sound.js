@@ -3,7 +3,7 @@
 const HEADER = 44;
 
 // Concatenates two arrays.
-function joined(a, b) {
+export function joined(a, b) {
 	const all = new a.constructor(a.length + b.length);
 	all.set(a);
 	all.set(b, a.length);
@@ -67,8 +67,6 @@ function kernel(cutoff) {
 
 // Changes the rate, with a phase that continues across pieces.
 export class Resampler {
-	// Number of input frames in the output so far.
-	consumed = 0;
 	#at = 0;
 	#step;
 	#table;
@@ -79,6 +77,11 @@ export class Resampler {
 		this.#step = from / to;
 		this.#table = kernel(Math.min(1, to / from) * 0.94);
 		this.#kept = Array.from({ length: channels }, () => new Float32Array(TAPS - 1));
+	}
+
+	// Forgets the sound so far: silence came before what comes next.
+	clear() {
+		for (const samples of this.#kept) samples.fill(0);
 	}
 
 	// Resamples a piece, `faster` times the nominal rate.
@@ -101,7 +104,6 @@ export class Resampler {
 			});
 		}
 		const used = Math.min(Math.floor(at), input[0].length);
-		this.consumed += at - this.#at;
 		this.#at = at - used;
 		this.#kept = input.map((samples) => samples.slice(used));
 		return output;

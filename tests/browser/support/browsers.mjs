@@ -66,8 +66,8 @@ export class Tab {
   /** The browser's complaints: errors in the console, and violations of the content policy. */
   complaints = [];
 
-  /** Opens an address and waits until the page is loaded. */
-  static async open(browser, url) {
+  /** Opens an address and waits until the page is loaded. `before` is a function that runs in the page before its scripts. */
+  static async open(browser, url, { before } = {}) {
     const tab = new Tab();
     tab.page = await browser.newPage();
     tab.page.setDefaultTimeout(PATIENCE_MS);
@@ -84,6 +84,7 @@ export class Tab {
         if (document.getElementById('main')?.dataset.words) window.readyAt ??= performance.now();
       }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-words'] });
     });
+    if (before) await tab.page.evaluateOnNewDocument(before);
     const answer = await answerTo(() => tab.page.goto(url, { timeout: PATIENCE_MS }));
     // Firefox reports 304 for a cached page.
     assert.ok([200, 304].includes(answer.status()), `${answer.status()}`);

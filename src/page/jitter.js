@@ -1,0 +1,112 @@
+// The rule of the jitter buffer: how far behind the quickest piece of sound to play, from how late the pieces came. It knows no
+// clock, no Web Audio and no page. All times are in seconds.
+
+// The latest piece of each of these spans counts.
+const SPAN = 0.25;
+// How long a span counts, and from which age on it counts less and less.
+const MEMORY = 55;
+const FADES = 25;
+// What a young memory has not seen: this much more than the latest piece, less and less until this age.
+const UNSEEN = 0.7;
+const YOUNG = 20;
+// How much later than the second latest span the latest one may be to count as a whole: once is chance.
+const ONCE = { times: 2, more: 0.03 };
+// What is rare counts for longer, but no more than this: times what is usual, and so much more or a short distance in all.
+const RARE_MEMORY = 300;
+const RARE = { times: 2.5, more: 0.03, short: 0.13 };
+// The share of the target that a player bridges by stretching (playout.js), and what it adds for its own pace.
+const BRIDGED = 0.08;
+const PACE = 0.006;
+const MOST = 0.6;
+// By how much the quickest piece has to be quicker than all before for a fresh start.
+const QUICKER = 0.03;
+// The distance before much is known, and until when.
+const UNKNOWN = 0.045;
+const KNOWN = 1;
+// The air carries too little if in so many spans one after the other even the quickest piece came later than in the span before,
+// in all by so much.
+const NARROW_SPANS = 12;
+const NARROW = 0.6;
+
+export class Jitter {
+	// The distance from the quickest piece to play at.
+	target;
+	// True if the pieces come later and later.
+	narrow = false;
+	#least;
+	#began = null;
+	#spans = [];
+	// The least lateness in the memory.
+	#quickest = Infinity;
+
+	// `least` is what the player itself needs.
+	constructor(least) {
+		this.#least = least;
+		this.target = Math.max(least, UNKNOWN);
+	}
+
+	get least() {
+		return this.#least;
+	}
+
+	// What the player itself needs has changed.
+	set least(least) {
+		this.#least = least;
+		this.#decide();
+	}
+
+	// A piece came at `at` that begins `start` after the first one. Returns how much later it came than the quickest. Unless it
+	// `counts`, the target stays.
+	came(at, start, counts = true) {
+		const late = at - start;
+		this.#began ??= at;
+		let span = this.#spans.at(-1);
+		if (!span || at - span.at >= SPAN) {
+			this.#watch();
+			this.#spans.push(span = { at, first: late, last: -Infinity });
+			while (at - this.#spans[0].at > RARE_MEMORY) this.#spans.shift();
+			this.#quickest = this.#recent().reduce((least, { first }) => Math.min(least, first), Infinity);
+		}
+		span.first = Math.min(span.first, late);
+		this.#quickest = Math.min(this.#quickest, late);
+		if (counts && late > span.last) {
+			span.last = late;
+			this.#decide();
+		}
+		return late - this.#quickest;
+	}
+
+	// The spans in the memory.
+	#recent() {
+		const { at } = this.#spans.at(-1);
+		return this.#spans.filter((span) => at - span.at < MEMORY);
+	}
+
+	// At the end of a span.
+	#watch() {
+		const before = this.#spans.slice(0, -1);
+		const quickest = before.reduce((least, { first }) => Math.min(least, first), Infinity);
+		// The way has become quicker, or what had piled up on it is gone: what was late before says nothing any more.
+		if (this.#spans.at(-1)?.first < quickest - QUICKER) before.forEach((span) => { span.last = -Infinity; });
+		const firsts = this.#spans.slice(-NARROW_SPANS).map(({ first }) => first);
+		const rises = firsts.every((first, i) => i === 0 || first > firsts[i - 1]);
+		this.narrow = firsts.length === NARROW_SPANS && rises && firsts.at(-1) - firsts[0] > NARROW;
+	}
+
+	#decide() {
+		if (this.#spans.length === 0) return;
+		const { at } = this.#spans.at(-1);
+		const quickest = this.#quickest;
+		const weight = (age) => Math.min(1, (MEMORY - age) / (MEMORY - FADES));
+		const lates = this.#recent().map(({ at: then, last }) => (last - quickest) * weight(at - then)).sort((a, b) => b - a);
+		const rarest = this.#spans.reduce((most, { last }) => Math.max(most, last - quickest), 0);
+		const [first, second = 0] = lates.filter((late) => late >= 0);
+		// A young memory lets none pass, an old one lets the latest pass, over which sound is stretched or a gap is heard.
+		const age = at - this.#began;
+		const none = Math.min(first * (1 + UNSEEN * Math.max(0, 1 - age / YOUNG)), second * ONCE.times + ONCE.more);
+		const passed = none + (second - none) * Math.min(1, age / MEMORY);
+		const needed = Math.max(passed, Math.min(rarest, second * RARE.times, Math.max(passed + RARE.more, RARE.short)));
+		const least = age < KNOWN ? Math.max(this.#least, UNKNOWN) : this.#least;
+		this.target = Math.min(MOST, Math.max(least, needed * (1 - BRIDGED) + PACE));
+	}
+}

@@ -1,0 +1,195 @@
+// Playout: holds the sound that came, at the distance that the jitter buffer wants, and gives it out in the rate of the device.
+// Small deviations are a matter of up to half a percent of speed, which nobody hears. Larger ones are a matter of time-stretching.
+// Where sound is missing its last part goes on for a moment and fades out. All times are in seconds.
+
+import { Resampler } from './sound.js';
+import { Tape } from './stretch.js';
+
+// The span of which the least distance counts.
+const SPAN = 0.3;
+const MOST_FASTER = 0.005;
+// From this deviation on, sound is stretched by a few per cent.
+const STRETCHED = 0.012;
+const MOST_STRETCH = 0.04;
+// Where little is left, and nothing comes, it is stretched by more: a gap is worse.
+const LITTLE = 0.5;
+const NEED = 0.06;
+const MOST_IN_NEED = 0.25;
+// The similarity that a seam needs: less after waiting for a good place.
+const ALIKE = { first: 0.9, last: 0.1, in: 1.5, need: 0.4 };
+// A deviation to be skipped: stretching would take too long. Less after a gap, and while a device starts.
+const SKIPPED = { usual: 0.3, gap: 0.1, first: 0.012 };
+const SETTLES = 3;
+// Missing sound: its last part goes on so long, and then fades out.
+const HIDDEN = 0.03;
+const FADES = 0.03;
+// After a gap, the share of the distance that has to be there.
+const ENOUGH = 0.8;
+const CHUNK = 0.01;
+const LONGEST = 0.02;
+
+export class Playout {
+	// Number of gaps, and of them those that no late piece explains.
+	gaps = 0;
+	unexplained = 0;
+	// Not playing: at the beginning, and in a gap.
+	waits = true;
+	// Frames of the stream that were left out or repeated by stretching, for the figures.
+	stretched = 0;
+	#rate;
+	#tape;
+	#resampler;
+	#target = 0;
+	// The distance at the last piece, the deviation from the target, and the span.
+	#late = 0;
+	#excess = 0;
+	#span = { least: Infinity, left: SPAN };
+	// Sound given out: since the start, since the wish to stretch, and when it was stretched last, by how much.
+	#played = 0;
+	#wish = 0;
+	#last = { at: -1, length: 0 };
+	#pushed = 0;
+	#missed = 0;
+	// Where past sound keeps its distance.
+	#back;
+
+	constructor(rate, deviceRate, channels, back = false) {
+		this.#rate = rate;
+		this.#tape = new Tape(rate, channels);
+		this.#resampler = new Resampler(rate, deviceRate, channels);
+		this.#back = back;
+	}
+
+	// Sound that waits.
+	get queued() {
+		return this.#tape.length / this.#rate;
+	}
+
+	// Frame of the stream, from the first piece on, that is given out next.
+	get frame() {
+		return this.#pushed - this.#tape.length;
+	}
+
+	// A piece came, `late` after its time, while sound of the length `ahead` was still to be heard from the device. `target`
+	// is the wanted distance from the time of its first sample.
+	push(piece, late, target, ahead) {
+		const distance = this.queued + ahead + late;
+		this.#late = late;
+		this.#target = target;
+		this.#tape.push(piece);
+		this.#pushed += piece[0].length;
+		const span = this.#span;
+		if (this.waits) {
+			const excess = distance - target;
+			// After a gap, sound that comes too late is left out.
+			if (!this.#back && excess > (this.gaps > 0 ? SKIPPED.gap : SKIPPED.first)) this.#tape.forget(this.#tape.length);
+			else if (this.#back || distance >= target * (this.gaps > 0 ? ENOUGH : 1)) this.#begin(excess);
+			return;
+		}
+		span.least = Math.min(span.least, distance);
+		span.left -= piece[0].length / this.#rate;
+		if (span.left > 0) return;
+		if (this.#back) this.#back = this.#back === true ? span.least : this.#back;
+		this.#excess = span.least - (this.#back || target);
+		this.#span = { least: Infinity, left: SPAN };
+	}
+
+	// Sound for the device, about `length` long; where there is none and the device `needs` some, what is heard instead. Or
+	// null.
+	give(length, needs) {
+		if (this.waits) return null;
+		const count = Math.min(this.#tape.length, Math.ceil(length * this.#rate));
+		if (count === 0) return needs ? this.#miss() : null;
+		this.#missed = 0;
+		this.#stretch(count / this.#rate);
+		return this.#out(this.#tape.take(Math.min(this.#tape.length, count)));
+	}
+
+	// The device has run out of sound before anything could be given.
+	starve() {
+		if (this.waits) return;
+		if (this.#missed < HIDDEN) this.#count();
+		this.#wait();
+	}
+
+	#begin(excess) {
+		this.waits = false;
+		this.#excess = this.#back ? 0 : excess;
+		this.#span = { least: Infinity, left: SPAN };
+		this.#tape.fadeIn();
+	}
+
+	#miss() {
+		const [from, to] = [this.#missed, this.#missed + CHUNK];
+		const gain = (at) => Math.min(1, Math.max(0, 1 - (at - HIDDEN) / FADES));
+		// From here on it is heard.
+		if (from < HIDDEN && gain(to + CHUNK / 2) < 1) this.#count();
+		this.#missed = to;
+		if (gain(from) === 0) {
+			this.#wait();
+			return null;
+		}
+		// What comes late is played late.
+		this.#changed(-CHUNK * this.#rate);
+		return this.#out(this.#tape.missing(Math.round(CHUNK * this.#rate), [gain(from), gain(to)]));
+	}
+
+	#count() {
+		this.gaps++;
+		if (this.#late < this.#target / 2) this.unexplained++;
+	}
+
+	#wait() {
+		this.waits = true;
+		this.#missed = 0;
+		this.#tape.silent();
+		this.#resampler.clear();
+	}
+
+	#out(piece) {
+		this.#played += piece[0].length / this.#rate;
+		return this.#resampler.push(piece, 1 + Math.max(-MOST_FASTER, Math.min(MOST_FASTER, this.#excess * 0.2)));
+	}
+
+	// Brings the sound nearer to its distance.
+	#stretch(length) {
+		const [excess, left] = [this.#excess, this.queued];
+		if (!this.#back && excess > (this.#played < SETTLES ? SKIPPED.first : SKIPPED.usual)) {
+			this.#changed(this.#tape.skip(Math.round(excess * this.#rate)));
+			return;
+		}
+		const need = left < this.#target * LITTLE && this.#target > NEED;
+		if (need) {
+			if (this.#may(MOST_IN_NEED)) this.#did(-this.#tape.lengthen(Infinity, ALIKE.need));
+			return;
+		}
+		if (Math.abs(excess) < STRETCHED) {
+			this.#wish = 0;
+			return;
+		}
+		this.#wish += length;
+		if (!this.#may(MOST_STRETCH)) return;
+		const alike = ALIKE.first + (ALIKE.last - ALIKE.first) * Math.min(1, this.#wish / ALIKE.in);
+		const most = Math.round(Math.min(Math.abs(excess), LONGEST) * this.#rate);
+		this.#did(excess > 0 ? this.#tape.shorten(most, alike) : -this.#tape.lengthen(most, alike));
+	}
+
+	// Whether a change now keeps the share of changed sound below `most`.
+	#may(most) {
+		return this.#played - this.#last.at > this.#last.length / most;
+	}
+
+	#did(count) {
+		if (count === 0) return;
+		this.#wish = 0;
+		this.#last = { at: this.#played, length: Math.abs(count) / this.#rate };
+		this.stretched += Math.abs(count);
+		this.#changed(count);
+	}
+
+	// The distance has become shorter by `count` frames.
+	#changed(count) {
+		this.#excess -= count / this.#rate;
+		this.#span.least -= count / this.#rate;
+	}
+}
