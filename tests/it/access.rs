@@ -419,7 +419,9 @@ fn a_page_from_elsewhere_may_read_if_its_origin_is_named() {
             let answer = ask(&named, method, target, &[PAGE]);
             assert_eq!(answer.status, status, "{method} {target}");
             assert_eq!(answer.header(MAY_READ), Some("https://example.org"), "{method} {target}");
-            assert_eq!(answer.header("vary"), Some("Origin"), "{method} {target}");
+            // The page's files also depend on the compression that the browser takes.
+            let varies = answer.headers.iter().any(|(name, value)| name == "vary" && value == "Origin");
+            assert!(varies, "{method} {target}");
             let exposed = answer.header("access-control-expose-headers").expect("some");
             assert!(exposed.contains("Wavecast-Frame") && exposed.contains("Content-Range"), "{exposed}");
             assert_eq!(answer.header("access-control-allow-credentials"), None);
@@ -485,7 +487,10 @@ fn unless_it_is_configured_no_page_from_elsewhere_may_read_anything() {
     let daemon = daemon("");
     for target in ["/", "/live.wav", "/status.json", "/live/levels", "/nothing"] {
         let answer = ask(&daemon, "GET", target, &[PAGE]);
-        assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("access-control") || name == "vary"));
+        let depends_on_origin = |name: &str, value: &str| {
+            name.starts_with("access-control") || (name == "vary" && value == "Origin")
+        };
+        assert!(!answer.headers.iter().any(|(name, value)| depends_on_origin(name, value)), "{target}");
         let question = ask(&daemon, "OPTIONS", target, &[PAGE, ("Access-Control-Request-Method", "GET")]);
         assert_eq!(question.status, 405, "{target}");
         assert!(!question.headers.iter().any(|(name, _)| name.starts_with("access-control")));

@@ -55,7 +55,7 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
             }
         }
     }
-    assert_eq!(files.len(), 28, "{files:?}");
+    assert_eq!(files.len(), 32, "{files:?}");
     for nothing in
         ["/@page/", "/@page/index.html", "/@page/../status.json", "/@page/app.js.map", "/@page/levels"]
     {
