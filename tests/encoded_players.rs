@@ -237,11 +237,11 @@ fn mplayer_plays_all_codecs() {
 
 #[test]
 fn players_outlive_an_unplugged_card_in_all_codecs() {
-    let players: [(&[&str], fn(&str) -> Playing); 3] =
-        [(&["ffmpeg"], ffmpeg_plays), (&["mpv"], mpv_in_16_bits), (&["vlc"], vlc_plays)];
+    let players =
+        [("ffmpeg", ffmpeg_plays as fn(&str) -> Playing), ("mpv", mpv_in_16_bits), ("vlc", vlc_plays)];
     let room = Room::new();
-    for (programs, player) in players {
-        if installed(programs) {
+    for (program, player) in players {
+        if installed(&[program]) {
             for codec in ["flac", "mp3", "opus"] {
                 room.outlives_an_unplug(codec, player);
                 wait_for("the player to be gone", || room.daemon.listeners().is_empty().then_some(()));
