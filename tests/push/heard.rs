@@ -56,6 +56,14 @@ fn every_format_is_heard_by_late_joiners_in_every_player() {
     assert!(push_status(&daemon, "flac")["bitrate"].is_null());
     assert_eq!(daemon.get("/healthz/push/opus").text(), "ok\n");
     assert_eq!(daemon.get("/healthz/push/other").status, 404);
+    // The page gets them with the state of the input.
+    let mut events = daemon.get("/live/levels");
+    let mut text = String::new();
+    wait_for("the pushes in an event", || {
+        text.push_str(&String::from_utf8_lossy(&events.body.chunk().expect("an event")));
+        text.contains("\"pushes\":[{\"name\":\"flac\",\"state\":\"on the air\",\"detail\":\"\"}")
+            .then_some(())
+    });
     // Nothing of the daemon has ever shown the password.
     assert!(!daemon.log().join("\n").contains(PASSWORD) && !daemon.status().to_string().contains(PASSWORD));
 }

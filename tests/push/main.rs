@@ -9,6 +9,7 @@ mod heard;
 mod network;
 mod players;
 mod servers;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "tls")]
