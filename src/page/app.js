@@ -323,7 +323,7 @@ function describe() {
 	if (hearing) set($('spectrum'), 'hidden', false);
 	facts(figures, stale);
 	showSave();
-	if (stale || !events.levels) showTime();
+	if (stale && told) showTime();
 }
 
 // The number large, the word small.

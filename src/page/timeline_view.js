@@ -18,6 +18,9 @@ export class TimelineView {
 	#at = 0;
 	#handles = {};
 	#heard = null;
+	// Width in CSS pixels, and the pixels of the canvas in each.
+	#width = 0;
+	#scale = 1;
 
 	// `act.seek(seconds)` is called with the new position before now, `act.selected()` after a change of the selection.
 	constructor(timeline, act) {
@@ -35,7 +38,6 @@ export class TimelineView {
 		field.onpointerup = (event) => this.#drop(event);
 		field.onpointercancel = () => { this.#drag = null; };
 		new ResizeObserver(() => this.#fit()).observe(field);
-		this.#fit();
 	}
 
 	// Shows what is heard: `delay` seconds before now, null for nothing.
@@ -46,8 +48,9 @@ export class TimelineView {
 
 	draw() {
 		const [timeline, pen] = [this.#timeline, this.#pen];
+		if (!this.#width) return;
 		const { width, height } = pen.canvas;
-		const scale = width / (pen.canvas.clientWidth || width);
+		const scale = this.#scale;
 		const selected = timeline.selected;
 		const heard = this.#drag === 'playhead' ? this.#at : this.#heard === null ? null : timeline.frameAgo(this.#heard);
 		const x = (frame) => timeline.place(frame) * width;
@@ -89,7 +92,7 @@ export class TimelineView {
 
 	#axis() {
 		const { history } = this.#timeline;
-		const every = markEvery(history, $('timeline').clientWidth / 90);
+		const every = markEvery(history, this.#width / 90);
 		const marks = history ? Array.from({ length: Math.floor(history / every) + 1 }, (_, i) => i * every) : [];
 		fill($('timemarks'), `${history} ${every}`, () => marks.map((s) => {
 			const mark = make('span', { textContent: s ? `−${s % 60 || s < 60 ? `${s} s` : s % 3600 ? `${s / 60} min` : `${s / 3600} h`}` : words.now });
@@ -100,8 +103,9 @@ export class TimelineView {
 
 	#fit() {
 		const { canvas } = this.#pen;
-		const scale = Math.min(2, devicePixelRatio);
-		[canvas.width, canvas.height] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
+		this.#width = canvas.clientWidth;
+		this.#scale = Math.min(2, devicePixelRatio);
+		[canvas.width, canvas.height] = [Math.round(this.#width * this.#scale), Math.round(canvas.clientHeight * this.#scale)];
 		this.draw();
 	}
 

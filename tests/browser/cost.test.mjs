@@ -36,16 +36,16 @@ scenario('the page is there at once, asks for little, and leaves the processor a
     ready.push(Math.max(after - watch.stolen(), 0));
     assert.deepEqual(tab.complaints, []);
   }
-  const [first, ...again] = ready.map(Math.round);
-  t.diagnostic(`usable after ${first} ms, and when the browser had it already after ${again.join(', ')} ms`);
+  const [first, ...later] = ready.map(Math.round);
+  t.diagnostic(`usable after ${first} ms, and when the browser had it already after ${later.join(', ')} ms`);
   const others = wire.exchanges.filter(({ headers }) => headers.host !== `localhost:${wire.port}`);
   assert.deepEqual(others, [], 'it asks nobody else');
-  const files = () => wire.exchanges.filter(({ target }) => target === '/' || target.startsWith('/@page/'));
-  // The icon comes when the browser likes.
-  await until('all answers', () => files().every(({ answer }) => answer));
-  const sent = files().filter(({ answer }) => answer.status === 200).map(({ target }) => target);
+  const files = wire.exchanges.filter(({ target }) => target === '/' || target.startsWith('/@page/'));
+  // The icon is the browser's own affair, and a tab that is closed may leave a request without an answer.
+  const sent = files.filter(({ target, answer }) => answer?.status === 200 && !target.includes('/icon')).map(({ target }) => target);
   assert.deepEqual(sent, [...new Set(sent)], 'it sends each file once');
-  assert.ok(sent.length > 20 && sent.length < 40, `${sent}`);
+  const again = files.filter(({ answer }) => answer?.status === 304).map(({ target }) => target);
+  assert.deepEqual([...new Set(again)], ['/'], 'a browser that has the page asks for its first file alone');
 
   const idle = [];
   do {
@@ -53,8 +53,8 @@ scenario('the page is there at once, asks for little, and leaves the processor a
     idle.push(await load(browser.process().pid, 6));
   } while (idle.length < ATTEMPTS && idle.at(-1) > TARGET.idle);
   t.diagnostic(`idle: ${idle.map((share) => (100 * share).toFixed(1)).join(', ')} % of a core, the whole browser`);
-  const kept = Math.min(first, ...again) < TARGET.ready && Math.min(...idle) < TARGET.idle;
+  const kept = Math.min(first, ...later) < TARGET.ready && Math.min(...idle) < TARGET.idle;
   t.diagnostic(`${kept ? 'within' : 'NOT within'} ${TARGET.ready} ms and ${100 * TARGET.idle} %`);
-  assert.ok(Math.min(first, ...again) < TARGET.ready, `usable after ${ready} ms`);
+  assert.ok(Math.min(first, ...later) < TARGET.ready, `usable after ${ready} ms`);
   assert.ok(Math.min(...idle) < BUSY * TARGET.idle, `${idle} of a core`);
 });

@@ -35,7 +35,8 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
         assert_eq!(file.header("content-type"), Some(kind), "{name}");
         assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(file.header("referrer-policy"), Some("no-referrer"));
-        assert_eq!(file.header("cache-control"), Some("no-cache"));
+        let lifetime = if name == "/" { "no-cache" } else { "max-age=31536000, immutable" };
+        assert_eq!(file.header("cache-control"), Some(lifetime), "{name}");
         let policy = file.header("content-security-policy").expect("a policy").to_owned();
         for rule in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
             assert!(policy.contains(rule), "{policy}");
@@ -47,9 +48,11 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
         let text = file.text();
         for (before, after) in [("\"@page/", '"'), ("from './", '\''), ("new URL('", '\'')] {
             for part in text.split(before).skip(1) {
-                let file = format!("/@page/{}", part.split(after).next().expect("a name"));
+                // An import is relative to its file, whose address has the version.
+                let folder = if name == "/" { "/@page/" } else { &name[..=name.rfind('/').expect("a path")] };
+                let file = format!("{folder}{}", part.split(after).next().expect("a name"));
                 // `new URL('.', …)` is the address of the page itself.
-                if file != "/@page/." && !files.contains(&file) {
+                if !file.ends_with("/.") && !files.contains(&file) {
                     files.push(file);
                 }
             }

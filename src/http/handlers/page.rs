@@ -70,8 +70,14 @@ static OTHERS: [Asset; 5] = [
     asset!("icon-512.png", "image/png"),
 ];
 
-/// Returns the file of that name under `/@page/`.
+/// The version of the page, which is part of the addresses in its first file: a hash of all files.
+pub const VERSION: &str = env!("PAGE_VERSION");
+
+/// Returns the file of that name under `/@page/`. A version may precede the name, also that of another wavecast: a page that
+/// was opened before an update gets its last files from the new one.
 pub fn asset(name: &str) -> Option<&'static Asset> {
+    let is_version = |text: &str| text.len() == VERSION.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = name.split_once('/').filter(|(version, _)| is_version(version)).map_or(name, |(_, name)| name);
     SCRIPTS.iter().chain(&OTHERS).find(|asset| asset.name == name)
 }
 
@@ -86,7 +92,7 @@ fn policy(frames: &[String]) -> String {
 }
 
 /// Answers with a file of the page, or with 304 a browser whose `If-None-Match` names the file. Pages of the origins
-/// `frames` may show it in a frame.
+/// `frames` may show it in a frame. A browser keeps a file for ever whose address has this version.
 pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
     let is_deflated = exchange.header("Accept-Encoding").is_some_and(accepts_deflate);
     let tag = asset.tag(is_deflated);
@@ -97,8 +103,10 @@ pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
         (false, true) => (200, asset.deflated.to_vec()),
         (false, false) => (200, asset.bytes()),
     };
+    let is_versioned = exchange.url().contains(&format!("/@page/{VERSION}/"));
+    let lifetime = if is_versioned { "max-age=31536000, immutable" } else { "no-cache" };
     let mut response = Response::new(status, asset.kind, body)
-        .with("Cache-Control", "no-cache")
+        .with("Cache-Control", lifetime)
         .with("ETag", &tag)
         .with("Vary", "Accept-Encoding")
         .with("Content-Security-Policy", &policy(frames))
@@ -158,7 +166,11 @@ mod tests {
         for file in files {
             let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
             let asset = all().find(|asset| asset.name == name).unwrap_or_else(|| panic!("{name} is missing"));
-            assert_eq!(asset.bytes(), std::fs::read(&file).expect("a file"), "{name}");
+            let served = match name {
+                "index.html" => text(asset).replace(&format!("@page/{VERSION}/"), "@page/").into_bytes(),
+                _ => asset.bytes(),
+            };
+            assert_eq!(served, std::fs::read(&file).expect("a file"), "{name}");
             count += 1;
         }
         assert_eq!(count, all().count());
@@ -222,6 +234,16 @@ mod tests {
                 let name: String = part.chars().take_while(|c| !matches!(c, '"' | '\'' | '`')).collect();
                 assert!(super::asset(&name).is_some(), "{}: {name}", asset.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_with_any_version_and_without() {
+        for name in ["app.js", &format!("{VERSION}/app.js"), "0123456789abcdef/app.js"] {
+            assert_eq!(asset(name).map(|asset| asset.name), Some("app.js"), "{name}");
+        }
+        for name in ["", "app", "x/app.js", &format!("{VERSION}/"), &format!("{VERSION}/{VERSION}/app.js")] {
+            assert!(asset(name).is_none(), "{name}");
         }
     }
 
