@@ -18,15 +18,15 @@ const RARE = { times: 2.5, more: 0.03, short: 0.13 };
 const BRIDGED = 0.08;
 const PACE = 0.006;
 const MOST = 0.6;
-// By how much the quickest piece has to be quicker than all before for a fresh start.
-const QUICKER = 0.03;
+// A way with another delay: the quickest piece differs by this much from those before, when slower for so many spans.
+const OTHER = 0.05;
+const LASTS = 12;
 // The distance before much is known, and until when.
 const UNKNOWN = 0.045;
 const KNOWN = 1;
-// The air carries too little if in so many spans one after the other even the quickest piece came later than in the span before,
-// in all by so much.
-const NARROW_SPANS = 12;
-const NARROW = 0.6;
+// The air carries too little if even the quickest pieces come later with each of the last spans, in all by so much; or if the way
+// has become slower so many times within some seconds.
+const NARROW = { rise: 0.6, times: 4, within: 20 };
 
 export class Jitter {
 	// The distance from the quickest piece to play at.
@@ -36,8 +36,9 @@ export class Jitter {
 	#least;
 	#began = null;
 	#spans = [];
-	// The least lateness in the memory.
+	// The least lateness in the memory, and when the way became slower.
 	#quickest = Infinity;
+	#slower = [];
 
 	// `least` is what the player itself needs.
 	constructor(least) {
@@ -84,13 +85,21 @@ export class Jitter {
 
 	// At the end of a span.
 	#watch() {
-		const before = this.#spans.slice(0, -1);
-		const quickest = before.reduce((least, { first }) => Math.min(least, first), Infinity);
+		const span = this.#spans.at(-1);
+		if (!span) return;
+		const least = (spans) => spans.reduce((least, { first }) => Math.min(least, first), Infinity);
+		const [before, recent] = [this.#spans.slice(0, -LASTS), this.#spans.slice(-LASTS)];
 		// The way has become quicker, or what had piled up on it is gone: what was late before says nothing any more.
-		if (this.#spans.at(-1)?.first < quickest - QUICKER) before.forEach((span) => { span.last = -Infinity; });
-		const firsts = this.#spans.slice(-NARROW_SPANS).map(({ first }) => first);
-		const rises = firsts.every((first, i) => i === 0 || first > firsts[i - 1]);
-		this.narrow = firsts.length === NARROW_SPANS && rises && firsts.at(-1) - firsts[0] > NARROW;
+		if (span.first < least(this.#spans.slice(0, -1)) - OTHER) for (const old of this.#spans.slice(0, -1)) old.last = -Infinity;
+		// The way has become slower for good, or the server has left out sound: what was quick before says nothing any more.
+		if (least(recent) > least(before) + OTHER) {
+			for (const old of before) old.first = Infinity;
+			this.#slower.push(span.at);
+		}
+		this.#slower = this.#slower.filter((at) => span.at - at < NARROW.within);
+		const firsts = recent.map(({ first }) => first);
+		const rises = recent.length === LASTS && firsts.every((first, i) => i === 0 || first > firsts[i - 1]);
+		this.narrow = (rises && firsts.at(-1) - firsts[0] > NARROW.rise) || this.#slower.length >= NARROW.times;
 	}
 
 	#decide() {

@@ -132,7 +132,7 @@ class Scheduled {
 		}
 		const lead = document.hidden ? LEAD.hidden : LEAD.seen;
 		for (let ahead; (ahead = this.#ahead()) < lead;) {
-			const piece = playout.give(NODE, ahead < CRITICAL);
+			const piece = playout.give(NODE, ahead, ahead < CRITICAL);
 			if (!piece) break;
 			this.#schedule(piece);
 		}

@@ -8,25 +8,26 @@ import { Tape } from './stretch.js';
 // The span of which the least distance counts.
 const SPAN = 0.3;
 const MOST_FASTER = 0.005;
-// From this deviation on, sound is stretched by a few per cent.
+// From this deviation on, sound is stretched by a few per cent, in parts of at most this length.
 const STRETCHED = 0.012;
 const MOST_STRETCH = 0.04;
-// Where little is left, and nothing comes, it is stretched by more: a gap is worse.
+const LONGEST = 0.02;
+// Where less than this share of the target is left, sound is stretched by more: a gap is worse. Not where the target itself is
+// small.
 const LITTLE = 0.5;
 const NEED = 0.06;
 const MOST_IN_NEED = 0.25;
 // The similarity that a seam needs: less after waiting for a good place.
 const ALIKE = { first: 0.9, last: 0.1, in: 1.5, need: 0.4 };
 // A deviation to be skipped: stretching would take too long. Less after a gap, and while a device starts.
-const SKIPPED = { usual: 0.3, gap: 0.1, first: 0.012 };
+const SKIPPED = { usual: 0.12, gap: 0.1, first: 0.012 };
 const SETTLES = 3;
-// Missing sound: its last part goes on so long, and then fades out.
+// Missing sound: the part before it goes on so long, and then fades out. It is made in chunks.
 const HIDDEN = 0.03;
 const FADES = 0.03;
+const CHUNK = 0.01;
 // After a gap, the share of the distance that has to be there.
 const ENOUGH = 0.8;
-const CHUNK = 0.01;
-const LONGEST = 0.02;
 
 export class Playout {
 	// Number of gaps, and of them those that no late piece explains.
@@ -34,13 +35,13 @@ export class Playout {
 	unexplained = 0;
 	// Not playing: at the beginning, and in a gap.
 	waits = true;
-	// Frames of the stream that were left out or repeated by stretching, for the figures.
+	// Frames of the stream that were left out or repeated by stretching.
 	stretched = 0;
 	#rate;
 	#tape;
 	#resampler;
 	#target = 0;
-	// The distance at the last piece, the deviation from the target, and the span.
+	// How late the last piece was, the deviation from the target, and the span.
 	#late = 0;
 	#excess = 0;
 	#span = { least: Infinity, left: SPAN };
@@ -48,6 +49,7 @@ export class Playout {
 	#played = 0;
 	#wish = 0;
 	#last = { at: -1, length: 0 };
+	// Frames that came, and the length of what was heard instead of missing sound.
 	#pushed = 0;
 	#missed = 0;
 	// Where past sound keeps its distance.
@@ -94,14 +96,14 @@ export class Playout {
 		this.#span = { least: Infinity, left: SPAN };
 	}
 
-	// Sound for the device, about `length` long; where there is none and the device `needs` some, what is heard instead. Or
-	// null.
-	give(length, needs) {
+	// Sound for the device, which has sound of the length `ahead`: about `length` more; where there is none and the device
+	// `needs` some, what is heard instead. Or null.
+	give(length, ahead, needs) {
 		if (this.waits) return null;
 		const count = Math.min(this.#tape.length, Math.ceil(length * this.#rate));
 		if (count === 0) return needs ? this.#miss() : null;
 		this.#missed = 0;
-		this.#stretch(count / this.#rate);
+		this.#stretch(count / this.#rate, this.queued + ahead);
 		return this.#out(this.#tape.take(Math.min(this.#tape.length, count)));
 	}
 
@@ -151,9 +153,9 @@ export class Playout {
 		return this.#resampler.push(piece, 1 + Math.max(-MOST_FASTER, Math.min(MOST_FASTER, this.#excess * 0.2)));
 	}
 
-	// Brings the sound nearer to its distance.
-	#stretch(length) {
-		const [excess, left] = [this.#excess, this.queued];
+	// Brings the sound nearer to its distance, while sound of the length `left` is there.
+	#stretch(length, left) {
+		const excess = this.#excess;
 		if (!this.#back && excess > (this.#played < SETTLES ? SKIPPED.first : SKIPPED.usual)) {
 			this.#changed(this.#tape.skip(Math.round(excess * this.#rate)));
 			return;

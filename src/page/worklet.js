@@ -28,7 +28,7 @@ class Player extends AudioWorkletProcessor {
 	process(_, [output]) {
 		const frames = output[0].length;
 		while (this.#ready < frames) {
-			const piece = this.#playout.give(CHUNK, true);
+			const piece = this.#playout.give(CHUNK, this.#ready / sampleRate, true);
 			if (!piece) break;
 			this.#pieces.push(piece);
 			this.#ready += piece[0].length;

@@ -64,7 +64,7 @@ for (const { name, programs, launch } of BROWSERS) {
     const codec = async () => (await tab.figures()).figures.codec;
     await until('FLAC', async () => await codec() === 'flac');
     t.diagnostic(`${name}: FLAC ${((performance.now() - clicked) / 1000).toFixed(1)} s after the click`);
-    await tab.says(/as FLAC/);
+    await tab.says(/FLAC/);
     // What piled up on the way is gone.
     await until('less delay', async () => (await tab.figures()).delay < 2000);
     const { listeners } = await daemon.status();

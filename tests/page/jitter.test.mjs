@@ -88,6 +88,26 @@ test('an air that carries less than the stream needs is known within seconds, an
   for (const air of ['good', 'home', 'far', 'narrow', 'far-good']) assert.equal(playedOn(air).narrowAt, null, air);
 });
 
+test('an air that carries a little less than the stream needs is known in time', () => {
+  const slow = new Jitter(0.022);
+  for (let at = 0, start = 0; !slow.narrow; start += 0.01) {
+    at += 0.01 * 1411 / 1300;
+    slow.came(at + (start * 100 % 5) * 0.002, start);
+    assert.ok(at < 30, 'not within 30 s');
+  }
+});
+
+test('it plays on after the server has left out sound, or the way has become slower', () => {
+  // From 20 s on everything comes a second later than before.
+  const arrivals = Array.from({ length: 6000 }, (_, i) => i * 0.01 + i % 3 * 0.001 + (i < 2000 ? 0 : 1));
+  const { behind, gaps, narrowAt } = play(arrivals);
+  assert.equal(narrowAt, null);
+  assert.ok(gaps.length <= 2, `gaps at ${gaps}`);
+  const after = behind.filter(({ at }) => at > 26);
+  assert.ok(after.length > 3300, `${after.length / 100} s played after the change`);
+  assert.ok(median(after.map(({ seconds }) => seconds)) < 1.06);
+});
+
 test('the sound as played has no step larger than the sound itself', () => {
   for (const air of ['good', 'home', 'far', 'far-good']) {
     const { played } = playedOn(air);

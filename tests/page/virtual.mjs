@@ -81,7 +81,7 @@ export function play(arrivals) {
       if (jitter.narrow) result.narrowAt ??= now;
     }
     while (length() < FRAMES) {
-      const piece = playout.give(BLOCK, true);
+      const piece = playout.give(BLOCK, 0, true);
       if (!piece) break;
       ready.push(piece[0]);
     }
