@@ -87,7 +87,8 @@ fn the_gate_is_not_idle_while_somebody_is_about_to_ask() {
 #[test]
 fn the_thread_lives_and_sleeps() {
     let running = start();
-    let before = running.gate.heartbeats();
+    let before = running.gate.mailbox.turns();
+    running.gate.heartbeats();
     wait_for(|| running.gate.mailbox.turns() > before);
     std::thread::sleep(Duration::from_millis(300));
     let turns = running.gate.mailbox.turns() - before;
