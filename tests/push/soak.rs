@@ -1,7 +1,7 @@
 //! Faults at random between three pushes and their server, for minutes or an hour: never stuck, nothing leaks, and a listener
 //! of the board loses no frame.
 //!
-//! It runs on request: `cargo test --test push soak -- --ignored --nocapture`, for 3 minutes or for `WAVECAST_SOAK` seconds.
+//! Only on request: `cargo test --test push soak -- --ignored --nocapture`, for 3 minutes or for `WAVECAST_SOAK` seconds.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
