@@ -90,7 +90,7 @@ fn flac_is_exact_behind_a_master_a_relay_and_a_slave() {
         ..Extra::default()
     });
     let to = format!("icecast://{}/ramp.ogg", master.address);
-    let daemon = Daemon::start(None, &(RAMP.to_owned() + &push("radio", &to, "")));
+    let daemon = Daemon::start(None, &(RAMP.to_owned() + &push("radio", &to, "buffer_seconds = 60")));
     wait_for_push(&daemon, "on the air");
     crate::wait_within(LONG, Duration::from_millis(100), "the slave to know the mount", || {
         slave.source("/ramp.ogg").map(drop)

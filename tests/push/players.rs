@@ -4,10 +4,12 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
-use crate::support::wait_for;
+use crate::LONG;
+use crate::support::wait_within;
 
 /// A player that runs. It is killed on drop.
 pub(crate) struct Player {
@@ -60,7 +62,8 @@ impl Player {
 
     /// Waits until it has played `bytes` bytes more, and returns them.
     pub(crate) fn hear(&mut self, bytes: usize) -> Vec<u8> {
-        wait_for(&format!("{bytes} bytes of sound from {}", self.name), || {
+        let event = format!("{bytes} bytes of sound from {}", self.name);
+        wait_within(LONG, Duration::from_millis(5), &event, || {
             let ended = self.child.try_wait().expect("it is our child");
             let mut heard = self.heard.lock().expect("nobody panics holding it");
             if heard.len() >= bytes {

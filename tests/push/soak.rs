@@ -1,7 +1,7 @@
 //! Faults at random between three pushes and their server, for minutes or an hour: never stuck, nothing leaks, and a listener
 //! of the board loses no frame.
 //!
-//! It runs on request: `cargo test --test push soak -- --ignored --nocapture`, for 3 minutes or for `WAVECAST_SOAK` seconds.
+//! Only on request: `cargo test --test push soak -- --ignored --nocapture`, for 3 minutes or for `WAVECAST_SOAK` seconds.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -93,7 +93,7 @@ fn soak_of_random_faults() {
     let proxy = Proxy::start(icecast.address);
     let to = |mount: &str| format!("icecast://127.0.0.1:{}{mount}", proxy.port);
     let config = [
-        "[input.live]\ndevice = \"synth:ramp\"\nrate = 48000\nbuffer_ms = 10000\n".to_owned(),
+        "[listeners]\nmax_lag_ms = 30000\n[input.live]\ndevice = \"synth:ramp\"\nrate = 48000\nbuffer_ms = 10000\n".to_owned(),
         push("flac", &to("/a.ogg"), ""),
         push("opus", &to("/b.ogg"), "format = \"opus\""),
         push("mp3", &to("/c.mp3"), "format = \"mp3\"\ntitle = \"Soak\""),
