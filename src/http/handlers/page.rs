@@ -76,7 +76,8 @@ pub const VERSION: &str = env!("PAGE_VERSION");
 /// Returns the file of that name under `/@page/`. A version may precede the name, also that of another wavecast: a page that
 /// was opened before an update gets its last files from the new one.
 pub fn asset(name: &str) -> Option<&'static Asset> {
-    let is_version = |text: &str| text.len() == VERSION.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_version =
+        |text: &str| text.len() == VERSION.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let name = name.split_once('/').filter(|(version, _)| is_version(version)).map_or(name, |(_, name)| name);
     SCRIPTS.iter().chain(&OTHERS).find(|asset| asset.name == name)
 }
