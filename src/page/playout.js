@@ -101,7 +101,7 @@ export class Playout {
 	give(length, ahead, needs) {
 		if (this.waits) return null;
 		const count = Math.min(this.#tape.length, Math.ceil(length * this.#rate));
-		if (count === 0) return needs ? this.#miss() : null;
+		if (count === 0 || !this.#tape.returns()) return needs ? this.#miss() : null;
 		this.#missed = 0;
 		this.#stretch(count / this.#rate, this.queued + ahead);
 		return this.#out(this.#tape.take(Math.min(this.#tape.length, count)));
