@@ -62,10 +62,6 @@ function currentTime() {
 	return stood > STALE ? time + stood : time;
 }
 
-// Garbage samples per node. Chromium frees played buffers during garbage collection, together and on the page's
-// thread: 29 ms after the first minute. With this garbage it collects every other second.
-const LITTER = 8192;
-
 // Plays by consecutive buffers.
 class Scheduled {
 	way = 'scheduled';
@@ -160,7 +156,6 @@ class Scheduled {
 		this.#last?.stop(time);
 		this.#last = source;
 		this.#end += length;
-		context.createBuffer(1, LITTER, context.sampleRate).getChannelData(0);
 	}
 }
 

@@ -52,7 +52,7 @@ export class Playout {
 	// Frames that came, and the length of what was heard instead of missing sound.
 	#pushed = 0;
 	#missed = 0;
-	// Where past sound keeps its distance.
+	// Past sound keeps its distance: true until that is known, then the distance.
 	#back;
 
 	constructor(rate, deviceRate, channels, back = false) {
@@ -91,8 +91,9 @@ export class Playout {
 		span.least = Math.min(span.least, distance);
 		span.left -= piece[0].length / this.#rate;
 		if (span.left > 0) return;
-		if (this.#back) this.#back = this.#back === true ? span.least : this.#back;
-		this.#excess = span.least - (this.#back || target);
+		// Past sound comes all at once, before its distance can be told.
+		if (this.#back === true && this.#played > SETTLES) this.#back = span.least;
+		if (this.#back !== true) this.#excess = span.least - (this.#back || target);
 		this.#span = { least: Infinity, left: SPAN };
 	}
 
@@ -101,7 +102,7 @@ export class Playout {
 	give(length, ahead, needs) {
 		if (this.waits) return null;
 		const count = Math.min(this.#tape.length, Math.ceil(length * this.#rate));
-		if (count === 0) return needs ? this.#miss() : null;
+		if (count === 0 || !this.#tape.returns()) return needs ? this.#miss() : null;
 		this.#missed = 0;
 		this.#stretch(count / this.#rate, this.queued + ahead);
 		return this.#out(this.#tape.take(Math.min(this.#tape.length, count)));

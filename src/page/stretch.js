@@ -42,7 +42,6 @@ export class Tape {
 		if (this.#end + count > this.#size) this.#rewind(count);
 		this.#channels.forEach((samples, c) => samples.set(piece[c], this.#end));
 		this.#end += count;
-		if (this.#loop) this.#leave();
 	}
 
 	// The next frames.
@@ -106,6 +105,24 @@ export class Tape {
 		this.#loop ??= this.#begin();
 		if (this.#loop) this.#loop.gain = to;
 		return this.#around(this.#loop, count).map((samples) => samples.map((sample, i) => sample * (from + (to - from) * i / count)));
+	}
+
+	// Goes over from what is heard instead of missing sound to what came. Returns false if that is not enough yet.
+	returns() {
+		if (!this.#loop) return true;
+		const seam = this.#frames(SEAM);
+		if (this.length < seam) return false;
+		const { gain } = this.#loop;
+		const old = this.#around(this.#loop, seam);
+		this.#each((samples, c) => {
+			for (let i = 0; i < seam; i++) {
+				const before = old[c][i] * gain;
+				samples[this.#head + i] = before + (samples[this.#head + i] - before) * (i + 0.5) / seam;
+			}
+		});
+		this.#whole = this.#head;
+		this.#loop = null;
+		return true;
 	}
 
 	// The loop is left in silence.
@@ -205,20 +222,5 @@ export class Tape {
 			const at = (begin + i) % loop.length;
 			return samples[at] + loop.steps[c] * (1 - at / loop.length);
 		}));
-	}
-
-	// Goes over from the loop to what came.
-	#leave() {
-		const seam = Math.min(this.length, this.#frames(SEAM));
-		const { gain } = this.#loop;
-		const old = this.#around(this.#loop, seam);
-		this.#each((samples, c) => {
-			for (let i = 0; i < seam; i++) {
-				const before = old[c][i] * gain;
-				samples[this.#head + i] = before + (samples[this.#head + i] - before) * (i + 0.5) / seam;
-			}
-		});
-		this.#whole = this.#head;
-		this.#loop = null;
 	}
 }
