@@ -65,7 +65,7 @@ fn a_wrong_password_is_told_and_a_corrected_file_is_enough() {
     fs::write(&file, format!("{PASSWORD}\n")).expect("written");
     daemon.reload(&config);
     wait_for_push(&daemon, "on the air");
-    fs::remove_file(&file).expect("it is ours");
+    fs::remove_dir_all(file.parent().expect("a folder")).expect("it is ours");
     daemon.reload(&config.replace("/a.ogg", "/b.ogg"));
     let status = wait_for_push(&daemon, "failed");
     assert!(detail(&status).contains("cannot be read: No such file"), "{status}");
