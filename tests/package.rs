@@ -307,9 +307,11 @@ fn an_upgrade_from_the_first_package_asks_nothing_and_keeps_what_was_written() {
         fs::write(root.join("etc/apt/sources.list.d/ours.list"), "deb [trusted=yes] file:/repository ./\n")
             .expect("it is ours");
         fs::copy(first_package(native()), root.join("first.deb")).expect("a copy");
-        // `apt-get upgrade` installs no new packages: a dependency or recommendation that 0.1.0 did not have would keep the
-        // package back.
-        inside("apt-get -y --no-install-recommends install /first.deb libasound2 avahi-daemon");
+        // `apt-get upgrade` installs no new packages, as `apt upgrade` does: the recommendations that 0.1.0 did not have would
+        // keep the package back.
+        inside(
+            "apt-get -y --no-install-recommends install /first.deb libasound2 avahi-daemon libmp3lame0 libopus0",
+        );
         let conf = root.join("etc/wavecast.toml");
         if edited {
             fs::write(&conf, "[input.live]\nrate = 48000\n").expect("it is ours");

@@ -231,6 +231,8 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
     daemon.wait_for_state("live", "capturing");
     let witness = Witness::start(&daemon);
     wait_for("the witness", || (daemon.listeners().len() == 1).then_some(()));
+    // Its fan-out thread runs then.
+    wait_for("the witness to be served", || (witness.heard().0 > 44_100).then_some(()));
     let alone = Size::of(&daemon);
     let (pause, done, visits) = (Arc::new(AtomicBool::new(false)), Arc::clone(&witness.done), Arc::default());
     let most_jumps: Arc<AtomicU64> = Arc::default();

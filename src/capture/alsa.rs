@@ -48,6 +48,8 @@ pub struct AlsaSource {
     descriptors: Vec<libc::pollfd>,
     /// Frames that the device had already after the last read.
     available: u64,
+    /// Time (CLOCK_MONOTONIC, ns) at which the last frame of the last read was captured; `None` after a start.
+    last_frame_at: Option<u64>,
     overruns_in_a_row: u32,
     pace: Pace,
 }
@@ -74,7 +76,15 @@ impl AlsaSource {
         // Frees the tree of ALSA's whole configuration, which the library keeps for the next open. It only releases one
         // reference: a thread that opens something at this moment keeps its own.
         let _ = alsa::config::update_free_global();
-        Ok(AlsaSource { pcm, info, descriptors, available: 0, overruns_in_a_row: 0, pace })
+        Ok(AlsaSource {
+            pcm,
+            info,
+            descriptors,
+            available: 0,
+            last_frame_at: None,
+            overruns_in_a_row: 0,
+            pace,
+        })
     }
 
     /// Waits until a whole block can be read, or an error, at most [`READ_TIMEOUT`]. Returns whether there is anything
@@ -107,12 +117,31 @@ impl AlsaSource {
 
     /// Starts the device again after an overrun or a suspend.
     fn recover(&mut self) -> Result<SourceRead, SourceLost> {
+        self.last_frame_at = None;
         self.overruns_in_a_row += 1;
         if self.overruns_in_a_row > MAX_OVERRUNS_IN_A_ROW {
             return Err(SourceLost::Overrunning);
         }
         prepare_and_start(&self.pcm).map_err(|error| lost(error.errno()))?;
         Ok(SourceRead::Overrun)
+    }
+
+    /// Returns the time (CLOCK_MONOTONIC, ns) at which the last of the `frames` frames that were just read was captured, and
+    /// notes how many frames have come in since.
+    fn time_of_last_frame(&mut self, frames: u64) -> u64 {
+        let (available, now) = (self.pcm.avail_update(), monotonic_ns());
+        let nanos = |frames: u64| frames * 1_000_000_000 / u64::from(self.info.rate);
+        self.available = available.as_ref().map_or(0, |available| (*available).max(0) as u64);
+        match self.last_frame_at {
+            // The device has overrun since the read, while the machine stood still. How long ago cannot be told from what
+            // it holds, and the next read reports the loss. These frames followed those before them.
+            Some(last) if available.is_err() || self.available >= self.info.buffer_frames.into() => {
+                last + nanos(frames)
+            }
+            // Frames that came in since belong to the next block. Without this, a late reader would take the time of its own
+            // lateness for the card's.
+            _ => now.saturating_sub(nanos(self.available.min(self.info.buffer_frames.into()))),
+        }
     }
 
     fn read_failed(&mut self, error: &alsa::Error) -> Result<SourceRead, SourceLost> {
@@ -147,12 +176,9 @@ impl Source for AlsaSource {
             Ok(frames) => {
                 self.overruns_in_a_row = 0;
                 self.pace.count(frames as u64);
-                // Frames that came in since belong to the next block. Without this, a late reader would take the time
-                // of its own lateness for the card's.
-                self.available = self.pcm.avail_update().map_or(0, |available| available.max(0) as u64);
-                let late = self.available.min(self.info.buffer_frames.into()) * 1_000_000_000
-                    / u64::from(self.info.rate);
-                Ok(SourceRead::Frames { frames, captured_at: monotonic_ns().saturating_sub(late) })
+                let captured_at = self.time_of_last_frame(frames as u64);
+                self.last_frame_at = Some(captured_at);
+                Ok(SourceRead::Frames { frames, captured_at })
             }
             Err(error) => {
                 self.available = 0;

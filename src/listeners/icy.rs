@@ -54,6 +54,7 @@ impl Icy {
 }
 
 /// Returns the bytes to send for a chunk of sound, to a listener with or without metadata.
+#[inline]
 pub(super) fn framed<'a>(icy: &'a mut Option<Box<Icy>>, sound: &'a mut Chunk, chunked: bool) -> &'a [u8] {
     match icy {
         None => sound.bytes(chunked),
