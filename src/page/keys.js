@@ -14,7 +14,7 @@ export function listen(actions) {
 		if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented || $('keys').open) return;
 		const { target } = event;
 		if (target.closest('input[type="range"], input[type="text"], textarea, select')) return;
-		if (event.key === ' ' && target.closest('button, a, summary, input')) return;
+		if (event.key === ' ' && target.closest('button, a, summary, input, audio, video')) return;
 		if (event.key.startsWith('Arrow') && target.closest('input')) return;
 		const key = event.key.length > 1 ? event.key : event.key.toLowerCase();
 		const act = key === '?' ? $('help').onclick : actions[key];
