@@ -20,7 +20,7 @@
 use std::fmt;
 
 use super::copy::{WORD, copy_in};
-use super::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use super::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The error for a history that does not fit into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ struct Slot {
     mark: AtomicU64,
     first_frame: AtomicU64,
     captured_at: AtomicU64,
-    frames: AtomicU32,
-    bytes: AtomicU32,
+    /// Frames in the lower 32 bits, bytes in the upper: one word less to store, to load and to explore.
+    size: AtomicU64,
 }
 
 /// The mark of a slot that holds `block`.
@@ -117,8 +117,7 @@ impl Slots {
         fence(Ordering::Release);
         slot.first_frame.store(header.first_frame, Ordering::Relaxed);
         slot.captured_at.store(header.captured_at, Ordering::Relaxed);
-        slot.frames.store(header.frames, Ordering::Relaxed);
-        slot.bytes.store(header.bytes, Ordering::Relaxed);
+        slot.size.store(u64::from(header.bytes) << 32 | u64::from(header.frames), Ordering::Relaxed);
         copy_in(words, payload);
         slot.mark.store(holds(block), Ordering::Release);
     }
@@ -131,12 +130,10 @@ impl Slots {
         if slot.mark.load(Ordering::Acquire) != holds(block) {
             return None;
         }
-        let header = Header {
-            first_frame: slot.first_frame.load(Ordering::Relaxed),
-            captured_at: slot.captured_at.load(Ordering::Relaxed),
-            frames: slot.frames.load(Ordering::Relaxed),
-            bytes: slot.bytes.load(Ordering::Relaxed),
-        };
+        let (first_frame, captured_at) =
+            (slot.first_frame.load(Ordering::Relaxed), slot.captured_at.load(Ordering::Relaxed));
+        let size = slot.size.load(Ordering::Relaxed);
+        let header = Header { first_frame, captured_at, frames: size as u32, bytes: (size >> 32) as u32 };
         let copied = copy(header, words);
         fence(Ordering::Acquire);
         (slot.mark.load(Ordering::Relaxed) == holds(block)).then_some(copied)
