@@ -113,7 +113,7 @@
 //! | a limit for clients | `src/http/gate/limits.rs`; its key: `src/config/parse.rs` |
 //! | an access rule | `src/http/access/mod.rs` |
 //! | a word of the page, or a language | `src/page/words.en.js`, `src/page/words.js` |
-//! | what the page says in which state | `src/page/status.js` |
+//! | what the page says in which state | `src/page/condition.js` |
 //! | the timeline of the page | `src/page/timeline.js`; its picture: `src/page/timeline_view.js` |
 //! | advice for a card that does not open | `src/capture/devices/diagnose.rs` |
 

@@ -10,7 +10,7 @@ import { listen } from './keys.js';
 import { Live, prepare, supported } from './live.js';
 import { Meters } from './meters.js';
 import { Spectrogram } from './spectrogram.js';
-import { condition, isStale } from './status.js';
+import { condition, isStale } from './condition.js';
 import { Timeline } from './timeline.js';
 import { TimelineView } from './timeline_view.js';
 import { BOOSTS, Volume } from './volume.js';

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { bestCodec } from '../../src/page/codec.js';
-import { condition, isStale } from '../../src/page/status.js';
+import { condition, isStale } from '../../src/page/condition.js';
 
 const GOOD = { told: { phase: 'capturing', seconds: 5 }, age: 0, alone: 0, state: 'stopped', detail: {}, delay: null, missing: null, full: false, title: '' };
 const said = (change) => condition({ ...GOOD, ...change })[1];
