@@ -104,7 +104,7 @@ pub(crate) fn token(cli: &Cli, edit: &Edit) -> Result<(), Failure> {
                     println!("{}", token.reveal());
                     Ok(())
                 }
-                // The line belongs into a file, and only the line goes there.
+                // The line belongs in a file, and only the line goes there.
                 None => {
                     eprintln!("{hint}{}", token.reveal());
                     file.print(&line, edit, "token")
@@ -154,9 +154,7 @@ impl Credentials {
         println!("{line}");
         if let (Edit::Auto(name), true) = (edit, io::stdout().is_terminal()) {
             let path = self.path.display();
-            eprintln!(
-                "This line belongs into {path}. This writes it there: sudo wavecast {command} '{name}'"
-            );
+            eprintln!("This line belongs in {path}. This writes it there: sudo wavecast {command} '{name}'");
         }
         Ok(())
     }

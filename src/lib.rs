@@ -62,10 +62,10 @@
 //!
 //! | thread | started by | owns | may block on | may log |
 //! |---|---|---|---|---|
-//! | main | the program | inputs that run, listening sockets, state | channels, joining a capture thread with a deadline | yes |
+//! | main | the program | inputs that run, listening sockets, state | channels; the gate, Avahi, capture threads and pushes that end, each with a deadline | yes |
 //! | `signals` | main | signal handlers | signals | no |
-//! | `capture NAME` | main, one per card; NAME is its first input | the source while it is open, the rings' writers | its source, a futex until a block is wanted | no |
-//! | `open NAME` | `capture NAME` | the source while it is closed or opened, the allocation of the rings | the driver | no, it reports events |
+//! | `capture NAME` | main, one per card; NAME is its first input | the source while it is open, the rings' writers | its source, a futex until a block is wanted, its opener while the card is away | no |
+//! | `open NAME` | main, with `capture NAME` | the source while it is closed or opened, the allocation of the rings | the driver | no, it reports events |
 //! | `gate` | main | listening sockets, connections without a running request | `epoll_wait` | no, it has a log thread |
 //! | `refusal log` | the first refusal | the queue of log lines about clients | the log | yes |
 //! | four of tiny_http | the gate | its connections to the gate | these | debug |
@@ -81,10 +81,10 @@
 //!
 //! # Locks
 //!
-//! No thread holds two of the following locks, except that the main thread may take any while it holds none of them
-//! already, and that an encoding's state is locked under the list of encodings: the list of inputs, an input's state, an
-//! input's ring handle, the list of pushes, a push's state, the settings, the access rules, the list of listeners, the
-//! gate's mailbox, the subscribers, the mDNS name. Each is held for single operations; nothing is sent, logged or opened
+//! No thread holds two of the following locks, except that an encoding's state is locked under the list of encodings: the
+//! list of inputs, an input's state, an input's ring handle, the list of pushes, a push's state, the settings, the access
+//! rules, the digests and tries of passwords, the list of listeners, the running fan-outs, the gate's mailbox, the queue of
+//! the refusal log, the subscribers, the mDNS name. Each is held for single operations; nothing is sent, logged or opened
 //! meanwhile. The field's comment says who writes and who reads.
 //!
 //! # Invariants
@@ -93,7 +93,8 @@
 //!   holds, and makes no system call per block but its source's and at most one wake-up.
 //! - From the card to the kernel nothing allocates per block, whatever the number of listeners (`tests/allocations.rs`).
 //! - A listener gets every frame in order; frames that are left out are whole, and counted.
-//! - Consumers know no card, and `capture` knows no consumer. Only `http` knows HTTP. Only `daemon` wires rooms together.
+//! - Consumers know no card, and `capture` knows no consumer. Only `http` knows HTTP, but for the
+//!   chunks of a stream (`listeners`) and the requests of a push. Only `daemon` wires rooms together.
 //! - The bytes of a client reach tiny_http only as a checked head without a body.
 //! - A panic ends one request, one listener or one round, and gives back what it held.
 //!
@@ -104,18 +105,20 @@
 //! | an input with another rate or device | `config/wavecast.toml`; another kind of source: `src/capture/open.rs` |
 //! | the policy for slow listeners | `src/listeners/slow.rs` |
 //! | a peculiarity of a player | `src/http/players.rs` |
-//! | an encoder | `src/encode/encoder.rs` (the trait), then a variant in `src/encode/codec.rs` |
+//! | an encoder | `src/encode/encoder.rs` (the trait), then a variant in `src/encode/codec.rs` and its arm in `src/encode/mod.rs` |
+//! | when a push tries again | `src/push/backoff.rs` |
 //! | a protocol of pushes | `src/push/session.rs`, beside `icecast.rs` |
 //! | an answer of a server that a push does not understand | `src/push/icecast.rs` |
 //! | a metric | `src/metrics.rs` (to come); today `src/http/handlers/status.rs` |
-//! | an endpoint | `src/http/handlers/`, then an arm in `src/http/target.rs` and `src/http/router.rs` |
+//! | an endpoint | `src/http/handlers/`, then an arm in `src/http/target.rs` and `src/http/router.rs`; a new first word of a path is a reserved name in `src/config/parse.rs` |
 //! | a trigger of recordings | `src/record/` (a room to come) |
 //! | a limit for clients | `src/http/gate/limits.rs`; its key: `src/config/parse.rs` |
 //! | an access rule | `src/http/access/mod.rs` |
-//! | a word of the page, or a language | `src/page/words.en.js`, `src/page/words.js` |
+//! | the delay of *Live* on the page | `src/page/jitter.js` |
+//! | a word of the page, or a language | `src/page/words.en.js`, `src/page/words.js`; a new file of the page also stands in `src/http/handlers/page.rs` |
 //! | what the page says in which state | `src/page/condition.js` |
 //! | the timeline of the page | `src/page/timeline.js`; its picture: `src/page/timeline_view.js` |
-//! | advice for a card that does not open | `src/capture/devices/diagnose.rs` |
+//! | advice for a card that does not open | `src/capture/devices/diagnose.rs`; what `wavecast devices` prints: `src/capture/devices/list.rs` |
 
 #![deny(unsafe_code)]
 

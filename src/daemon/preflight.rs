@@ -25,7 +25,7 @@ use crate::push;
 
 /// The user of the unit `wavecast.service`.
 const SERVICE_USER: &str = "wavecast";
-/// The group of ALSA's devices, which the unit adds to the groups of its user.
+/// The group of ALSA's devices, which is the group of the unit.
 const SERVICE_GROUP: &str = "audio";
 /// The capability to listen on ports below 1024, as a bit of `CapEff` in `/proc/self/status` (capabilities(7)).
 const NET_BIND_SERVICE: u64 = 1 << 10;

@@ -1,7 +1,7 @@
 //! The encodings in use: each is one thread that encodes one input with one codec at one bit rate, for all its consumers.
 //!
 //! ```text
-//!  ring (PCM) ──▶ thread "encode live" ──▶ ring (packets) ──▶ fan-out, listener threads
+//!  ring (PCM) ──▶ thread "mp3 live" ──▶ ring (packets) ──▶ fan-out, listener threads
 //! ```
 //!
 //! An encoding starts with its first consumer and ends [`LINGER`](super::encoding::LINGER) after its last, so that what nobody listens to costs

@@ -1,6 +1,6 @@
 //! The queue of requests whose password has to be hashed, and the thread that hashes them one after another.
 //!
-//! A hash takes 12 MiB and some ten milliseconds on purpose. The workers of the gate are few, so that no hash runs on them.
+//! A hash takes 12 MiB and 50 ms to a second on purpose. The workers of the gate are few, so that no hash runs on them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};

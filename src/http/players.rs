@@ -3,6 +3,7 @@
 //!
 //! | player | sizes in the header | burst | reason |
 //! |---|---|---|---|
+//! | Chromium, `fetch` | unknown | 0 | the page keeps its own buffer |
 //! | Chromium, `<audio>` | unknown | 256 KiB | it waits for 229 KB before the first sound, whatever their age |
 //! | Firefox | largest whole | 500 ms | refuses 0; would wrap into the middle of a frame at 4 GiB; reconnects after a cut only to a file with an end |
 //! | GStreamer | 0 | 500 ms | stops at 2 GiB of anything else |

@@ -116,7 +116,7 @@ fn advice_text(name: &str, errno: i32, now: &Circumstances) -> String {
             Some(permission) => format!("\"{name}\" would not open: {permission}"),
             None => format!(
                 "\"{name}\" would not open: {reason}. If wavecast runs as a service, its unit has to allow the \
-                 card (DeviceAllow=char-alsa rw, SupplementaryGroups=audio)"
+                 card (DeviceAllow=char-alsa rw, Group=audio)"
             ),
         },
         libc::ENOENT | libc::ENODEV | libc::ENXIO => not_there(name, errno, now),

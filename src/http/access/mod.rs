@@ -103,7 +103,12 @@ impl Access {
     pub fn new(config: &config::Access) -> Result<Access, String> {
         let passwords = config.passwords.as_deref().map(Passwords::load).transpose()?;
         let names = crate::sys::host::names();
-        Ok(Access { config: config.clone(), passwords, names, own_addresses: OwnAddresses::new(read_own) })
+        Ok(Access {
+            config: config.clone(),
+            passwords,
+            names,
+            own_addresses: OwnAddresses::new(crate::sys::host::own_addresses),
+        })
     }
 
     /// Returns the CORS headers of the response to a request with this `Origin`.
@@ -333,11 +338,6 @@ impl OwnAddresses {
         let (_, addresses) = copy.insert(fresh.unwrap_or_else(|| (Instant::now(), (self.read)())));
         addresses.contains(&address)
     }
-}
-
-// Becomes `sys::host::own_addresses`, which knows IPv6 too.
-fn read_own() -> Vec<IpAddr> {
-    crate::sys::host::own_addresses()
 }
 
 /// Returns `true` for private (RFC 1918, RFC 4193), link-local and loopback addresses.

@@ -33,7 +33,7 @@ impl State {
         Ok(id)
     }
 
-    /// Stops to accept on a listening socket, which stays open.
+    /// Stops accepting on a listening socket, which stays open.
     pub(super) fn hand_over(&mut self, id: ListenerId) {
         if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id == id) {
             listener.is_handed_over = true;

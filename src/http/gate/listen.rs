@@ -11,7 +11,7 @@ use crate::sys::socket;
 
 /// A send that makes no progress for so long ends with an error.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// The kernel keeps a connection to itself until the client has sent something, for up to so many seconds.
+/// The kernel keeps a connection to itself until the client has sent something, for up to this many seconds.
 const SILENT_CONNECT_SECONDS: i32 = 10;
 /// Bytes that a client can send ahead of the gate: a request. The kernel doubles this for its own bookkeeping.
 const RECEIVE_BUFFER: usize = 2 * 1024;

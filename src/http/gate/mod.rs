@@ -146,7 +146,7 @@ impl Gate {
         self.ask(|reply| Message::Close(id, reply));
     }
 
-    /// Stops to accept on a listening socket, which stays open.
+    /// Stops accepting on a listening socket, which stays open.
     ///
     /// From the return on, new connections wait in the socket for the next process that has it. Those that
     /// were accepted are served.

@@ -37,7 +37,7 @@ impl Policy {
     /// may have any number of connections.
     pub(super) fn has_free_requests(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        // Players and proxies on this machine have no other address to come from.
+        // Players and proxies on this machine share the loopback address.
         let is_itself = ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
         is_itself || self.limits.connections_per_address.of(ip) == usize::MAX || self.is_trusted_proxy(ip)
     }

@@ -1,4 +1,5 @@
-//! `/NAME.wav` and, up to the encoding, `/NAME.flac`, `/NAME.mp3`, `/NAME.opus` ([`encoded`]): the endless stream, a recording of the time to come (`for=`), and the clip of the past (`last=`).
+//! Answers a request for a stream: `/NAME.wav` endless, for a time to come (`for=`) or of the past (`last=`). The streams
+//! `/NAME.flac`, `/NAME.mp3` and `/NAME.opus` are checked here and continue in [`encoded`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
