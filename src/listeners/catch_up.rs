@@ -1,8 +1,8 @@
 //! The thread of a listener that is not at the live edge.
 //!
 //! A listener starts with the head of the response and with past sound: a burst, or what `back=` asks for. Where the kernel
-//! takes all of it at once, the listener needs no thread. Otherwise a thread sends until the listener has caught up with the live edge. Then the listener joins the [fan-out](super::fanout)
-//! and the thread ends. The listener gets another thread when it leaves the fan-out: because the client accepts data too
+//! takes all of it at once, the listener needs no thread. Otherwise a thread sends until the listener has caught up with the
+//! live edge. Then the listener joins the [fan-out](super::fanout) and the thread ends. The listener gets another thread when it leaves the fan-out: because the client accepts data too
 //! slowly or is gone, or because the ring was closed. Whatever that thread does costs nobody else anything.
 //!
 //! # Slow listeners
@@ -23,7 +23,6 @@ use super::chunked::{self, Chunk};
 use super::icy::framed;
 use super::pacing;
 use super::slow::{Action, decide};
-// The old paths of these names, until `http` uses the new ones.
 use super::own_encoder::Filled;
 use super::stream::{End, Playback, Sound, StartAt, Stream, Unsent};
 use crate::media::ring::Read;
@@ -64,7 +63,7 @@ impl Stream {
     /// Sends the head and past sound up to the live edge without waiting: nearly always the kernel takes all of it. `None` if
     /// the stream has to go on in a thread that may wait.
     pub(super) fn start_at_once(&mut self) -> Option<Step> {
-        let mut chunk = Chunk::new(MOST_BYTES.max(self.ring.unit_bytes()));
+        let mut chunk = Chunk::new(self.chunk_bytes());
         chunk.push(&std::mem::take(&mut self.playback.prefix));
         loop {
             let mut frames = 0;
@@ -85,8 +84,8 @@ impl Stream {
                 Err(error) => return Some(Step::End(self.end_of(&error.into()))),
             };
             if sent < bytes.len() {
-                bytes.drain(..sent);
-                self.unsent = Unsent { bytes, frames };
+                // A new buffer of just these bytes: a client that never reads keeps it for `stall_seconds`.
+                self.unsent = Unsent { bytes: bytes.split_off(sent), frames };
                 return None;
             }
             chunk.clear();
