@@ -111,8 +111,8 @@ impl Route {
             claims.push(last_untrusted(hops, &is_proxy));
         }
         if !headers.forwarded.is_empty() {
-            let hops = headers.forwarded.iter().flat_map(|line| split_unquoted(line, ','));
-            let hops = hops.map(|element| address(&parameter(element, "for")?));
+            let hops = headers.forwarded.iter().flat_map(|line| elements(line));
+            let hops = hops.map(|element| address(&parameter(element?, "for")?));
             claims.push(last_untrusted(hops.collect::<Vec<_>>().into_iter(), &is_proxy));
         }
         let single = headers.x_real_ip.iter().chain(&headers.cf_connecting_ip);
@@ -154,6 +154,21 @@ pub(crate) fn parameter(element: &str, name: &str) -> Option<String> {
         let (key, value) = pair.split_once('=')?;
         key.trim().eq_ignore_ascii_case(name).then(|| unquoted(value.trim()))
     })
+}
+
+/// Returns the elements of a `Forwarded` line. A line whose last quotation does not end is one that cannot be read: a client
+/// opens a quotation to hide the element that a proxy appends.
+fn elements(line: &str) -> Vec<Option<&str>> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for char in line.chars() {
+        match char {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+    }
+    if is_quoted { vec![None] } else { split_unquoted(line, ',').map(Some).collect() }
 }
 
 /// Splits at each `separator` that is outside of a quoted string (RFC 9110 §5.6.4).
@@ -260,6 +275,10 @@ mod tests {
             ("Forwarded", "for=unknown"),
             ("Forwarded", "for=_hidden"),
             ("Forwarded", "proto=https"),
+            // The client has opened a quotation, so that what the proxy appended looks like a part of it.
+            ("Forwarded", "for=192.168.1.4;x=\", for=8.8.8.8"),
+            ("Forwarded", "for=192.168.1.4;x=\", for=\"[2001:db8::1]:4711\""),
+            ("Forwarded", "for=192.168.1.4;x=\"\\, for=8.8.8.8"),
             ("X-Real-IP", ""),
             ("CF-Connecting-IP", "client"),
         ] {
