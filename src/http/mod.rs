@@ -9,6 +9,7 @@
 pub mod access;
 pub mod byte_range;
 pub mod context;
+mod date;
 pub mod event_stream;
 mod exchange;
 pub mod gate;

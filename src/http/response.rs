@@ -1,6 +1,8 @@
-//! Short responses: status, headers and a body that fits into memory. tiny_http renders them.
+//! Short responses: status, headers and a body that fits into memory. tiny_http renders those with a body.
 
 use tiny_http::{HTTPVersion, Header, StatusCode};
+
+use super::response_head::ResponseHead;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -16,8 +18,6 @@ pub(crate) struct Response {
 pub(crate) struct Rendering<'a> {
     /// The version of the request.
     pub(crate) version: &'a HTTPVersion,
-    /// The header fields of the request.
-    pub(crate) request_headers: &'a [Header],
     /// True for HEAD: the headers are those of GET, and the body is left out.
     pub(crate) head_only: bool,
 }
@@ -61,7 +61,12 @@ impl Response {
 
     /// Returns a 204, without a body.
     pub(crate) fn no_content() -> Response {
-        Response { status: 204, headers: vec![("Server", super::SERVER.to_owned())], body: Vec::new() }
+        Response { status: 204, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// Returns a 304, without a body and without what describes one.
+    pub(crate) fn not_modified() -> Response {
+        Response { status: 304, headers: Vec::new(), body: Vec::new() }
     }
 
     /// Returns a 307 to `location`, which may be relative.
@@ -94,12 +99,16 @@ impl Response {
     /// Returns the bytes of the response to a GET over HTTP/1.1, for a connection that was taken out of the gate and ends
     /// after the response.
     pub(crate) fn render_alone(self) -> Vec<u8> {
-        self.render(&Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only: false })
+        self.render(&Rendering { version: &HTTPVersion(1, 1), head_only: false })
     }
 
     /// Returns the bytes of the response. The gate adds the header `Connection`.
     pub(crate) fn render(mut self, to: &Rendering<'_>) -> Vec<u8> {
-        if self.status != 204 && self.headers.iter().all(|(name, _)| *name != "Cache-Control") {
+        if matches!(self.status, 204 | 304) {
+            // tiny_http would add a Content-Length, which is wrong for both (RFC 9110 §8.6).
+            return ResponseHead::new(self.status).with_all(self.headers).render();
+        }
+        if self.headers.iter().all(|(name, _)| *name != "Cache-Control") {
             self.headers.push(("Cache-Control", "no-store".to_owned()));
         }
         let length = self.body.len();
@@ -114,8 +123,8 @@ impl Response {
         let response = tiny_http::Response::new(StatusCode(self.status), headers, body, Some(length), None)
             .with_chunked_threshold(usize::MAX);
         let mut bytes = Vec::with_capacity(length + 512);
-        // Writing to memory does not fail.
-        let _ = response.raw_print(&mut bytes, to.version.clone(), to.request_headers, to.head_only, None);
+        // Writing to memory does not fail. tiny_http would look for TE among the headers of the request, and send chunks.
+        let _ = response.raw_print(&mut bytes, to.version.clone(), &[], to.head_only, None);
         bytes
     }
 }
@@ -125,7 +134,7 @@ mod tests {
     use super::*;
 
     fn render(response: Response, head_only: bool) -> String {
-        let rendering = Rendering { version: &HTTPVersion(1, 1), request_headers: &[], head_only };
+        let rendering = Rendering { version: &HTTPVersion(1, 1), head_only };
         let bytes = response.render(&rendering);
         String::from_utf8(bytes).expect("text")
     }
@@ -149,9 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn no_content_has_no_body_and_no_type() {
-        let response = render(Response::no_content().with("Allow", "GET"), false);
-        assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
-        assert!(!response.contains("Content-Type") && response.ends_with("\r\n\r\n"), "{response}");
+    fn a_response_without_a_body_has_no_length_and_no_type() {
+        for (response, status) in
+            [(Response::no_content(), "204 No Content"), (Response::not_modified(), "304 Not Modified")]
+        {
+            let response = render(response.with("Allow", "GET"), false);
+            assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\nDate: ")), "{response}");
+            assert!(response.ends_with("\r\nAllow: GET\r\n\r\n"), "{response}");
+            assert!(!response.contains("Content-"), "{response}");
+        }
     }
 }

@@ -11,10 +11,8 @@ use crate::encode::Codec;
 pub enum Target {
     /// `/`
     Page,
-    /// `/@page/FILE`: a part of the page. No input's name has an @.
+    /// `/@page/FILE`: a part of the page, also its icon under the names that browsers ask for unasked. No input's name has an @.
     Asset(String),
-    /// `/favicon.ico`
-    Favicon,
     /// `/NAME/levels`; `None` for `/levels`, which is the default input's. The time is the smallest interval
     /// between events, from `interval=MS`.
     Levels(Option<String>, Duration),
@@ -129,7 +127,9 @@ impl Target {
             // `/embed` is the page too, which then shows its player alone.
             "index.html" | "embed" if !has_trailing_slash => Target::Page,
             "status.json" => Target::Status,
-            "favicon.ico" => Target::Favicon,
+            "favicon.ico" | "apple-touch-icon.png" | "apple-touch-icon-precomposed.png" => {
+                Target::Asset("icon-192.png".to_owned())
+            }
             "healthz" => Target::Health(None),
             "levels" => Target::Levels(None, levels_interval(query)?),
             _ => Target::named(trimmed, query, has_trailing_slash)?,

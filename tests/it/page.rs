@@ -88,9 +88,11 @@ fn a_file_that_the_browser_has_is_not_sent_again() {
     let daemon = Daemon::synth("synth:tone");
     for name in ["/", "/@page/app.js", "/@page/style.css"] {
         let tag = daemon.get(name).header("etag").expect("a tag").to_owned();
-        for known in [tag.clone(), format!("\"other\", {tag}")] {
+        // A proxy that compresses by itself makes the tag a weak one.
+        for known in [tag.clone(), format!("\"other\", {tag}"), format!("W/{tag}")] {
             let again = daemon.get_with(name, &[("If-None-Match", &known)]);
             assert_eq!((again.status, again.header("etag")), (304, Some(tag.as_str())), "{name}");
+            assert_eq!((again.header("content-length"), again.header("content-type")), (None, None));
         }
         assert_eq!(daemon.get_with(name, &[("If-None-Match", "\"other\"")]).status, 200);
     }
@@ -457,6 +459,8 @@ fn the_last_seconds_are_a_file_that_stays_the_same() {
     assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */352844")));
     let head = http::request(daemon.address(), "HEAD", &target, "1.1", &[]);
     assert_eq!((head.status, head.header("content-length")), (200, Some("352844")));
+    let known = daemon.get_with(&target, &[("If-None-Match", &tag)]);
+    assert_eq!((known.status, known.header("etag")), (304, Some(tag.as_str())));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The answers that the gate gives by itself.
 
+use crate::http::date::HttpDate;
+
 /// A reason to refuse a request or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -29,11 +31,12 @@ impl Refusal {
     pub(super) fn warning(self) -> Option<&'static str> {
         match self {
             Refusal::Malformed(_) | Refusal::Tls | Refusal::Version => None,
+            // A fault of this machine, which has a line of its own.
+            Refusal::NoDescriptor => None,
             Refusal::HeadTooLong => Some("sent a request that is too large, and was disconnected"),
             Refusal::Timeout => Some("did not finish its request in time, and was disconnected"),
             Refusal::ClientFull | Refusal::Full => Some("is refused: there are too many connections"),
             Refusal::Evicted => Some("has too many connections, or all together have; idle ones are closed"),
-            Refusal::NoDescriptor => Some("is refused: there is no file descriptor left"),
         }
     }
 
@@ -70,9 +73,10 @@ impl Refusal {
         // The field belongs to 503 alone: the other requests will not fare better later.
         let retry = if self.status().starts_with("503") { "Retry-After: 5\r\n" } else { "" };
         format!(
-            "HTTP/1.1 {}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-             {retry}Connection: close\r\n\r\n{body}\n",
+            "HTTP/1.1 {}\r\nDate: {}\r\nServer: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\nCache-Control: no-store\r\n{retry}Connection: close\r\n\r\n{body}\n",
             self.status(),
+            HttpDate::now(),
             crate::http::SERVER,
             body.len() + 1
         )
@@ -110,6 +114,7 @@ mod tests {
             assert_eq!(text.contains("\r\nRetry-After: 5\r\n"), retry, "{text}");
             let (_, body) = text.split_once("\r\n\r\n").expect("a head and a body");
             assert!(text.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{text}");
+            assert!(text.contains("\r\nDate: ") && text.contains(" GMT\r\n"), "{text}");
         }
     }
 }

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::http::byte_range::{ByteRange, Bytes, Layout};
-use crate::http::response_head::{Civil, unix_time_before};
+use crate::http::date::{Civil, unix_time_before};
 use crate::http::stream_response::{StreamResponse, WAV, playback, start_head};
 use crate::http::target::{BadRequest, FrameRange, StreamQuery};
 use crate::listeners::StartAt;
@@ -52,10 +52,14 @@ pub fn last(
         return Err(BadRequest(format!("last={last} is too far: the last {history} s are kept.")));
     }
     let Some((edge, _)) = ring.edge() else { return Ok(Last::Nothing) };
-    let count = ring.format().frames_in(last).max(1);
-    // The first frame of a young ring, or of one whose blocks were short.
-    let from = ring.reader(count).frame();
-    let frames = FrameRange { stream: ring.id(), from, to: edge + 1 };
+    let (to, count) = (edge + 1, ring.format().frames_in(last).max(1));
+    // The oldest frame of a young ring, or of one whose blocks were short. Counted from the same edge, since blocks come in
+    // meanwhile. The thread may have stood still until the ring has lost all of it.
+    let from = ring.reader_at(to.saturating_sub(count)).frame();
+    if from >= to {
+        return Ok(Last::Nothing);
+    }
+    let frames = FrameRange { stream: ring.id(), from, to };
     // Players send `bytes=0-` at first. That is the whole, and they want to seek in it later.
     if range.is_some_and(|range| ByteRange::parse(range) != Some(ByteRange::From(0))) {
         return Ok(Last::Whole(frames));
@@ -70,6 +74,9 @@ pub fn last(
     }
     if let Some(bitrate) = query.bitrate {
         let _ = write!(address, "&bitrate={bitrate}");
+    }
+    if query.identity {
+        address.push_str("&framing=identity");
     }
     Ok(Last::Redirect(address))
 }
@@ -88,7 +95,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the status and the text of the response. A 416 has headers too: [`range_head`].
+    /// Returns the status and the text of the response. A 416 has the length too.
     pub fn text(&self) -> (u16, &'static str) {
         match self {
             Refusal::Gone => (410, "This is not kept any more."),
@@ -97,11 +104,6 @@ impl Refusal {
             Refusal::Range(_) => (416, "The file ends before that."),
         }
     }
-}
-
-/// Returns the head of a 416 for a clip of `total` bytes.
-pub fn range_head(total: u64) -> crate::http::response_head::ResponseHead {
-    start_head(416, WAV).with("Content-Length", "0").with("Content-Range", format!("bytes */{total}"))
 }
 
 /// A request for a clip.
@@ -260,7 +262,6 @@ mod tests {
             let request = ClipRequest { range: Some(range), ..request(&ring, 100, 300) };
             assert_eq!(plan(&request, &ring), Err(Refusal::Range(844)), "{range}");
         }
-        assert_eq!(range_head(844).header("Content-Range"), Some("bytes */844"));
         for range in ["bytes=0-1,5-9", "items=0-1", "bytes=x"] {
             let request = ClipRequest { range: Some(range), ..request(&ring, 100, 300) };
             assert_eq!(plan(&request, &ring).expect("it is kept").head.status, 200, "{range}");
@@ -328,6 +329,12 @@ mod tests {
         // A young ring has less.
         assert_eq!(lead(second, None, false), redirect(format!("live.wav?stream={id}&from=0&to=500")));
         assert_eq!(lead(second, None, true), redirect(format!("../live.wav?stream={id}&from=0&to=500")));
+        let all =
+            StreamQuery { bitrate: Some(64), identity: true, last: Some(second), ..StreamQuery::default() };
+        assert_eq!(
+            last(&ring, "live.mp3", &all, second, None),
+            redirect(format!("live.mp3?stream={id}&from=0&to=500&bitrate=64&framing=identity"))
+        );
         let far = lead(Duration::from_secs(2), None, false);
         assert_eq!(far, Err(BadRequest("last=2 is too far: the last 1 s are kept.".to_owned())));
     }

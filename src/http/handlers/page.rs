@@ -97,25 +97,20 @@ fn policy(frames: &[String]) -> String {
 pub(crate) fn serve(exchange: Exchange, asset: &Asset, frames: &[String]) {
     let is_deflated = exchange.header("Accept-Encoding").is_some_and(accepts_deflate);
     let tag = asset.tag(is_deflated);
-    let known = exchange.header("If-None-Match");
-    let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
-    let (status, body) = match (is_known, is_deflated) {
-        (true, _) => (304, Vec::new()),
-        (false, true) => (200, asset.deflated.to_vec()),
-        (false, false) => (200, asset.bytes()),
+    let response = match (exchange.has_copy(&tag), is_deflated) {
+        (true, _) => Response::not_modified(),
+        (false, true) => Response::new(200, asset.kind, asset.deflated).with("Content-Encoding", "deflate"),
+        (false, false) => Response::new(200, asset.kind, asset.bytes()),
     };
     let is_versioned = exchange.url().contains(&format!("/@page/{VERSION}/"));
     let lifetime = if is_versioned { "max-age=31536000, immutable" } else { "no-cache" };
-    let mut response = Response::new(status, asset.kind, body)
+    let response = response
         .with("Cache-Control", lifetime)
         .with("ETag", &tag)
         .with("Vary", "Accept-Encoding")
         .with("Content-Security-Policy", &policy(frames))
         .with("Referrer-Policy", "no-referrer")
         .with("Cross-Origin-Resource-Policy", "same-origin");
-    if is_deflated && !is_known {
-        response = response.with("Content-Encoding", "deflate");
-    }
     exchange.respond(response);
 }
 

@@ -141,7 +141,11 @@ fn plan(
     let (range, if_range) = (exchange.header("Range"), exchange.header("If-Range"));
     if let Some((frames, is_relative)) = clip_frames(exchange, input, ring, &format!("{name}.wav"), query)? {
         let request = ClipRequest { name, frames, utc: query.utc, range, if_range, is_relative };
-        return clip::plan(&request, ring).map_err(refuse_clip);
+        let response = clip::plan(&request, ring).map_err(refuse_clip)?;
+        return match response.head.header("ETag").filter(|tag| exchange.has_copy(tag)) {
+            Some(tag) => Err(Response::not_modified().with("Cache-Control", "no-store").with("ETag", tag)),
+            None => Ok(response),
+        };
     }
     let request = StreamRequest {
         name,
