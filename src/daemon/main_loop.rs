@@ -113,7 +113,7 @@ impl Daemon {
     /// Returns the time of the next timer: the report of a burst, or an attempt to bind a missing address.
     fn next_timer(&self) -> Option<Instant> {
         let bursts = self.inputs.all.iter().filter_map(|input| input.log.next_tick());
-        bursts.chain(self.listening.next_retry()).chain(self.recheck_at).min()
+        bursts.chain(self.listening.next_retry()).min()
     }
 
     fn handle_timers(&mut self, config: &Config) {
@@ -122,9 +122,6 @@ impl Daemon {
             for line in input.log.tick(now) {
                 log!(line.level, "{}: {}", input.config.name, line.text);
             }
-        }
-        if self.recheck_at.is_some_and(|recheck| recheck <= now) {
-            self.recheck_listeners();
         }
         if self.listening.next_retry().is_some_and(|retry| retry <= now) {
             self.listening.retry(&self.service);

@@ -8,7 +8,6 @@
 //! | `running.rs` | the inputs that run: which start, restart and end |
 //! | `pushes.rs` | the pushes that run: which start and end |
 //! | `state.rs` | the state of the main thread |
-//! | `credentials.rs` | the password file as a reload compares it (pure) |
 //! | `listening.rs` | the public sockets |
 //! | `announce.rs` | the announcement on the local network |
 //! | `input_log.rs` | events of a capture thread to state and log lines (pure) |
@@ -19,7 +18,6 @@
 
 mod announce;
 mod capacity;
-mod credentials;
 mod describe;
 mod input_log;
 mod listening;
@@ -44,7 +42,6 @@ use log::info;
 
 use self::announce::Announcer;
 use self::capacity::Capacity;
-use self::credentials::Credentials;
 pub use self::describe::{AudienceSummary, InputSummary, PushSummary};
 use self::listening::Listening;
 pub use self::main_loop::Reload;
@@ -85,7 +82,6 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
     // The sockets are bound before a card is opened, so that a taken port is known early. They are served after it: a player
     // that reconnects after a restart gets sound, and no "not found".
     let bound = listening.bind_first(&config.http.listen, &service)?;
-    let credentials = Credentials::read(&config);
     let inputs = RunningInputs::new(Arc::clone(&context.inputs), sender);
     let pushes = RunningPushes::new(Arc::clone(&context.pushes), Arc::clone(&context.inputs));
     let mut daemon = Daemon {
@@ -96,12 +92,10 @@ pub fn run(config: Config, access: Access, reload: &Reload<'_>) -> Result<(), St
         inputs,
         pushes,
         service,
-        credentials,
-        recheck_at: None,
         ready: false,
         heartbeats: 0,
     };
-    daemon.inputs.start(InputPlan::new(&config, memory), Vec::new(), &config);
+    daemon.inputs.start(InputPlan::new(&config, memory, &[]), Vec::new(), &config);
     daemon.pushes.start(&config);
     for socket in bound {
         daemon.listening.serve(socket, &daemon.service)?;

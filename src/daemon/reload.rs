@@ -12,11 +12,8 @@
 //! The rules of the old configuration thus only ever meet its own inputs, and those of the new one theirs. The ring of an
 //! input that keeps its name stays, with its history, since its listeners stay.
 
-use std::time::{Duration, Instant};
-
 use log::{info, warn};
 
-use super::credentials::Credentials;
 use super::memory::Memory;
 use super::preflight;
 use super::running::InputPlan;
@@ -26,22 +23,18 @@ use crate::config::{Config, Network};
 use crate::http::access::Access;
 use crate::listeners::Listener;
 
-/// The time from a reload to a second check of all listeners: a request that was admitted by the old rules may wait for a
-/// card or for a password check before its listener is known.
-const RECHECK_DELAY: Duration = Duration::from_secs(10);
-
 impl Daemon {
     /// Changes to a new configuration. Only what differs is changed; inputs and sockets that stay are not touched.
     pub(super) fn reload(&mut self, old: &Config, new: &Config, access: Access) {
-        let plan =
-            InputPlan::new(new, Memory::for_histories(&SystemPaths::default(), self.inputs.ring_bytes()));
+        let memory = Memory::for_histories(&SystemPaths::default(), self.inputs.ring_bytes());
+        let plan = InputPlan::new(new, memory, &self.inputs.shortened());
         let (limits, listeners) = self.capacity.clamp(&new.limits, &new.listeners);
         self.pushes.stop(new);
         let stopped = self.inputs.stop(&plan);
         self.context.settings.set_limits(limits);
         self.context.settings.set_encoders(new.encoders.clone());
         self.context.settings.set_listeners(listeners);
-        self.set_access(access, new);
+        self.set_access(access, old, new);
         self.listening.apply_settings();
         self.inputs.start(plan, stopped, new);
         self.pushes.start(new);
@@ -54,23 +47,26 @@ impl Daemon {
         log_warnings(new);
     }
 
-    /// Applies the access rules of `config`, and disconnects the listeners that they do not allow.
-    fn set_access(&mut self, access: Access, config: &Config) {
+    /// Applies the access rules of `new`, and disconnects the listeners that they do not allow. A request that was allowed by
+    /// the old rules and waits, for a card or a password check, is [checked again](crate::http::context::Context::recheck).
+    fn set_access(&mut self, access: Access, old: &Config, new: &Config) {
+        let passwords_changed = access.narrows_credentials(&self.context.access());
+        let (old, new) = (&old.access, &new.access);
+        let addresses_changed = old.allow != new.allow || old.trusted_proxies != new.trusted_proxies;
         self.context.set_access(access);
         let access = self.context.access();
-        let credentials = Credentials::read(config);
-        let passwords_changed = credentials.narrows(&self.credentials);
-        self.credentials = credentials;
         let (mut cut, mut count) = (Vec::new(), 0);
         for listener in self.context.listeners.all() {
-            if passwords_changed || !may_listen(&access, &listener) {
+            // The other addresses that a listener behind a proxy claimed are not known any more.
+            let is_unknown = addresses_changed && is_proxied(&listener);
+            if passwords_changed || is_unknown || !may_listen(&access, &listener) {
                 listener.cut();
                 count += 1;
-                cut.push(listener.address.ip().to_canonical().to_string());
+                cut.push(listener.ip().to_string());
             }
         }
-        if passwords_changed {
-            // Their pages connect again, as far as they may.
+        if passwords_changed || old != new {
+            // The pages connect again, as far as they may.
             self.context.subscribers.disconnect_all();
         }
         cut.sort();
@@ -83,19 +79,13 @@ impl Daemon {
             let listeners = if count == 1 { "1 listener was" } else { &format!("{count} listeners were") };
             info!("{listeners} disconnected, {reason}: {}", cut.join(", "));
         }
-        self.recheck_at = Some(Instant::now() + RECHECK_DELAY);
     }
+}
 
-    /// Disconnects listeners that were admitted by the rules before the last reload: their requests were under way.
-    pub(super) fn recheck_listeners(&mut self) {
-        self.recheck_at = None;
-        let access = self.context.access();
-        let listeners = self.context.listeners.all();
-        listeners
-            .iter()
-            .filter(|listener| !may_listen(&access, listener))
-            .for_each(|listener| listener.cut());
-    }
+/// Returns `true` if a listener came through a proxy: its own address is not that of the connection.
+fn is_proxied(listener: &Listener) -> bool {
+    let peer = listener.socket().peer_addr().map(|peer| peer.ip().to_canonical());
+    peer.is_ok_and(|peer| peer != listener.ip())
 }
 
 /// Returns `true` if the address rules of `access` allow a connected listener.

@@ -1,11 +1,9 @@
 //! The state of the main thread, the only one that changes what runs.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::announce::Announcer;
 use super::capacity::Capacity;
-use super::credentials::Credentials;
 use super::listening::Listening;
 use super::pushes::RunningPushes;
 use super::running::RunningInputs;
@@ -22,10 +20,6 @@ pub(super) struct Daemon {
     pub(super) inputs: RunningInputs,
     pub(super) pushes: RunningPushes,
     pub(super) service: Service,
-    /// The password file of the configuration.
-    pub(super) credentials: Credentials,
-    /// The time at which the listeners are checked again after a reload.
-    pub(super) recheck_at: Option<Instant>,
     /// `true` once the service manager was told that the daemon is ready: at least one socket is served.
     pub(super) ready: bool,
     /// The server's heartbeats at the last check.

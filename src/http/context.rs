@@ -4,8 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::access::Access;
+use super::access::{Access, Verdict};
 use super::event_stream::EventSubscribers;
+use super::exchange::Exchange;
 use super::listener_log::ListenerLog;
 use super::page_state::page_state;
 use super::password_queue::PasswordQueue;
@@ -84,6 +85,20 @@ impl Context {
     /// Returns the access rules in force.
     pub fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the access rules in force, if they allow the request. Other rules may have allowed it: a request waits for a card
+    /// or a password check, and a reload replaces the rules meanwhile. A password counts only if these rules have seen it.
+    pub(crate) fn recheck(&self, exchange: &Exchange) -> Option<Arc<Access>> {
+        let access = self.access();
+        let is_allowed = exchange.is_allowed_by(&access)
+            || matches!(access.check(&exchange.facts()), Ok(Verdict::Allowed(_)));
+        is_allowed.then_some(access)
+    }
+
+    /// Returns `true` if these are the rules in force. A reload that comes later finds the listener on the list.
+    pub(crate) fn is_in_force(&self, access: &Arc<Access>) -> bool {
+        Arc::ptr_eq(access, &self.access())
     }
 
     /// Replaces the access rules, for requests that come from now on.

@@ -1,13 +1,14 @@
 //! One request and the connection on which it is answered.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use tiny_http::Method;
 
-use super::access::RequestFacts;
 use super::access::cors::Cors;
 use super::access::forwarded::ForwardingHeaders;
 use super::access::tokens::Token;
+use super::access::{Access, RequestFacts};
 use super::gate::{Connection, Place, Request};
 use super::response::{Rendering, Response};
 use super::response_head::ResponseHead;
@@ -22,11 +23,13 @@ pub(crate) struct Exchange {
     connection: Connection,
     /// Headers for scripts of other origins, added to every response.
     cors: Cors,
+    /// The access rules that have allowed the request.
+    allowed_by: Option<Arc<Access>>,
 }
 
 impl Exchange {
     pub(crate) fn new(request: Request, connection: Connection) -> Exchange {
-        Exchange { request, connection, cors: Cors::none() }
+        Exchange { request, connection, cors: Cors::none(), allowed_by: None }
     }
 
     /// Returns the method.
@@ -58,6 +61,13 @@ impl Exchange {
     pub(crate) fn headers(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &str> {
         let fields = self.request.headers().iter().filter(move |field| field.field.equiv(name));
         fields.map(|field| field.value.as_str())
+    }
+
+    /// Returns `true` if `If-None-Match` says that the client has the content with that tag. The tag may be a weak one there: a
+    /// proxy that changes the coding makes it so (RFC 9110 §13.1.2).
+    pub(crate) fn has_copy(&self, tag: &str) -> bool {
+        let is_it = |known: &str| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag;
+        self.headers("If-None-Match").flat_map(|known| known.split(',')).any(|known| is_it(known.trim()))
     }
 
     /// Returns `true` if the client accepts a body in chunks: the request is HTTP/1.1 and has no `TE: identity`. RFC 9110
@@ -103,6 +113,16 @@ impl Exchange {
         self.cors = cors;
     }
 
+    /// Notes that these access rules have allowed the request.
+    pub(crate) fn set_allowed_by(&mut self, access: &Arc<Access>) {
+        self.allowed_by = Some(Arc::clone(access));
+    }
+
+    /// Returns `true` if these access rules have allowed the request.
+    pub(crate) fn is_allowed_by(&self, access: &Arc<Access>) -> bool {
+        self.allowed_by.as_ref().is_some_and(|allowed_by| Arc::ptr_eq(allowed_by, access))
+    }
+
     /// Returns the headers for scripts of other origins.
     pub(crate) fn cors(&self) -> &Cors {
         &self.cors
@@ -115,11 +135,10 @@ impl Exchange {
 
     /// Sends a short response and gives the connection back to the gate.
     pub(crate) fn respond(self, response: Response) {
-        let Exchange { request, connection, cors } = self;
+        let Exchange { request, connection, cors, .. } = self;
         let response = response.with_all(cors.pairs());
         let bytes = response.render(&Rendering {
             version: request.http_version(),
-            request_headers: request.headers(),
             head_only: *request.method() == Method::Head,
         });
         connection.answer(bytes);

@@ -36,6 +36,7 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
     match verdict {
         Ok(Verdict::Allowed(client)) => {
             exchange.set_cors(cors);
+            exchange.set_allowed_by(&access);
             dispatch(context, exchange, client);
         }
         Ok(Verdict::NeedsHash(password)) => {
@@ -43,6 +44,7 @@ pub(crate) fn route(context: &Arc<Context>, mut exchange: Exchange) {
             context.passwords.submit(exchange, move |mut exchange| match access.verify_slow(&password) {
                 Ok(client) => {
                     exchange.set_cors(cors);
+                    exchange.set_allowed_by(&access);
                     dispatch(&context_of_check, exchange, client);
                 }
                 Err(refusal) => refuse(&access, exchange, &refusal, cors),
@@ -71,7 +73,7 @@ fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
             stream::serve(context, exchange, client, &name, stream::StreamTarget { codec, query });
         }
         Ok(Target::PushHealth(name)) => health::serve_push(context, exchange, &name),
-        Ok(Target::Favicon | Target::Unknown) => not_found(context, exchange),
+        Ok(Target::Unknown) => not_found(context, exchange),
     }
 }
 
@@ -112,7 +114,7 @@ fn is_there(context: &Context, url: &str) -> bool {
             | Target::Pls(name, _)
             | Target::Stream(name, ..),
         ) => context.input(&name).is_some(),
-        Ok(Target::Favicon | Target::Unknown) | Err(BadRequest(_)) => false,
+        Ok(Target::Unknown) | Err(BadRequest(_)) => false,
     }
 }
 

@@ -32,8 +32,8 @@ pub(super) struct List {
 struct Seats {
     /// The listeners in the order of their ids.
     taken: Vec<Arc<Listener>>,
-    /// The clients of requests that are about to listen.
-    reserved: Vec<ClientKey>,
+    /// The clients of requests that are about to listen, each with all that it may be.
+    reserved: Vec<Vec<ClientKey>>,
 }
 
 /// The limits for one admission.
@@ -69,22 +69,26 @@ impl List {
     pub(super) fn reserve(
         self: &Arc<Self>,
         limits: Admission,
-        client: IpAddr,
+        addresses: &[IpAddr],
         local: Option<IpAddr>,
     ) -> Result<Seat, Full> {
-        let key = ClientKey::of(client, local);
+        let mut keys: Vec<ClientKey> =
+            addresses.iter().map(|address| ClientKey::of(*address, local)).collect();
+        keys.sort_unstable();
+        keys.dedup();
         let mut seats = self.lock();
         let count = seats.taken.len() + seats.reserved.len();
         if count >= limits.max as usize {
             return Err(Full::All(count));
         }
-        let keys = seats.taken.iter().map(|listener| listener.key).chain(seats.reserved.iter().copied());
-        let of_client = keys.filter(|other| *other == key).count();
+        let others = || seats.taken.iter().map(|listener| &listener.keys).chain(&seats.reserved);
+        let count_of = |key: &ClientKey| others().filter(|keys| keys.contains(key)).count();
+        let of_client = keys.iter().map(count_of).max().unwrap_or(0);
         if of_client >= limits.max_per_client {
             return Err(Full::Client(of_client));
         }
-        seats.reserved.push(key);
-        Ok(Seat { key, list: Arc::clone(self) })
+        seats.reserved.push(keys.clone());
+        Ok(Seat { keys, list: Arc::clone(self) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {
@@ -94,7 +98,7 @@ impl List {
 
 /// A reserved place for a listener. The place is free again when this is dropped.
 pub struct Seat {
-    key: ClientKey,
+    keys: Vec<ClientKey>,
     list: Arc<List>,
 }
 
@@ -126,7 +130,7 @@ impl Seat {
             position: AtomicU64::new(u64::MAX),
             interval_us: AtomicU32::new(0),
             latency: Histogram::new(),
-            key: self.key,
+            keys: self.keys.clone(),
             socket,
             is_cut: AtomicBool::new(false),
         });
@@ -142,7 +146,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.list.lock();
-        if let Some(index) = seats.reserved.iter().position(|key| *key == self.key) {
+        if let Some(index) = seats.reserved.iter().position(|keys| *keys == self.keys) {
             seats.reserved.swap_remove(index);
         }
     }
@@ -182,8 +186,8 @@ pub struct Listener {
     pub interval_us: AtomicU32,
     /// The time from the capture of a block until the kernel has it.
     pub latency: Histogram,
-    /// The client that the listener counts for.
-    key: ClientKey,
+    /// The clients that the listener counts for: more than one behind a proxy whose headers differ.
+    keys: Vec<ClientKey>,
     socket: TcpStream,
     is_cut: AtomicBool,
 }

@@ -76,13 +76,19 @@ impl Listeners {
         self.list.all()
     }
 
-    /// Reserves a place for a listener of the client at `client`, which is connected to the address `local` of this machine.
+    /// Reserves a place for a listener of a client that is connected to the address `local` of this machine. It counts for each
+    /// of its `addresses`: behind a proxy there may be several, and a forged one must not replace the true one.
     ///
     /// # Errors
     ///
     /// [`Full`], if one of the limits is reached.
-    pub fn reserve(&self, limits: Admission, client: IpAddr, local: Option<IpAddr>) -> Result<Seat, Full> {
-        self.list.reserve(limits, client, local)
+    pub fn reserve(
+        &self,
+        limits: Admission,
+        addresses: &[IpAddr],
+        local: Option<IpAddr>,
+    ) -> Result<Seat, Full> {
+        self.list.reserve(limits, addresses, local)
     }
 }
 

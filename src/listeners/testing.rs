@@ -95,7 +95,8 @@ pub(super) fn connection() -> (TcpStream, SocketAddr, TcpStream) {
 pub(super) fn admit(listeners: &Arc<Listeners>) -> (Admitted, TcpStream) {
     let (socket, peer, client) = connection();
     let place: Place = Box::new(());
-    let seat = listeners.reserve(UNLIMITED, peer.ip(), None).unwrap_or_else(|_| panic!("there is no limit"));
+    let seat =
+        listeners.reserve(UNLIMITED, &[peer.ip()], None).unwrap_or_else(|_| panic!("there is no limit"));
     (seat.occupy("live", None, peer, "test/1".to_owned(), socket, place), client)
 }
 

@@ -15,7 +15,7 @@ use argon2::{Algorithm, Params};
 
 use super::tokens::TokenDigest;
 
-/// Size limit of the file, in bytes. A longer one is read up to here.
+/// Size limit of the file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The key of the configuration that names the file, as messages have it.
 pub const KEY: &str = "access.passwords";
@@ -64,13 +64,17 @@ impl Entry {
 ///
 /// # Errors
 ///
-/// A sentence that begins with the key of the configuration: the file cannot be read.
+/// A sentence that begins with the key of the configuration: the file cannot be read, or is too large.
 pub(super) fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text))
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
         .map_err(|error| format!("{KEY}: {} cannot be read: {error}", path.display()))?;
-    Ok(text)
+    // A command that changes the file would lose the rest of a longer one.
+    match text.len() as u64 > MAX_FILE_BYTES {
+        true => Err(format!("{KEY}: {} is larger than 1 MiB", path.display())),
+        false => Ok(text),
+    }
 }
 
 /// Reads the entries of a text. There may be none.

@@ -111,6 +111,22 @@ impl Access {
         })
     }
 
+    /// Returns all addresses that the client of a request may have, at least one: behind a trusted proxy, those that its
+    /// headers claim.
+    pub(crate) fn claims(&self, facts: &RequestFacts<'_>) -> Vec<IpAddr> {
+        self.client(facts).map_or_else(|_| vec![facts.peer.to_canonical()], |client| client.claims)
+    }
+
+    /// Returns `true` if a client whom `old` let in by a password or a token might not be let in now: passwords are new, or
+    /// an entry is gone.
+    pub(crate) fn narrows_credentials(&self, old: &Access) -> bool {
+        match (&self.passwords, &old.passwords) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(new), Some(old)) => !new.has_all_of(old),
+        }
+    }
+
     /// Returns the CORS headers of the response to a request with this `Origin`.
     pub(crate) fn cors(&self, origin: Option<&str>) -> Cors {
         Cors::of(&self.config.cors, origin)

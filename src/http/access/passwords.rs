@@ -122,6 +122,11 @@ impl Passwords {
         Ok(Passwords { users, tokens, key, right: Mutex::default(), tries: Mutex::default() })
     }
 
+    /// Returns `true` if every user and every token of `other` is here too, with the same password.
+    pub(super) fn has_all_of(&self, other: &Passwords) -> bool {
+        other.users.iter().all(|user| self.users.contains(user)) && self.tokens.have_all_of(&other.tokens)
+    }
+
     /// Returns `true` if the file has this token. Takes a microsecond.
     pub(super) fn has_token(&self, token: &Token) -> bool {
         self.tokens.contain(token)

@@ -219,6 +219,43 @@ fn listeners_are_checked_again_by_address() {
 }
 
 #[test]
+fn a_client_behind_a_proxy_counts_as_each_address_that_it_claims() {
+    let access = allowing(&["any"], &["127.0.0.1"]);
+    let claims =
+        |headers| -> Vec<String> { access.claims(&proxied(headers)).iter().map(IpAddr::to_string).collect() };
+    let forged = [("X-Forwarded-For", "127.0.0.1, 192.168.1.4"), ("X-Real-IP", "8.8.8.8")];
+    assert_eq!(claims(&forged), ["192.168.1.4", "8.8.8.8"]);
+    assert_eq!(claims(&[]), ["127.0.0.1"]);
+}
+
+#[test]
+fn credentials_are_narrowed_when_a_password_is_new_or_an_entry_gone() {
+    let entry = |name: &str| passwords::line(name, "secret").unwrap();
+    let token = |name: &str| format!("{name}:{}", Token::random().unwrap().digest());
+    let (anna, anna_2, ben, radio, radio_2) =
+        (entry("anna"), entry("anna"), entry("ben"), token("radio"), token("radio"));
+    let file = |lines: &[&String]| {
+        let text: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+        let passwords = (!lines.is_empty()).then(|| Passwords::parse(&text.join("\n"), "w").unwrap());
+        Access { passwords, ..access(config::Access::default()) }
+    };
+    for (old, new, narrows) in [
+        (&[][..], &[][..], false),
+        (&[], &[&anna], true),
+        (&[&anna], &[], false),
+        (&[&anna], &[&anna, &ben], false),
+        (&[&anna, &ben], &[&ben, &anna], false),
+        (&[&anna, &ben], &[&anna], true),
+        (&[&anna], &[&anna_2], true),
+        (&[&anna], &[&anna, &radio], false),
+        (&[&anna, &radio], &[&anna], true),
+        (&[&anna, &radio], &[&anna, &radio_2], true),
+    ] {
+        assert_eq!(file(new).narrows_credentials(&file(old)), narrows, "{old:?} to {new:?}");
+    }
+}
+
+#[test]
 fn a_password_is_hashed_apart_and_remembered() {
     let line = passwords::line("anna", "secret").unwrap();
     let access = Access { passwords: Passwords::parse(&line, "w").ok(), ..access(config::Access::default()) };

@@ -105,6 +105,11 @@ impl Tokens {
         Tokens(digests)
     }
 
+    /// Returns `true` if every token of `other` is here too.
+    pub(super) fn have_all_of(&self, other: &Tokens) -> bool {
+        other.0.iter().all(|digest| self.0.contains(digest))
+    }
+
     /// Returns `true` if the file has this token. Compares with all of them, so that the time does not tell which one is near.
     pub(super) fn contain(&self, token: &Token) -> bool {
         let digest = token.digest();

@@ -1,6 +1,6 @@
 //! `/NAME/levels`: server-sent events with the levels and the state of an input.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,6 +43,9 @@ pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&st
         let why = format!("{} pages are open, no more can be.", context.subscribers.count());
         return exchange.respond(Response::unavailable(&why));
     };
+    let Some(access) = context.recheck(&exchange) else {
+        return exchange.respond(Response::unavailable("The access rules have changed meanwhile."));
+    };
     let hello = hello(exchange.local_addr(), context.reachable.load(Ordering::Relaxed));
     let mut chunk = Chunk::new(hello.len());
     chunk.push(hello.as_bytes());
@@ -54,6 +57,10 @@ pub(crate) fn serve(context: &Arc<Context>, exchange: Exchange, name: Option<&st
         let response = Response::unavailable("There is no thread left for the levels.").render_alone();
         // Without waiting: nothing was sent on this connection yet, so that the kernel has room.
         let _ = send(&socket, &response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+    if !context.is_in_force(&access) {
+        // The reload may have come before the subscription, which it has to end.
+        context.subscribers.disconnect_all();
     }
 }
 
@@ -74,7 +81,10 @@ fn hello(local: Option<SocketAddr>, reachable: bool) -> String {
     }
     let local = local.map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     let local = local.filter(|local| reachable || !local.ip().is_loopback());
-    let address = local.and_then(|local| match local.ip().is_loopback() {
+    // A link-local address means nothing without the zone, which is another one on each machine.
+    let is_for_this_machine =
+        |ip: IpAddr| ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let address = local.and_then(|local| match is_for_this_machine(local.ip()) {
         true => host::reachable_addresses().into_iter().next().map(|ip| SocketAddr::new(ip, local.port())),
         false => Some(local),
     });
@@ -100,5 +110,7 @@ mod tests {
         assert!(!alone.contains("address") && !alone.contains("name"), "{alone}");
         let lan = Some("[::ffff:192.168.1.20]:4410".parse().expect("an address"));
         assert!(hello(lan, true).contains("\"address\":\"192.168.1.20:4410\""));
+        let link_local = Some("[fe80::1%2]:4410".parse().expect("an address"));
+        assert!(!hello(link_local, true).contains("fe80"));
     }
 }

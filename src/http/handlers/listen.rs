@@ -65,11 +65,14 @@ pub(super) fn refuse_clip(refusal: Refusal) -> Response {
 /// Reserves a place among the listeners.
 pub(super) fn admit(context: &Context, exchange: &Exchange, client: IpAddr) -> Result<Seat, Full> {
     let settings = &context.settings;
+    let mut addresses = context.access().claims(&exchange.facts());
+    addresses.push(client);
+    let per_address = |address: &IpAddr| settings.limits().listeners_per_address.of(*address);
     let limits = Admission {
         max: settings.listeners().max,
-        max_per_client: settings.limits().listeners_per_address.of(client),
+        max_per_client: addresses.iter().map(per_address).min().unwrap_or(usize::MAX),
     };
-    context.listeners.reserve(limits, client, exchange.local_ip())
+    context.listeners.reserve(limits, &addresses, exchange.local_ip())
 }
 
 /// Takes the connection out of the gate and starts the stream on it.
@@ -82,6 +85,10 @@ pub(super) fn start(
     low_latency: bool,
     response: StreamResponse,
 ) {
+    const RULES_CHANGED: &str = "The access rules have changed meanwhile.";
+    let Some(access) = context.recheck(&exchange) else {
+        return exchange.respond(Response::unavailable(RULES_CHANGED));
+    };
     let StreamResponse { mut head, body } = response;
     head.add_cors(exchange.cors());
     let player = players::product(exchange.header("User-Agent").unwrap_or_default());
@@ -96,6 +103,9 @@ pub(super) fn start(
     let listener =
         seat.occupy(&source.input.name, source.sound.coding(), client, player, socket, Box::new(place));
     let stream = ActiveStream::new(&context.listeners, source, listener, body, low_latency, logged);
+    if !context.is_in_force(&access) {
+        return stream.refuse(&Response::unavailable(RULES_CHANGED).render_alone());
+    }
     if let Some((ring, frame)) = stream.frame().filter(|_| low_latency) {
         // By this the page knows the time of capture of what it plays.
         head.push("Wavecast-Frame", format!("{ring}/{frame}"));

@@ -14,12 +14,16 @@ fn no_listener_is_admitted_beyond_the_limits() {
     let limits = |max, max_per_client| Admission { max, max_per_client };
     let (_first, _) = admit(&all);
     let (_second, _) = admit(&all);
-    let reserve = |client: &str, limits| all.reserve(limits, client.parse().expect("an address"), None);
+    let reserve = |clients: &str, limits| {
+        let addresses: Vec<IpAddr> = clients.split(' ').map(|one| one.parse().expect("an address")).collect();
+        all.reserve(limits, &addresses, None)
+    };
     let refusal = |client, limits| reserve(client, limits).err();
     assert_eq!(refusal("127.0.0.1", limits(2, 9)), Some(Full::All(2)));
     assert_eq!(refusal("127.0.0.1", limits(3, 2)), Some(Full::Client(2)));
     assert_eq!(refusal("::ffff:127.0.0.1", limits(3, 2)), Some(Full::Client(2)));
     assert_eq!(refusal("192.0.2.1", limits(3, 1)), None);
+    assert_eq!(refusal("192.0.2.1 127.0.0.1", limits(3, 2)), Some(Full::Client(2)), "by each address");
     let seat = reserve("192.0.2.1", limits(3, 1)).unwrap_or_else(|_| panic!("there is room"));
     assert_eq!(all.count(), 2, "a reserved seat does not listen yet");
     assert_eq!(refusal("192.0.2.2", limits(3, 1)), Some(Full::All(3)), "but it counts");
@@ -49,7 +53,7 @@ fn a_listener_that_is_dropped_ends_its_connection_and_gives_its_place_back() {
     let (socket, peer, mut client) = connection();
     let is_free = Arc::new(AtomicBool::new(false));
     let place = Box::new(Slot(Arc::clone(&is_free)));
-    let seat = all.reserve(UNLIMITED, peer.ip(), None).unwrap_or_else(|_| panic!("there is room"));
+    let seat = all.reserve(UNLIMITED, &[peer.ip()], None).unwrap_or_else(|_| panic!("there is room"));
     let admitted = seat.occupy("live", None, peer, String::new(), socket, place);
     // A thread that renders the status has a copy of the list, so the socket is not closed with the listener.
     let copy = all.all();
