@@ -2,8 +2,9 @@
 //!
 //! A listener starts with the head of the response and with past sound: a burst, or what `back=` asks for. Where the kernel
 //! takes all of it at once, the listener needs no thread. Otherwise a thread sends until the listener has caught up with the
-//! live edge. Then the listener joins the [fan-out](super::fanout) and the thread ends. The listener gets another thread when it leaves the fan-out: because the client accepts data too
-//! slowly or is gone, or because the ring was closed. Whatever that thread does costs nobody else anything.
+//! live edge. Then the listener joins the [fan-out](super::fanout) and the thread ends. The listener gets another thread when
+//! it leaves the fan-out: because the client accepts data too slowly or is gone, or because the ring was closed. Whatever
+//! that thread does costs nobody else anything.
 //!
 //! # Slow listeners
 //!
@@ -21,9 +22,9 @@ use rustix::net::{SendFlags, send};
 
 use super::chunked::{self, Chunk};
 use super::icy::framed;
+use super::own_encoder::Filled;
 use super::pacing;
 use super::slow::{Action, decide};
-use super::own_encoder::Filled;
 use super::stream::{End, Playback, Sound, StartAt, Stream, Unsent};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
@@ -70,6 +71,12 @@ impl Stream {
             let read = loop {
                 match self.read(&mut chunk) {
                     Read::Block { frames: read, .. } => frames += read as u64,
+                    Read::Lapped { lost } => {
+                        self.record_skip(lost);
+                        if let Some(end) = self.apply_slow_policy(u64::MAX) {
+                            return Some(Step::End(end));
+                        }
+                    }
                     other => break other,
                 }
             };
@@ -118,6 +125,7 @@ impl Stream {
         chunk.push(&std::mem::take(&mut self.playback.prefix));
         let (started, mut frames, mut captured_at) = (monotonic_ns(), 0, None);
         loop {
+            let mut is_lapped = false;
             if self.listener.is_cut() {
                 return Ok(Step::End(End::Cut));
             }
@@ -129,6 +137,7 @@ impl Stream {
                 }
                 Read::Lapped { lost } => {
                     self.record_skip(lost);
+                    is_lapped = true;
                     if self.is_clip() {
                         // A file with a hole would look whole. A client fetches a file that was cut again.
                         return Ok(Step::End(End::TooSlow));
@@ -155,7 +164,10 @@ impl Stream {
                     }
                 }
             }
-            if let Some(end) = self.apply_slow_policy() {
+            // The ring may keep less than the allowed lag, above all a ring of packets. Who went on at its oldest frame would be
+            // lapped again and again.
+            let lag = if is_lapped { u64::MAX } else { self.reader.lag() };
+            if let Some(end) = self.apply_slow_policy(lag) {
                 return Ok(Step::End(end));
             }
         }
@@ -249,7 +261,7 @@ impl Stream {
         }
         self.listener.socket().write_all(&unsent.bytes)?;
         self.listener.sent.fetch_add(unsent.frames, Ordering::Relaxed);
-        Ok(self.apply_slow_policy())
+        Ok(self.apply_slow_policy(self.reader.lag()))
     }
 
     /// Sends the end of the body. A file whose input has ended before it was complete has none.
@@ -262,6 +274,10 @@ impl Stream {
             error!("{}: the encoder of {} failed: {error}", self.input.name, self.listener.ip());
             return Ok(Step::End(End::EncoderFailed));
         }
+        // The input ended before the recording did. Without its last chunk the client sees that the body is not whole.
+        if matches!(&self.sound, Sound::Encoded(encoder) if encoder.is_incomplete()) {
+            return Ok(Step::End(End::Cut));
+        }
         if self.playback.chunked {
             self.listener.socket().write_all(chunked::LAST)?;
         } else if self.playback.length == Some(0) {
@@ -270,13 +286,13 @@ impl Stream {
         Ok(Step::End(End::Complete))
     }
 
-    /// Notes the place of the listener and applies the policy for slow listeners.
-    fn apply_slow_policy(&mut self) -> Option<End> {
+    /// Notes the place of the listener and applies the policy for slow listeners to one that is `lag` frames behind.
+    fn apply_slow_policy(&mut self, lag: u64) -> Option<End> {
         self.listener.position.store(self.reader.frame(), Ordering::Relaxed);
         let resume_at = self.playback.lag_target?;
         let settings = self.settings.listeners();
         let limit = self.initial_lag + self.ring.format().frames_in(settings.max_lag);
-        match decide(self.reader.lag(), limit, settings.when_behind, resume_at) {
+        match decide(lag, limit, settings.when_behind, resume_at) {
             Action::Continue => None,
             Action::Disconnect => Some(End::TooSlow),
             Action::SkipTo(back) => {

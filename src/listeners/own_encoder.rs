@@ -67,6 +67,11 @@ impl OwnEncoder {
         self.encoder.kind()
     }
 
+    /// Returns `true` for a recording or a clip of which frames are missing.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.frames.is_some() && !self.is_finished
+    }
+
     /// Writes the header and notes where the reader begins. Call before the first [`fill`](Self::fill).
     ///
     /// # Errors

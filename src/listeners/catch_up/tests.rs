@@ -152,6 +152,35 @@ fn a_listener_that_comes_to_another_ring_too_late_is_disconnected_if_so_configur
     assert_eq!(skipped(&listener), 0);
 }
 
+/// A listener of a ring that keeps less than the allowed lag, which the ring has overtaken before the listener's thread starts.
+fn overtaken(when_behind: WhenBehind) -> (Ramp, Arc<Listener>, TcpStream) {
+    let settings = config::Listeners { max_lag: SECOND, when_behind, ..every_block() };
+    let all = listeners(settings);
+    let mut ramp = Ramp::new("live", Duration::ZERO);
+    ramp.publish(1);
+    let (stream, client) = stream(&all, &ramp, Playback { begin: StartAt::Back(0), ..LIVE });
+    let listener = all.all().remove(0);
+    ramp.publish(20);
+    start(stream, b"head");
+    (ramp, listener, client)
+}
+
+#[test]
+fn a_listener_that_is_overtaken_skips_to_the_live_edge() {
+    let (mut ramp, listener, mut client) = overtaken(WhenBehind::Skip);
+    wait_for("it to skip", || skipped(&listener) == 20 * BLOCK);
+    assert_eq!(read(&mut client, 4), b"head");
+    ramp.publish(1);
+    assert_eq!(read(&mut client, 160), samples(21 * BLOCK..22 * BLOCK));
+    ramp.ring.close();
+}
+
+#[test]
+fn a_listener_that_is_overtaken_is_disconnected_if_so_configured() {
+    let (_ramp, _listener, mut client) = overtaken(WhenBehind::Disconnect);
+    assert_eq!(read_to_end(&mut client), b"");
+}
+
 #[test]
 fn a_recording_has_no_hole_where_its_input_got_another_ring() {
     let all = listeners(every_block());
