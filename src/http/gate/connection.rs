@@ -68,11 +68,12 @@ impl Connection {
     /// none.
     ///
     /// Never waits. The gate sends the bytes that the kernel has no room for, for up to 10 s without progress.
-    /// An answer is short (below 1 MiB): the gate keeps 8 MB of unsent bytes for all clients together.
+    /// An answer is short (below 1 MiB): the gate keeps 4 MB of unsent bytes for all clients together.
     pub fn answer(self, bytes: Vec<u8>) {
         let mut unsent = with_connection_field(bytes, self.connection_option());
         match send(&self.client.socket, &unsent, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) => drop(unsent.drain(..sent)),
+            // With the memory of the rest alone: the rest may wait, and an idle connection keeps nothing.
+            Ok(sent) => unsent = unsent.split_off(sent),
             Err(Errno::AGAIN | Errno::INTR) => {}
             // The client is gone. Dropping the connection gives its place back.
             Err(_) => return,

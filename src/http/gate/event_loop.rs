@@ -1,11 +1,13 @@
 //! The gate's thread: waits, and gives each event to the code for it.
 
 use std::io;
+use std::net::TcpListener;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event};
 
@@ -106,12 +108,21 @@ impl State {
         times.into_iter().flatten().min()
     }
 
+    /// Opens a listening socket, and closes it again if nobody waits for its number any more.
+    fn open_for(&mut self, listener: TcpListener, reply: &Sender<io::Result<ListenerId>>, now: Instant) {
+        if let Err(unsent) = reply.send(self.open(listener)) {
+            if let Ok(id) = unsent.0 {
+                self.close(id, now);
+            }
+        }
+    }
+
     /// Does what a message asks for.
     fn on_message(&mut self, message: Message, now: Instant) {
         match message {
             Message::Answered(connection, unsent) => self.on_answered(connection, unsent, now),
             Message::Released(released) => self.apply(released, now),
-            Message::Open(listener, reply) => drop(reply.send(self.open(listener))),
+            Message::Open(listener, reply) => self.open_for(listener, &reply, now),
             Message::Close(id, reply) => {
                 self.close(id, now);
                 let _ = reply.send(());

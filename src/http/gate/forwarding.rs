@@ -10,7 +10,7 @@ use super::state::{LINK, State};
 /// Requests inside tiny_http and handlers at once. More would only wait there, where they have no turns.
 const IN_FLIGHT: usize = 16;
 /// Bytes of answers that were not taken, of all clients together.
-const UNSENT_BYTES: usize = 8 << 20;
+const UNSENT_BYTES: usize = 4 << 20;
 /// tiny_http is started at most this often.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 

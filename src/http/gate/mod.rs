@@ -39,7 +39,7 @@
 //! | time for a head | `request_seconds` | 408 |
 //! | time between two requests | `idle_seconds` | closed |
 //! | time without progress of an answer | 10 s | closed |
-//! | bytes of answers that nobody takes | 8 MB | the client without progress for the longest time is closed |
+//! | bytes of answers that nobody takes | 4 MB | the client without progress for the longest time is closed |
 //! | descriptors of the process | | an idle connection is ended; or else 503, and a pause of 20 ms |
 //!
 //! A client is a [`ClientKey`](crate::sys::client_key::ClientKey). Trusted proxies have no limit per client,

@@ -149,11 +149,10 @@ impl State {
     fn write(&mut self, client: &mut Client, now: Instant) -> Step {
         match send(&client.socket, &client.unsent, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => {
-                client.unsent.drain(..sent);
+                client.unsent = client.unsent.split_off(sent);
                 client.quiet_since = now;
                 client.deadline = Some(now + SEND_TIME);
                 if client.unsent.is_empty() {
-                    client.unsent = Vec::new();
                     self.after_answer(client, now);
                 }
                 Step::Again
@@ -199,10 +198,13 @@ impl State {
 
     /// Answers in place of a handler, and ends the connection.
     fn refuse(&mut self, client: &mut Client, refusal: Refusal, now: Instant) -> Step {
-        self.report(client.peer, refusal);
         let is_limited = !self.policy.has_free_requests(client.peer.ip());
-        // Browsers connect ahead and then have nothing to ask: silence costs nothing.
-        let is_silent = client.unread.is_empty();
+        // Browsers connect ahead and then have nothing to ask: silence costs nothing, and is nothing to warn of.
+        let is_silent = client.unread.is_empty() && client.skipped == 0;
+        match is_silent {
+            true => self.log.debug(client.peer.ip(), "has asked for nothing, and was disconnected"),
+            false => self.report(client.peer, refusal),
+        }
         if is_limited && !is_silent {
             self.shares.charge_refusal(client.place.client, self.policy.rate(), now);
         }
