@@ -25,6 +25,8 @@ use crate::sys::host;
 /// The time between two attempts to bind an address that cannot be had: short enough for a network that comes up, long
 /// enough to cost nothing.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// The longest time between two attempts to close old sockets for a new one: clients that wait in them are disconnected.
+const MOST_ROOM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The public sockets of the daemon, and the addresses that it should have.
 pub(super) struct Listening {
@@ -34,6 +36,9 @@ pub(super) struct Listening {
     missing: Vec<Missing>,
     /// The time of the next attempt to bind the missing addresses.
     retry_at: Option<Instant>,
+    /// The time of the next attempt for which old sockets are closed, and the interval to the one after it. `None` before the
+    /// first one since a reload.
+    make_room: Option<(Instant, Duration)>,
 }
 
 /// A socket that is served.
@@ -99,7 +104,8 @@ impl Listening {
         let server = Server::start(Arc::clone(context))
             .map_err(|error| StartError(format!("cannot start the server: {error}")))?;
         let context = Arc::clone(context);
-        Ok(Listening { context, server, sockets: Vec::new(), missing: Vec::new(), retry_at: None })
+        let (sockets, missing) = (Vec::new(), Vec::new());
+        Ok(Listening { context, server, sockets, missing, retry_at: None, make_room: None })
     }
 
     /// Binds the sockets of the start: systemd's, or else those of the configuration. An address that cannot be had is
@@ -160,10 +166,8 @@ impl Listening {
             service.store_socket(configured, &listener);
         }
         let id = self.server.open(listener).map_err(failed)?;
-        if !address.ip().to_canonical().is_loopback() {
-            self.context.reachable.store(true, Ordering::Relaxed);
-        }
         self.sockets.push(PublicSocket { origin, id, address, urls: Vec::new(), leaving: false });
+        self.note_reachable();
         Ok(())
     }
 
@@ -185,15 +189,20 @@ impl Listening {
                 None => new.push(*address),
             }
         }
+        self.make_room = None;
+        let failures: Vec<_> =
+            new.into_iter().filter_map(|address| self.add(address, service).err()).collect();
         let missing_before = std::mem::take(&mut self.missing);
-        for address in new {
+        let is_last = self.sockets.iter().all(|socket| socket.leaving);
+        for failure in failures {
+            let address = failure.address;
             let before = missing_before.iter().find(|missing| missing.address == address);
-            if let Err(failure) = self.add(address, service) {
-                let holds_old = before.map_or(self.is_leaving(), |missing| missing.holds_old);
-                let old = if holds_old { "; the old addresses stay until then" } else { "" };
-                error!("{failure}; trying again every {} s{old}", RETRY_INTERVAL.as_secs());
-                self.missing.push(Missing { address, holds_old });
-            }
+            // An address that was missing before waits for its network. Old ones do not wait with it, unless nothing else is left.
+            let waits = is_last || before.is_none_or(|missing| missing.holds_old);
+            let holds_old = self.is_leaving() && waits;
+            let old = if holds_old { "; the old addresses stay until then" } else { "" };
+            error!("{failure}; trying again every {} s{old}", RETRY_INTERVAL.as_secs());
+            self.missing.push(Missing { address, holds_old });
         }
         self.close_leaving(service);
         self.schedule_retry();
@@ -289,7 +298,8 @@ impl Listening {
     fn add(&mut self, address: ListenAddr, service: &Service) -> Result<(), BindError> {
         let mut removed = Vec::new();
         let mut bound = bind(address);
-        if bound.as_ref().is_err_and(|failure| failure.error.kind() == io::ErrorKind::AddrInUse) {
+        let is_in_use = bound.as_ref().is_err_and(|failure| failure.error.kind() == io::ErrorKind::AddrInUse);
+        if is_in_use && self.may_make_room() {
             removed = self.remove_overlapping(address, service);
             if !removed.is_empty() {
                 bound = bind(address);
@@ -300,8 +310,10 @@ impl Listening {
             self.serve(socket, service)
                 .map_err(|error| BindError { address, error: io::Error::other(error.0) })
         });
-        if served.is_err() {
-            for old in removed {
+        if served.is_err() && !removed.is_empty() {
+            let interval = self.make_room.map_or(RETRY_INTERVAL, |(_, interval)| interval);
+            self.make_room = Some((Instant::now() + interval, (2 * interval).min(MOST_ROOM_INTERVAL)));
+            for (old, urls) in removed {
                 let restored = bind(old).map_err(|error| error.to_string()).and_then(|listener| {
                     let socket = BoundSocket { origin: Origin::Configured(old), listener };
                     self.serve(socket, service).map_err(|error| error.0)
@@ -310,6 +322,7 @@ impl Listening {
                     Ok(()) => {
                         if let Some(socket) = self.sockets.last_mut() {
                             socket.leaving = true;
+                            socket.urls = urls;
                         }
                     }
                     Err(error) => error!("{error}"),
@@ -319,14 +332,23 @@ impl Listening {
         served
     }
 
-    /// Closes the leaving sockets that share a port with `address`. Returns their addresses.
-    fn remove_overlapping(&mut self, address: ListenAddr, service: &Service) -> Vec<ListenAddr> {
+    /// Returns `true` if an attempt may close old sockets.
+    fn may_make_room(&self) -> bool {
+        self.make_room.is_none_or(|(at, _)| at <= Instant::now())
+    }
+
+    /// Closes the leaving sockets that share a port with `address`. Returns their addresses, and the URLs that were logged.
+    fn remove_overlapping(
+        &mut self,
+        address: ListenAddr,
+        service: &Service,
+    ) -> Vec<(ListenAddr, Vec<String>)> {
         let mut removed = Vec::new();
-        self.sockets.retain(|socket| match socket.origin {
+        self.sockets.retain_mut(|socket| match socket.origin {
             Origin::Configured(old) if socket.leaving && old.overlaps(address) => {
                 service.remove_socket(old);
                 self.server.close(socket.id);
-                removed.push(old);
+                removed.push((old, std::mem::take(&mut socket.urls)));
                 false
             }
             _ => true,
@@ -336,17 +358,22 @@ impl Listening {
 
     /// Closes the sockets that the configuration does not name any more, unless they have to stay for a missing address.
     fn close_leaving(&mut self, service: &Service) {
-        if self.missing.iter().any(|missing| missing.holds_old) {
-            return;
+        if !self.missing.iter().any(|missing| missing.holds_old) {
+            self.sockets.retain(|socket| {
+                if let (true, Origin::Configured(address)) = (socket.leaving, socket.origin) {
+                    service.remove_socket(address);
+                    self.server.close(socket.id);
+                    info!("not listening on {} any more", socket.address);
+                }
+                !socket.leaving
+            });
         }
-        self.sockets.retain(|socket| {
-            if let (true, Origin::Configured(address)) = (socket.leaving, socket.origin) {
-                service.remove_socket(address);
-                self.server.close(socket.id);
-                info!("not listening on {} any more", socket.address);
-            }
-            !socket.leaving
-        });
+        self.note_reachable();
+    }
+
+    /// Tells the handlers if other machines reach the daemon.
+    fn note_reachable(&self) {
+        self.context.reachable.store(self.public_port().is_some(), Ordering::Relaxed);
     }
 
     fn is_leaving(&self) -> bool {

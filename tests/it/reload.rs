@@ -126,6 +126,72 @@ fn a_reload_that_narrows_the_rules_ends_the_listeners_that_are_not_allowed() {
 }
 
 #[test]
+fn a_reload_that_narrows_the_rules_ends_the_pages_that_are_not_allowed() {
+    let rules = |allow: &str| format!("[access]\nallow = [\"127.0.0.1\", {allow}]\n{RAMP}");
+    let daemon = Daemon::start(None, &rules("\"127.0.0.3\""));
+    daemon.wait_for_state("live", "capturing");
+    let goes = get_from([127, 0, 0, 3], daemon.address(), "/live/levels", &[]);
+    assert_eq!(goes.status, 200);
+    daemon.reload(&rules("\"127.0.0.2\""));
+    ends(goes).join().expect("the events end");
+    assert_eq!(get_from([127, 0, 0, 3], daemon.address(), "/live/levels", &[]).status, 403);
+}
+
+#[test]
+fn a_reload_that_changes_the_rules_ends_the_listeners_behind_a_proxy() {
+    let rules = |allow: &str| {
+        format!("[access]\nallow = [\"127.0.0.1\", {allow}]\ntrusted_proxies = [\"127.0.0.9\"]\n{RAMP}")
+    };
+    let daemon = Daemon::start(None, &rules("\"any\""));
+    daemon.wait_for_state("live", "capturing");
+    // A forged address beside the true one.
+    let headers = [("X-Forwarded-For", "192.168.1.4"), ("X-Real-IP", "8.8.8.8")];
+    let listener = get_from([127, 0, 0, 9], daemon.address(), "/live.wav", &headers);
+    assert_eq!(listener.status, 200);
+    daemon.reload(&rules("\"local\""));
+    ends(listener).join().expect("the stream ends");
+    assert_eq!(get_from([127, 0, 0, 9], daemon.address(), "/live.wav", &headers).status, 403);
+}
+
+#[test]
+fn a_request_that_waits_for_its_card_is_judged_by_the_rules_of_a_reload() {
+    // The open of a pipe waits for the first writer, and so does the open of this card.
+    let folder = Folder::new();
+    let pipe = folder.0.join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a pipe");
+    let cards = Cards::with([("fake", CardOptions::default())]).and(&format!(
+        "pcm.slow {{ type file slave.pcm null file /dev/null infile \"{}\" format raw }}\n",
+        pipe.display()
+    ));
+    let rules = |allow: &str| {
+        format!("[access]\nallow = [\"127.0.0.1\", {allow}]\n[input.live]\ndevice = \"slow\"\n")
+    };
+    let daemon = Daemon::start(Some(&cards), &rules("\"127.0.0.3\""));
+    let address = daemon.address();
+    let request = thread::spawn(move || get_from([127, 0, 0, 3], address, "/live.wav", &[]).status);
+    let waits = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs").flatten();
+        tasks
+            .map(|task| fs::read_to_string(task.path().join("comm")))
+            .any(|name| name.is_ok_and(|name| name.starts_with("waits")))
+    };
+    wait_for("a request that waits", || (waits() || request.is_finished()).then_some(()));
+    daemon.reload(&rules("\"127.0.0.2\""));
+    daemon.wait_for_log("the configuration was read again");
+    let _writer = fs::OpenOptions::new().write(true).open(&pipe).expect("the card is its reader");
+    // 503 is the answer too where the machine stood still for the 3 s that a request waits.
+    assert_eq!(request.join().expect("an answer"), 503);
+    assert!(daemon.listeners().is_empty());
+}
+
+#[test]
 fn wider_rules_never_meet_an_input_that_is_removed() {
     let card = Card::new("secret", CardOptions::default());
     let secret = format!("[input.secret]\ndevice = \"{}\"\n", card.device());
@@ -258,6 +324,19 @@ fn a_missing_address_at_the_start_does_not_stop_the_others() {
     daemon.reload_whole(&format!("[http]\nlisten = [\"{other}\", \"192.0.2.55:4711\"]\n{RAMP}"));
     wait_for("the new address", || serves(other).then_some(()));
     wait_for("the old one to be closed", || (!serves(address)).then_some(()));
+}
+
+#[test]
+fn the_only_address_that_is_served_stays_until_a_missing_one_is_there() {
+    let address = free_address();
+    // TEST-NET-1, RFC 5737: no machine has it.
+    let missing = "192.0.2.55:4711";
+    let daemon = Daemon::start(None, &format!("[http]\nlisten = [\"{address}\", \"{missing}\"]\n{RAMP}"));
+    daemon.wait_for_log("cannot listen on 192.0.2.55:4711");
+    daemon.reload_whole(&format!("[http]\nlisten = \"{missing}\"\n{RAMP}"));
+    daemon.wait_for_log("the old addresses stay until then");
+    daemon.wait_for_log("the configuration was read again");
+    assert_eq!(http::request(address, "GET", "/status.json", "1.1", &[]).status, 200);
 }
 
 #[test]
