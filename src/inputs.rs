@@ -93,6 +93,7 @@ impl LiveInput {
                 device: device.to_owned(),
                 source: None,
                 problem: String::new(),
+                trouble: None,
                 dead_air_since: None,
             }),
         }
@@ -276,6 +277,8 @@ pub struct State {
     pub source: Option<SourceInfo>,
     /// Problem and remedy; empty while all is well.
     pub problem: String,
+    /// The kind of the problem.
+    pub trouble: Option<Trouble>,
     /// The beginning of dead air that is reported: the source is open and delivers no sound.
     pub dead_air_since: Option<Instant>,
 }
@@ -285,6 +288,31 @@ impl State {
     /// ended, too.
     pub fn why(&self) -> &str {
         if self.problem.is_empty() { "it is being opened" } else { &self.problem }
+    }
+}
+
+/// The kind of a problem, for a page that says it in the words of its language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is simply no device of that name now. For a card that worked before, only waiting helps.
+    Absent,
+    /// The device is in use.
+    Busy,
+    /// The device offers nothing that can be captured.
+    Format,
+    /// Any other.
+    Other,
+}
+
+impl Trouble {
+    /// Returns the word in the events of the page.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Trouble::Absent => "absent",
+            Trouble::Busy => "busy",
+            Trouble::Format => "format",
+            Trouble::Other => "other",
+        }
     }
 }
 

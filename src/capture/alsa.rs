@@ -13,7 +13,7 @@ use alsa::{Direction, ValueOr};
 use super::devices::{self, SystemPaths};
 use super::source::{OpenError, READ_TIMEOUT, Source, SourceLost, SourceRead};
 use crate::config::Input;
-use crate::inputs::SourceInfo;
+use crate::inputs::{SourceInfo, Trouble};
 use crate::media::format::SourceSample;
 use crate::sys::clock::monotonic_ns;
 
@@ -213,7 +213,7 @@ fn prepare_and_start(pcm: &PCM) -> alsa::Result<()> {
 
 fn failed_to(action: &str, device: &str, error: &alsa::Error) -> OpenError {
     let reason = std::io::Error::from_raw_os_error(error.errno());
-    OpenError { advice: format!("{device}: could not {action}: {reason}"), absent: false }
+    OpenError { advice: format!("{device}: could not {action}: {reason}"), trouble: Trouble::Other }
 }
 
 /// Agrees on a format with the device, as near to the configured one as the device can.
@@ -245,14 +245,14 @@ fn negotiate(
     let channels =
         u16::try_from(channels).ok().filter(|channels| *channels <= MAX_CHANNELS).ok_or_else(|| {
             let advice = format!("{device} wants {channels} channels, more than {MAX_CHANNELS}");
-            OpenError { advice, absent: false }
+            OpenError { advice, trouble: Trouble::Format }
         })?;
     if channels < least {
         let advice = format!(
             "{device} offers {channels} channels at most, but `pick` names channel {least}; `wavecast devices` lists \
              what each card offers"
         );
-        return Err(OpenError { advice, absent: false });
+        return Err(OpenError { advice, trouble: Trouble::Format });
     }
 
     let frames = |time: Duration| (time.as_nanos() as u64 * u64::from(rate) / 1_000_000_000).max(1) as i64;
@@ -286,7 +286,7 @@ fn no_usable_format(hw: &HwParams<'_>, device: &str) -> OpenError {
             format!("{device} offers none of {names}; its data is no PCM sound, which nothing can convert")
         }
     };
-    OpenError { advice, absent: false }
+    OpenError { advice, trouble: Trouble::Format }
 }
 
 /// The formats that ALSA's `plug` layer converts, beside [`SAMPLES`]. Missing are those that are no PCM: IEC958 frames,

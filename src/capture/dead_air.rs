@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::{Device, Input};
+use crate::media::format::duration_at;
 
 /// The time after a source was opened in which a difference does not end dead air: some devices crackle when they are
 /// opened.
@@ -163,7 +164,7 @@ impl DeadAirDetector {
     }
 
     fn time(&self, frames: u64) -> Duration {
-        Duration::from_nanos(frames.saturating_mul(1_000_000_000) / u64::from(self.rate.max(1)))
+        duration_at(self.rate, frames)
     }
 }
 

@@ -12,6 +12,7 @@ use super::devices::SystemPaths;
 use super::event::HistoryLimit;
 use super::source::OpenError;
 use super::timeline::History;
+use crate::inputs::Trouble;
 use crate::media::format::StreamFormat;
 use crate::media::ring::{self, Ring, Writer};
 use crate::sys::memory;
@@ -79,7 +80,7 @@ pub(super) fn choose_ring(
         }
         if kept <= MIN_HISTORY {
             let advice = format!("there is no memory for {:.1} s of {format}", kept.as_secs_f64());
-            return Err(OpenError { advice, absent: false });
+            return Err(OpenError { advice, trouble: Trouble::Other });
         }
         (kept, limit) = ((kept / 2).max(MIN_HISTORY), Some(HistoryLimit::Memory));
     }

@@ -52,7 +52,7 @@ pub use self::timeline::Timeline;
 use self::track::Track;
 use self::wake_schedule::MonoNs;
 use crate::config::{self, Device};
-use crate::inputs::LiveInput;
+use crate::inputs::{LiveInput, Trouble};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::limits;
 
@@ -281,7 +281,7 @@ impl CaptureThread {
                     Err(_) => {
                         // The opener thread survives everything but the end of its capture.
                         let advice = "its opener thread has ended: a bug in wavecast".to_owned();
-                        self.reporter.report(CaptureEventKind::OpenFailed(OpenError { advice, absent: false }));
+                        self.reporter.report(CaptureEventKind::OpenFailed(OpenError { advice, trouble: Trouble::Other }));
                         self.opener.opened = never();
                     }
                 },

@@ -21,7 +21,7 @@ use super::history::{self, RingChoice, RingShape};
 use super::source::{OpenError, Source};
 use super::timeline::{History, Timeline};
 use crate::config;
-use crate::inputs::SourceInfo;
+use crate::inputs::{SourceInfo, Trouble};
 use crate::media::format::StreamFormat;
 use crate::media::meter::Meter;
 use crate::media::ring::Ring;
@@ -212,7 +212,7 @@ impl OpenerThread {
         // The thread has to survive a bug in here: it is the only one that can open this input.
         catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| {
             let advice = format!("\"{}\" could not be opened: a bug in wavecast", self.config.device);
-            Err(OpenError { advice, absent: false })
+            Err(OpenError { advice, trouble: Trouble::Other })
         })
     }
 
@@ -257,7 +257,7 @@ impl OpenerThread {
     /// by now. The error is not reported.
     fn check_not_stopped(&self) -> Result<(), OpenError> {
         match self.reporter.is_stopped() {
-            true => Err(OpenError { advice: "the capture was stopped".to_owned(), absent: false }),
+            true => Err(OpenError { advice: "the capture was stopped".to_owned(), trouble: Trouble::Other }),
             false => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::inputs::SourceInfo;
+use crate::inputs::{SourceInfo, Trouble};
 
 /// An open source of sound.
 ///
@@ -81,8 +81,8 @@ impl fmt::Display for SourceLost {
 pub struct OpenError {
     /// One or two sentences: what is wrong and what the user can do.
     pub advice: String,
-    /// `true` if there is simply no device of that name now. For a card that worked before, only waiting helps.
-    pub absent: bool,
+    /// The kind of the problem.
+    pub trouble: Trouble,
 }
 
 impl fmt::Display for OpenError {

@@ -8,7 +8,7 @@ use crossbeam_channel::{bounded, unbounded};
 use super::source::{SourceLost, SourceRead};
 use super::*;
 use crate::config::Input;
-use crate::inputs::SourceInfo;
+use crate::inputs::{SourceInfo, Trouble};
 use crate::media::format::{SampleFormat, SourceSample};
 
 const RATE: u32 = 8000;
@@ -141,7 +141,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn unavailable() -> OpenError {
-    OpenError { advice: "not now".to_owned(), absent: false }
+    OpenError { advice: "not now".to_owned(), trouble: Trouble::Other }
 }
 
 #[test]

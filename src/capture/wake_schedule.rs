@@ -31,6 +31,7 @@
 use std::time::Duration;
 
 use crate::inputs::SourceInfo;
+use crate::media::format::duration_at;
 use crate::media::ring::Writer;
 
 /// The longest sleep, unless a quarter of the source's buffer is shorter. Longer sleeps save hardly any power, and a
@@ -206,7 +207,7 @@ impl PeriodClock {
     }
 
     fn duration_of(&self, frames: u64) -> Duration {
-        Duration::from_nanos(frames * 1_000_000_000 / u64::from(self.rate))
+        duration_at(self.rate, frames)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::capture::dead_air::DeadAir;
 use crate::capture::event::CaptureEventKind;
 use crate::capture::source::OpenError;
 use crate::config;
-use crate::inputs::{Phase, SourceInfo, State};
+use crate::inputs::{Phase, SourceInfo, State, Trouble};
 use crate::sys::burst::{Burst, Progress, Summary};
 
 /// The time for which a card that has come back may refuse to open before the refusal is logged. The card belongs to root
@@ -51,7 +51,7 @@ pub(super) enum StateChange {
         problem: String,
     },
     /// The phase stays, the problem is another one.
-    Problem(String),
+    Problem(String, Trouble),
     /// The source is open and delivers no sound.
     DeadAir {
         /// The reason.
@@ -73,21 +73,28 @@ impl StateChange {
                 state.phase = Phase::Capturing;
                 state.source = Some(source);
                 state.problem = String::new();
+                state.trouble = None;
                 state.dead_air_since = None;
             }
             StateChange::Lost { problem } => {
                 state.phase = Phase::Lost;
                 state.problem = problem;
+                state.trouble = Some(Trouble::Other);
                 state.dead_air_since = None;
             }
-            StateChange::Problem(problem) => state.problem = problem,
+            StateChange::Problem(problem, trouble) => {
+                state.problem = problem;
+                state.trouble = Some(trouble);
+            }
             StateChange::DeadAir { problem, since } => {
                 state.problem = problem;
+                state.trouble = Some(Trouble::Other);
                 state.dead_air_since = Some(since);
             }
             StateChange::Reopened(source) => state.source = Some(source),
             StateChange::SoundAgain => {
                 state.problem = String::new();
+                state.trouble = None;
                 state.dead_air_since = None;
             }
         }
@@ -197,7 +204,12 @@ impl BurstLog {
             Progress::Over(Some(summary)) => (summary, "none since"),
         };
         let Summary { count, time } = summary;
-        Some(warning(format!("{count} {events} within {:.1} s, {end}", time.as_secs_f64())))
+        let seconds = time.as_secs_f64();
+        Some(warning(match count {
+            // Of a burst that was reported while it went on.
+            1 => format!("one more of the {events}, {end}"),
+            _ => format!("{count} {events} within {seconds:.1} s, {end}"),
+        }))
     }
 }
 
@@ -298,14 +310,15 @@ fn opened(condition: &Condition, source: SourceInfo, now: Instant, config: &conf
 fn open_failed(condition: Condition, error: OpenError, now: Instant) -> Outcome {
     match condition {
         // The loss says it already: listeners, log and page wait for the card to come back.
-        Condition::Lost { loss, since, .. } if error.absent => Outcome {
-            change: Some(StateChange::Problem(loss.clone())),
+        Condition::Lost { loss, since, .. } if error.trouble == Trouble::Absent => Outcome {
+            change: Some(StateChange::Problem(loss.clone(), error.trouble)),
             condition: Condition::Lost { loss, since, refused: None },
             line: None,
         },
         Condition::Lost { loss, since, refused } => {
             let (refused, is_news) = refuse(refused, error.advice, now, UDEV_TIME);
-            let change = is_news.then(|| StateChange::Problem(format!("{loss}; {}", refused.advice)));
+            let problem = || StateChange::Problem(format!("{loss}; {}", refused.advice), error.trouble);
+            let change = is_news.then(problem);
             let line = is_news.then(|| warning(refused.advice.clone()));
             Outcome { condition: Condition::Lost { loss, since, refused: Some(refused) }, line, change }
         }
@@ -315,7 +328,7 @@ fn open_failed(condition: Condition, error: OpenError, now: Instant) -> Outcome 
         Condition::Reopening => lost(Condition::Capturing, error.advice, now),
         Condition::Starting { refused } => {
             let (refused, is_news) = refuse(refused, error.advice, now, Duration::ZERO);
-            let change = is_news.then(|| StateChange::Problem(refused.advice.clone()));
+            let change = is_news.then(|| StateChange::Problem(refused.advice.clone(), error.trouble));
             let line = is_news.then(|| warning(refused.advice.clone()));
             Outcome { condition: Condition::Starting { refused: Some(refused) }, line, change }
         }
@@ -377,11 +390,11 @@ mod tests {
     }
 
     fn busy() -> CaptureEventKind {
-        CaptureEventKind::OpenFailed(OpenError { advice: "busy".to_owned(), absent: false })
+        CaptureEventKind::OpenFailed(OpenError { advice: "busy".to_owned(), trouble: Trouble::Other })
     }
 
     fn absent() -> CaptureEventKind {
-        CaptureEventKind::OpenFailed(OpenError { advice: "not there".to_owned(), absent: true })
+        CaptureEventKind::OpenFailed(OpenError { advice: "not there".to_owned(), trouble: Trouble::Absent })
     }
 
     fn unplugged() -> CaptureEventKind {
@@ -394,7 +407,7 @@ mod tests {
             None => String::new(),
             Some(StateChange::Capturing(_)) => "-".to_owned(),
             Some(StateChange::Lost { problem }) => format!("lost: {problem}"),
-            Some(StateChange::Problem(problem)) => problem,
+            Some(StateChange::Problem(problem, _)) => problem,
             Some(StateChange::DeadAir { .. }) => "dead".to_owned(),
             Some(StateChange::Reopened(_)) => "reopened".to_owned(),
             Some(StateChange::SoundAgain) => "sound".to_owned(),

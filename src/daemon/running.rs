@@ -25,12 +25,14 @@ pub(super) struct RunningInputs {
     shared: Arc<Inputs>,
     /// For capture threads.
     events: Sender<CaptureEvent>,
+    /// The histories that the configuration asks for, by the names of the inputs.
+    wanted: Vec<(String, Duration)>,
 }
 
 impl RunningInputs {
     /// No inputs yet. Those that run are put into `shared`, and their capture threads report to `events`.
     pub(super) fn new(shared: Arc<Inputs>, events: Sender<CaptureEvent>) -> RunningInputs {
-        RunningInputs { all: Vec::new(), captures: Vec::new(), shared, events }
+        RunningInputs { all: Vec::new(), captures: Vec::new(), shared, events, wanted: Vec::new() }
     }
 
     /// Takes the inputs off the air that `plan` does not have, and stops those that change. All that end do so before any
@@ -71,7 +73,11 @@ impl RunningInputs {
             let input = self.all.iter().find(|input| input.config.name == *name);
             input.is_some_and(|input| plan.step(&input.config, input.keep) == Step::Keep)
         };
-        capture.names.iter().all(is_unchanged) && plan.sharing(&capture.names[0]) == capture.names
+        // In any order: the tables of the configuration may have changed places.
+        let (mut names, mut planned) = (capture.names.clone(), plan.sharing(&capture.names[0]));
+        names.sort_unstable();
+        planned.sort_unstable();
+        capture.names.iter().all(is_unchanged) && planned == names
     }
 
     /// Starts the inputs of `plan` that do not run.
@@ -81,6 +87,7 @@ impl RunningInputs {
                 self.start_capture(&plan, plan.sharing(&input.name), &mut stopped);
             }
         }
+        self.wanted = config.inputs.iter().map(|input| (input.name.clone(), input.history)).collect();
         let mut running = std::mem::take(&mut self.all);
         for (config, _) in plan.inputs {
             if let Some(at) = running.iter().position(|input| input.config.name == config.name) {
@@ -116,6 +123,16 @@ impl RunningInputs {
         self.captures.push(RunningCapture { names, capture: capture.ok() });
     }
 
+    /// Returns the histories that were shortened.
+    pub(super) fn shortened(&self) -> Vec<Shortened> {
+        let shortened = |input: &RunningInput| {
+            let (name, wanted) = self.wanted.iter().find(|(name, _)| *name == input.config.name)?;
+            let kept = input.config.history;
+            (kept < *wanted).then(|| Shortened { name: name.clone(), wanted: *wanted, kept })
+        };
+        self.all.iter().filter_map(shortened).collect()
+    }
+
     /// Returns the memory of the rings that run, in bytes.
     pub(super) fn ring_bytes(&self) -> u64 {
         let bytes = |input: &RunningInput| ring_bytes(&input.config, input.config.history, Duration::ZERO);
@@ -146,6 +163,7 @@ fn live_input(config: &config::Input, stopped: Option<StoppedInput>) -> (Arc<Liv
                 state.phase = Phase::Waiting;
                 state.device = device;
                 state.problem = String::new();
+                state.trouble = None;
                 state.dead_air_since = None;
             });
             (live, timeline)
@@ -181,18 +199,31 @@ pub(super) struct StoppedInput {
     timeline: Option<Timeline>,
 }
 
+/// A history that was shortened because of the memory.
+pub(super) struct Shortened {
+    /// The name of the input.
+    name: String,
+    /// The history that the configuration asks for.
+    wanted: Duration,
+    kept: Duration,
+}
+
 /// The inputs of a configuration with the histories that fit into the memory.
 pub(super) struct InputPlan {
     inputs: Vec<(config::Input, Duration)>,
 }
 
 impl InputPlan {
-    /// Shortens the longest histories until all fit into `memory`, and logs each.
-    pub(super) fn new(config: &Config, memory: Memory) -> InputPlan {
+    /// Shortens the longest histories until all fit into `memory`, and logs each. One that was `shortened` before stays as it is
+    /// while it fits: the free memory differs from one reload to the next, and another length is another ring.
+    pub(super) fn new(config: &Config, memory: Memory, shortened: &[Shortened]) -> InputPlan {
         let longest = memory.longest_history(config).unwrap_or(Duration::MAX);
         let plan = |input: &config::Input| {
             let mut input = input.clone();
-            if input.history > longest {
+            let before = shortened.iter().find(|one| one.name == input.name && one.wanted == input.history);
+            if let Some(before) = before.filter(|before| before.kept <= longest) {
+                input.history = before.kept;
+            } else if input.history > longest {
                 warn!(
                     "{}: history shortened from {} s to {} s: {} leaves {} for the histories of all inputs",
                     input.name,
@@ -258,7 +289,7 @@ mod tests {
     }
 
     fn plan(text: &str) -> InputPlan {
-        InputPlan::new(&config(text), Memory { bytes: u64::MAX, limit: "a test" })
+        InputPlan::new(&config(text), Memory { bytes: u64::MAX, limit: "a test" }, &[])
     }
 
     #[test]
@@ -297,14 +328,26 @@ mod tests {
     fn histories_are_shortened_to_the_memory() {
         let config =
             config("[input.a]\nhistory_seconds = 100\n[input.b]\ndevice = 'hw:1'\nhistory_seconds = 20");
-        let seconds = |bytes| -> Vec<(u64, Duration)> {
-            let plan = InputPlan::new(&config, Memory { bytes, limit: "a test" });
+        let planned = |bytes, shortened: &[Shortened]| -> Vec<(u64, Duration)> {
+            let plan = InputPlan::new(&config, Memory { bytes, limit: "a test" }, shortened);
             plan.inputs.iter().map(|(input, keep)| (input.history.as_secs(), *keep)).collect()
         };
+        let seconds = |bytes| planned(bytes, &[]);
         let ms = Duration::from_millis;
         assert_eq!(seconds(u64::MAX), [(100, ms(100_500)), (20, ms(20_500))]);
         assert_eq!(seconds(176_400 * 71), [(50, ms(50_500)), (20, ms(20_500))]);
         assert_eq!(seconds(176_400 * 21), [(10, ms(10_500)), (10, ms(10_500))]);
         assert_eq!(seconds(0), [(0, ms(2_500)), (0, ms(2_500))]);
+        // More or less free memory at a reload.
+        let shortened = |wanted| Shortened {
+            name: "a".to_owned(),
+            wanted: Duration::from_secs(wanted),
+            kept: Duration::from_secs(50),
+        };
+        for (bytes, wanted, history) in
+            [(u64::MAX, 100, 50), (176_400 * 81, 100, 50), (176_400 * 51, 100, 30), (u64::MAX, 90, 100)]
+        {
+            assert_eq!(planned(bytes, &[shortened(wanted)])[0].0, history, "{bytes}");
+        }
     }
 }

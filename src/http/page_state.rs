@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::event_stream::StateEvent;
 use crate::encode::{Codec, Encodings};
-use crate::inputs::{Inputs, LiveInput};
+use crate::inputs::{Inputs, LiveInput, Trouble};
 use crate::listeners::Listeners;
 use crate::media::format::StreamFormat;
 use crate::media::ring::Ring;
@@ -31,6 +31,8 @@ struct PageState {
     seconds: f64,
     #[serde(skip_serializing_if = "String::is_empty")]
     problem: String,
+    /// The kind of the problem: `absent`, `busy`, `format` or `other`; `null` while there is none.
+    trouble: Option<&'static str>,
     /// As configured.
     device: String,
     /// The card's own name, or the device where it has none.
@@ -92,6 +94,7 @@ pub(crate) fn page_state(
         phase: state.phase.name(),
         seconds: tenths(state.since.elapsed().as_secs_f64()),
         problem: state.problem,
+        trouble: state.trouble.map(Trouble::name),
         device: state.device,
         card: state.source.map(|source| source.card.unwrap_or(source.device)),
         format: ring.as_ref().map(|ring| format_status(ring.format())),

@@ -8,6 +8,7 @@ use super::holder::{Holder, holder};
 use super::permission::permission_problem;
 use super::system_paths::{SystemPaths, entries};
 use crate::capture::source::OpenError;
+use crate::inputs::Trouble;
 
 /// Turns a failed open into advice for the user: one or two sentences that stand alone, for the log, the page and the
 /// state.
@@ -25,10 +26,12 @@ pub fn diagnose(device_name: &str, errno: i32, messages: &[String], paths: &Syst
         alsa_says: last_words(device_name, messages),
     };
     let errno = errno.abs();
-    OpenError {
-        advice: advice_text(device_name, errno, &circumstances),
-        absent: is_absent(device_name, errno, &circumstances),
-    }
+    let trouble = match errno {
+        libc::EBUSY => Trouble::Busy,
+        _ if is_absent(device_name, errno, &circumstances) => Trouble::Absent,
+        _ => Trouble::Other,
+    };
+    OpenError { advice: advice_text(device_name, errno, &circumstances), trouble }
 }
 
 /// Returns why ALSA cannot read its configuration (`/etc/asound.conf`, `~/.asoundrc`), in its own words; `None` if it
@@ -68,7 +71,7 @@ pub fn check_jack(device: &str, paths: &SystemPaths) -> Result<(), OpenError> {
     }
     let advice = "\"jack\" would not open: no JACK server runs for this user. A service does not reach the server of \
                   a desktop; there are others:  wavecast devices  lists them";
-    Err(OpenError { advice: advice.to_owned(), absent: false })
+    Err(OpenError { advice: advice.to_owned(), trouble: Trouble::Other })
 }
 
 /// Returns whether there is the socket of a JACK server, or of PipeWire, which can replace it.
