@@ -223,17 +223,17 @@ impl std::str::FromStr for Destination {
     fn from_str(text: &str) -> Result<Destination, String> {
         const EXAMPLE: &str = "icecast://stream.example.org:8000/attic.ogg";
         let wrong = |why: &str| format!("{} {why}; an address is written {EXAMPLE}", shown_string(text));
-        let (scheme, rest) =
-            text.split_once("://").ok_or_else(|| wrong("has no scheme such as icecast://"))?;
-        // First, since no other message may show a password.
-        let host_end = rest.find('/').unwrap_or(rest.len());
-        if rest[..host_end].contains('@') {
+        // First, since no other message may show a password. A password may have a slash in it, and the scheme may be missing.
+        if text.contains('@') {
             return Err(
                 "an address with a password would be shown in the log and on the page: write the user into \
-                        `user` and the password into the file that `password_file` names"
+                 `user` and the password into the file that `password_file` names; an @ in a mount is written %40"
                     .to_owned(),
             );
         }
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| wrong("has no scheme such as icecast://"))?;
+        let host_end = rest.find('/').unwrap_or(rest.len());
         let known = Protocol::SCHEMES.iter().find(|(known, _)| *known == scheme);
         let protocol = match (known, scheme) {
             (Some((_, protocol)), _) => *protocol,
@@ -451,7 +451,13 @@ mod tests {
 
     #[test]
     fn a_password_in_an_address_is_refused_and_not_shown() {
-        for to in ["icecast://source:hackme@a:8000/b", "http://hackme@a:8000/b", "what://x:hackme@y"] {
+        for to in [
+            "icecast://source:hackme@a:8000/b",
+            "icecast://source:hackme/2@a:8000/b",
+            "source:hackme@a:8000/b",
+            "http://hackme@a:8000/b",
+            "what://x:hackme@y",
+        ] {
             let text = error(&format!("to = '{to}'"));
             assert!(
                 text.starts_with("w.toml:2: push.radio.to: ") && text.contains("password_file"),

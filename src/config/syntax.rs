@@ -18,8 +18,24 @@ pub(super) fn place(text: &[u8], at: usize) -> (usize, usize) {
 pub(super) fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(text.len(), |span| span.start);
     let (line, column) = place(text.as_bytes(), at);
-    let message = missing_quotes(text, line).unwrap_or_else(|| one_line(error.message()));
+    let message = missing_quotes(text, line).or_else(|| repeated_table(text, line));
+    let message = message.unwrap_or_else(|| one_line(error.message()));
     format!("{file}:{line}:{column}: {message}")
+}
+
+/// Returns the message for the head of a table that stands further up already, as where somebody adds `[access]` and its keys
+/// at the end of the installed file.
+fn repeated_table(text: &str, line: usize) -> Option<String> {
+    let head = |line: &str| {
+        let (name, _) = line.trim().strip_prefix('[')?.split_once(']')?;
+        (!name.starts_with('[')).then(|| name.trim().to_owned())
+    };
+    let repeated = head(text.lines().nth(line - 1)?)?;
+    let first = text.lines().take(line - 1).position(|line| head(line).as_ref() == Some(&repeated))? + 1;
+    Some(format!(
+        "[{}] stands in line {first} already: the keys of a table stand together, below one head",
+        shown(&repeated)
+    ))
 }
 
 /// Returns the message for a line whose only mistake is a text without quotes, as in `device = hw:CARD=Device`. `None` for
@@ -40,5 +56,7 @@ fn missing_quotes(text: &str, line: usize) -> Option<String> {
     let corrected = format!("{key} = \"{value}\"");
     // A key on its own line, so that this is the line's only mistake.
     let is_the_mistake = DeTable::parse(line).is_err() && DeTable::parse(&corrected).is_ok();
-    is_the_mistake.then(|| format!("a text needs quotes: {}", shown(&corrected)))
+    // The message stands in the journal.
+    let corrected = if key == "password" { "password = \"…\"" } else { &corrected };
+    is_the_mistake.then(|| format!("a text needs quotes: {}", shown(corrected)))
 }

@@ -573,6 +573,8 @@ fn a_text_without_quotes_is_shown_with_its_quotes() {
         ("device=synth:tone?hz=50 # a tone", "device = \"synth:tone?hz=50\""),
         ("title = Living room", "title = \"Living room\""),
         ("  format = s24", "format = \"s24\""),
+        // The message stands in the journal.
+        ("password = hunter2", "password = \"…\""),
     ] {
         let message = &errors(&format!("[input.live]\n{line}\nrate = 8000\n"))[0];
         assert!(message.starts_with("w.toml:2:"), "{message}");
@@ -655,6 +657,19 @@ fn a_syntax_error_has_line_and_column() {
     assert!(errors("[http]\nlisten = \n")[0].starts_with("w.toml:2:10: "));
     assert!(errors("# ü\nü = 1")[0].starts_with("w.toml:2:1: "));
     assert!(errors("[log]\n[log]")[0].starts_with("w.toml:2:"));
+}
+
+#[test]
+fn a_table_that_stands_there_twice_is_named_with_the_line_of_the_first() {
+    let installed = include_str!("../../config/installed.toml");
+    let line = 1 + installed.lines().position(|line| line == "[access]").expect("a table");
+    let error = &errors(&format!("{installed}\n[access]\npasswords = '/etc/wavecast.passwords'\n"))[0];
+    let says = format!(
+        ": [access] stands in line {line} already: the keys of a table stand together, below one head"
+    );
+    assert!(error.ends_with(&says), "{error}");
+    // A key that stands there twice is another mistake.
+    assert!(!errors("[log]\nfilter = 'info'\nfilter = 'info'")[0].contains("stands in line"));
 }
 
 #[test]

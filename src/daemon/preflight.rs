@@ -209,19 +209,18 @@ fn check_passwords(config: &Config, viewer: &Viewer, paths: &SystemPaths, report
 /// Checks the parts of a push that depend on this machine: its password file, the encoder's library, TLS.
 fn check_push(push: &Push, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) {
     let key = |key: &str| format!("push.{}.{key}", push.name);
-    match &push.password {
-        Password::File(file) if !file.exists() => {
-            // A folder that this user may not pass is a note below.
-            let is_missing = file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-            match is_missing {
-                true => {
-                    let text = format!("{}: {} does not exist", key("password_file"), file.display());
-                    report.errors.push(text);
-                }
-                false => drop(check_readable(&key("password_file"), file, viewer, paths, report)),
-            }
+    let check_file = |key: String, file: &Path, report: &mut Report| {
+        // A folder that this user may not pass is a note below.
+        match file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            true => report.errors.push(format!("{key}: {} does not exist", file.display())),
+            false => drop(check_readable(&key, file, viewer, paths, report)),
         }
-        Password::File(file) => drop(check_readable(&key("password_file"), file, viewer, paths, report)),
+    };
+    if let Some(file) = &push.tls_ca {
+        check_file(key("tls_ca"), file, report);
+    }
+    match &push.password {
+        Password::File(file) => check_file(key("password_file"), file, report),
         Password::Credential(_) => report.notes.push(format!(
             "{}: only the service sees its credentials, so that this one was not checked",
             key("password_credential")
@@ -255,7 +254,7 @@ pub(super) fn push_warnings(config: &Config, paths: &SystemPaths) -> Vec<String>
     warnings
 }
 
-/// Checks that the service may read a file of passwords. Returns `true` if this user may not.
+/// Checks that the service may read a file. Returns `true` if this user may not.
 fn check_readable(key: &str, file: &Path, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) -> bool {
     let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     let own_user_may_not = File::open(file).is_err_and(denied);
@@ -600,6 +599,9 @@ mod tests {
         assert!(!format!("{inline:?}").contains("hackme"));
         let missing = report("password_file = '/nonexistent/radio'");
         assert_eq!(missing.errors, ["push.radio.password_file: /nonexistent/radio does not exist"]);
+        let encrypted = "[push.radio]\nto = 'icecasts://a:8000/b.ogg'\ntls_ca = '/nonexistent/ca.pem'";
+        let encrypted = check(&config(encrypted), &tree.paths()).errors;
+        assert!(encrypted.contains(&"push.radio.tls_ca: /nonexistent/ca.pem does not exist".to_owned()));
         let credential = report("password_credential = 'radio'");
         assert!(credential.notes[0].starts_with("push.radio.password_credential: only the service"));
     }
