@@ -86,8 +86,14 @@ impl StreamFormat {
 
     /// Returns the duration of `frames` frames, rounded down to a nanosecond.
     pub const fn duration_of(self, frames: u64) -> Duration {
-        Duration::from_nanos((frames as u128 * 1_000_000_000 / self.rate as u128) as u64)
+        duration_at(self.rate, frames)
     }
+}
+
+/// Returns the duration of frames at a rate in Hz. Overflows for no number of frames.
+pub const fn duration_at(rate: u32, frames: u64) -> Duration {
+    let rate = if rate == 0 { 1 } else { rate as u64 };
+    Duration::new(frames / rate, (frames % rate * 1_000_000_000 / rate) as u32)
 }
 
 impl fmt::Display for StreamFormat {
@@ -185,6 +191,12 @@ mod tests {
         assert_eq!(frames, 365 * 86_400 * 44_100);
         assert_eq!(CD.duration_of(frames), year);
         assert_eq!(CD.frames_in(Duration::MAX), u64::MAX);
+        // Five days, of which the nanoseconds of one second are beyond 64 bits where they are counted as frames.
+        assert_eq!(
+            duration_at(192_000, 5 * 86_400 * 192_000 + 96_000),
+            Duration::from_millis(5 * 86_400_000 + 500)
+        );
+        assert_eq!(duration_at(1, u64::MAX), Duration::from_secs(u64::MAX));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Burst {
     began: Instant,
     last: Instant,
     count: u64,
+    /// Events of the count that were reported when they came: the first of a burst.
+    reported: u64,
 }
 
 /// The state of a burst at some time, and the report that is due.
@@ -41,7 +43,7 @@ pub struct Summary {
 impl Burst {
     /// A burst with its first event at `now`.
     pub fn new(now: Instant) -> Burst {
-        Burst { began: now, last: now, count: 1 }
+        Burst { began: now, last: now, count: 1, reported: 1 }
     }
 
     /// Counts an event at `now`.
@@ -53,15 +55,14 @@ impl Burst {
     /// Returns the report that is due at `now`. To be called at [`next_report`](Self::next_report).
     pub fn progress(&mut self, now: Instant) -> Progress {
         let summary = Summary { count: self.count, time: self.last.duration_since(self.began) };
-        // A single event was reported when it came.
-        let summary = (self.count > 1).then_some(summary);
+        let summary = (self.count > self.reported).then_some(summary);
         if now >= self.last + PAUSE {
             return Progress::Over(summary);
         }
         if now < self.began + LONG {
             return Progress::Ongoing;
         }
-        (self.began, self.count) = (now, 0);
+        (self.began, self.count, self.reported) = (now, 0, 0);
         summary.map_or(Progress::Ongoing, Progress::Long)
     }
 
@@ -98,6 +99,22 @@ mod tests {
         }
         let summary = Summary { count: 5, time: seconds(4.0) };
         assert_eq!(burst.progress(burst.next_report()), Progress::Over(Some(summary)));
+    }
+
+    #[test]
+    fn a_single_event_after_a_report_has_a_report() {
+        let start = Instant::now();
+        let mut burst = Burst::new(start);
+        (1..=7).for_each(|event| burst.add(start + seconds(9.0 * f64::from(event))));
+        assert!(matches!(burst.progress(start + seconds(63.0)), Progress::Long(_)));
+        burst.add(start + seconds(70.0));
+        let summary = Summary { count: 1, time: seconds(7.0) };
+        assert_eq!(burst.progress(start + seconds(80.0)), Progress::Over(Some(summary)));
+        // None came since the report.
+        let mut burst = Burst::new(start);
+        (1..=7).for_each(|event| burst.add(start + seconds(9.0 * f64::from(event))));
+        assert!(matches!(burst.progress(start + seconds(63.0)), Progress::Long(_)));
+        assert_eq!(burst.progress(start + seconds(73.0)), Progress::Over(None));
     }
 
     #[test]
