@@ -537,11 +537,15 @@ fn a_stream_ends_with_its_format_its_input_and_its_daemon() {
         streams
     };
     let streams = listen(&daemon, "live");
+    let recording = Collector::start(&daemon, &format!("/live.{}?for=600", codecs[0]));
+    recording.wait_for(5_000);
     daemon.reload(&config("live", 44_100));
     for stream in streams {
         let (ending, bytes) = stream.wait_for_end();
         assert_eq!(ending, Ending::Complete, "the format has changed, after {} bytes", bytes.len());
     }
+    // Ten minutes were not over.
+    assert_ne!(recording.wait_for_end().0, Ending::Complete);
     wait_for("the new format", || (daemon.input("live")["format"]["rate"] == 44_100).then_some(()));
     let streams = listen(&daemon, "live");
     let mut flac = FlacReader::default();

@@ -4,6 +4,7 @@
 
 mod access;
 mod capture;
+mod checkers;
 mod encoded;
 mod encoded_http;
 mod exact;

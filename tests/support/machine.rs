@@ -203,6 +203,15 @@ impl Machine {
         try_run("timeout", &[&enter[..], &shell].concat())
     }
 
+    /// Returns a program of the machine, to be run by one of its users.
+    pub(crate) fn command(&self, user: &str, program: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.leader, "--all", "env", "-i", "LC_ALL=C.UTF-8", "TERM=dumb"]);
+        command.arg(format!("HOME=/home/{user}")).arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(["runuser", "-u", user, "--"]).args(program);
+        command
+    }
+
     /// Returns the log of the service.
     pub(crate) fn journal(&self) -> String {
         self.try_sh("journalctl --unit wavecast --no-pager --output cat").1

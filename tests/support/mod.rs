@@ -14,6 +14,7 @@ pub(crate) mod mp3;
 pub(crate) mod ogg;
 pub(crate) mod players;
 pub(crate) mod programs;
+pub(crate) mod python;
 pub(crate) mod ramp;
 pub(crate) mod server;
 pub(crate) mod stopwatch;
