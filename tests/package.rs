@@ -6,6 +6,8 @@
 //! `scripts/test package`, or `cargo test --test package -- --ignored`. With `WAVECAST_PACKAGE=built` they use the
 //! packages that are in `target/package` already. `package.packages` lists the packages to install.
 
+#[path = "package/newcomer.rs"]
+mod newcomer;
 mod support;
 
 use std::collections::BTreeSet;
