@@ -177,7 +177,7 @@ fn serve(blocks: u64, listeners: usize) {
             let (socket, address) = server.accept().expect("a player");
             let most = Admission { max: u32::MAX, max_per_client: usize::MAX };
             let place = Box::new(());
-            let seat = context.listeners.reserve(most, address.ip(), None);
+            let seat = context.listeners.reserve(most, &[address.ip()], None);
             let seat = seat.unwrap_or_else(|_| panic!("there is room"));
             let admitted = seat.occupy("live", None, address, String::new(), socket, place);
             let body = Playback {

@@ -16,7 +16,7 @@ use wavecast::http::access::{Access, passwords};
 /// The file of passwords and tokens where the configuration names none.
 const DEFAULT_CREDENTIALS: &str = "/etc/wavecast.passwords";
 /// The line that ends a change of that file: no command reloads the service by itself.
-const APPLY: &str = "To apply this: systemctl reload wavecast";
+const APPLY: &str = "To apply this: sudo systemctl reload wavecast";
 
 /// The reason why a command failed.
 pub(crate) enum Failure {

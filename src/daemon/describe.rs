@@ -75,7 +75,7 @@ impl fmt::Display for PushSummary<'_> {
 }
 
 /// Returns `, channel 3 of the card`, or nothing where all channels are picked.
-fn pick(pick: &Pick) -> String {
+pub(super) fn pick(pick: &Pick) -> String {
     if *pick == Pick::All { String::new() } else { format!(", {pick} of the card") }
 }
 

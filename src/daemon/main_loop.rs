@@ -11,7 +11,7 @@ use log::{error, info, log, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::describe::SourceSummary;
+use super::describe::{SourceSummary, pick};
 use super::state::Daemon;
 use crate::capture::event::CaptureEvent;
 use crate::config::Config;
@@ -171,7 +171,9 @@ impl Daemon {
             let state = input.live.state();
             let name = &input.config.name;
             match (state.phase, &state.source) {
-                (Phase::Capturing, Some(source)) => format!("{name}: {}", SourceSummary(source)),
+                (Phase::Capturing, Some(source)) => {
+                    format!("{name}: {}{}", SourceSummary(source), pick(&input.config.pick))
+                }
                 _ => format!("{name}: no sound: {}", state.why()),
             }
         });

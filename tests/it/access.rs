@@ -229,7 +229,8 @@ fn commands_write_the_file_that_the_configuration_names() {
     };
     let (output, messages) = run(&["password", "--write", "anna"], "secret\n");
     assert_eq!(output, "");
-    let added = format!("The user anna was added to {path}.\nTo apply this: systemctl reload wavecast\n");
+    let added =
+        format!("The user anna was added to {path}.\nTo apply this: sudo systemctl reload wavecast\n");
     assert_eq!(messages, added);
     let mode = fs::metadata(&file.0).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o007, 0, "{mode:o}");

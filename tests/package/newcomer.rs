@@ -23,7 +23,7 @@ const CREDENTIALS: &str = "Basic YW5uYTpjb3JyZWN0IGhvcnNl";
 #[ignore = "takes minutes, and root: scripts/test package"]
 fn the_readme_alone_leads_to_a_password_a_picked_channel_and_an_upgrade() {
     let libraries =
-        ["libasound2t64", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0", "sudo", "nano"];
+        ["libasound2t64", "avahi-daemon", "avahi-utils", "libmp3lame0", "libopus0", "passwd", "sudo", "nano"];
     let archive = fresh_debian("trixie", native(), &libraries);
     let pi = Newcomer::on(Machine::boot(&archive, &plugin(native())));
 
@@ -48,6 +48,9 @@ fn the_readme_alone_leads_to_a_password_a_picked_channel_and_an_upgrade() {
     pi.edits("[input.live]", &format!("[input.live]\\n{}", readme("pick = \"left\"")));
     pi.types(readme("sudo wavecast check && sudo systemctl reload wavecast"));
     wait_for("the picked channel", || (pi.channels(Some(CREDENTIALS)) == Ok(1)).then_some(()));
+
+    let status = pi.types("systemctl status --no-pager wavecast");
+    assert!(status.contains("stereo, S16_LE, channel 1 of the card"), "{status}");
 
     // A newer version.
     readme("`sudo apt install ./` and the new package. The configuration stays.");
@@ -90,7 +93,7 @@ struct Newcomer {
 
 impl Newcomer {
     fn on(machine: Machine) -> Newcomer {
-        machine.sh("apt-get install --yes sudo nano </dev/null");
+        machine.sh("apt-get install --yes passwd sudo nano </dev/null");
         machine.sh("useradd --create-home --shell /bin/bash --groups sudo pi");
         machine.sh(&format!("echo pi:{OWN} | chpasswd"));
         Newcomer { machine }
