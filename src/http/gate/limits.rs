@@ -7,6 +7,7 @@
 //!   request one, a refused request ten. An empty bucket resets new connections, and lets requests on open
 //!   connections wait.
 //! - **Turns.** Clients take turns, one request each: an address with 300 queued requests does not delay the others by 300.
+//!   Every second turn is of a client with a single connection: a newcomer does not wait for all who have many.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -62,6 +63,10 @@ pub(super) struct Shares {
     by_size: BTreeSet<(usize, ClientKey)>,
     /// The clients that have a queued request and tokens, in the order of their turns.
     turns: VecDeque<ClientKey>,
+    /// As `turns`, for those that have a single connection.
+    single_turns: VecDeque<ClientKey>,
+    /// The next turn is of a client with a single connection, if there is one.
+    is_single_turn: bool,
     /// The clients that have a queued request and an empty bucket, by the time of the next token.
     throttled: BTreeSet<(Instant, ClientKey)>,
     /// Connections of all clients.
@@ -80,7 +85,7 @@ struct Share {
     idle: BTreeSet<(Instant, u64)>,
     /// Requests that wait for their turn, each with its cost.
     queue: VecDeque<(u64, f64)>,
-    /// The client is in `turns` or in `throttled`.
+    /// The client is in `turns`, in `single_turns` or in `throttled`.
     has_turn: bool,
 }
 
@@ -169,7 +174,7 @@ impl Shares {
         share.queue.push_back((id, cost));
         self.queued += 1;
         if !std::mem::replace(&mut share.has_turn, true) {
-            self.turns.push_back(key);
+            self.queue_turn(key);
         }
     }
 
@@ -184,7 +189,7 @@ impl Shares {
     /// Takes the next request out of the queue: one of the client whose turn it is.
     pub(super) fn next_request(&mut self, rate: Rate, now: Instant) -> Option<u64> {
         loop {
-            let key = self.turns.pop_front()?;
+            let key = self.next_turn()?;
             let Some(share) = self.shares.get_mut(&key) else { continue };
             let Some(&(id, cost)) = share.queue.front() else {
                 share.has_turn = false;
@@ -198,7 +203,7 @@ impl Shares {
             self.queued -= 1;
             share.has_turn = !share.queue.is_empty();
             if share.has_turn {
-                self.turns.push_back(key);
+                self.queue_turn(key);
             }
             return Some(id);
         }
@@ -213,8 +218,24 @@ impl Shares {
     pub(super) fn resume(&mut self, now: Instant) {
         while let Some(&(time, key)) = self.throttled.first().filter(|(time, _)| *time <= now) {
             self.throttled.remove(&(time, key));
-            self.turns.push_back(key);
+            self.queue_turn(key);
         }
+    }
+
+    /// Gives a client a turn, behind the others of its kind.
+    fn queue_turn(&mut self, key: ClientKey) {
+        let is_single = self.shares.get(&key).is_some_and(|share| share.connections <= 1);
+        if is_single { &mut self.single_turns } else { &mut self.turns }.push_back(key);
+    }
+
+    /// Takes out the client whose turn it is.
+    fn next_turn(&mut self) -> Option<ClientKey> {
+        self.is_single_turn = !self.is_single_turn;
+        let (first, second) = match self.is_single_turn {
+            true => (&mut self.single_turns, &mut self.turns),
+            false => (&mut self.turns, &mut self.single_turns),
+        };
+        first.pop_front().or_else(|| second.pop_front())
     }
 
     fn share(&mut self, key: ClientKey, now: Instant, rate: Option<Rate>) -> &mut Share {

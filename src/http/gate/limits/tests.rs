@@ -110,6 +110,27 @@ fn clients_take_turns() {
 }
 
 #[test]
+fn a_newcomer_does_not_wait_for_all_who_have_many_connections() {
+    let start = Instant::now();
+    let mut shares = Shares::default();
+    for client in 1..=60 {
+        (0..3).for_each(|_| shares.add(key(client), start));
+        (0..3).for_each(|connection| shares.enqueue(key(client), u64::from(client) * 100 + connection, 0.0));
+    }
+    shares.add(key(99), start);
+    shares.enqueue(key(99), 9900, 0.0);
+    let first: Vec<Option<u64>> = (0..2).map(|_| shares.next_request(RATE, start)).collect();
+    assert!(first.contains(&Some(9900)), "{first:?}");
+    // Nor do those with many wait for all newcomers.
+    for client in 100..=200 {
+        shares.add(key(client), start);
+        shares.enqueue(key(client), u64::from(client) * 100, 0.0);
+    }
+    let next: Vec<u64> = (0..120).filter_map(|_| shares.next_request(RATE, start)).collect();
+    assert_eq!(next.iter().filter(|id| **id < 9900).count(), 60, "{next:?}");
+}
+
+#[test]
 fn a_household_behind_one_address_notices_nothing() {
     // Six people open the page at the same moment: six connections and 13 requests each.
     let start = Instant::now();
