@@ -83,7 +83,8 @@ fn a_push_beside_other_sources() {
     let header = wav::header(FORMAT, Sizes::Data(pcm.len() as u32));
     fs::write(&file, [&header[..], &pcm[..]].concat()).expect("written");
     let samples: Vec<i16> = pcm.chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect();
-    let names: Vec<String> = (0..SOURCES.len() * STREAMS.len()).map(|number| format!("card{number}")).collect();
+    let names: Vec<String> =
+        (0..SOURCES.len() * STREAMS.len()).map(|number| format!("card{number}")).collect();
     let options = || CardOptions { raw: Some(samples.clone()), ..CardOptions::default() };
     let cards = Cards::with(names.iter().map(|name| (name.as_str(), options())));
 
