@@ -35,7 +35,7 @@
 //! | player | FLAC | MP3 | Opus |
 //! |---|---|---|---|
 //! | Chromium | two packets | 33 KB | 33 KB |
-//! | Firefox | 1 s | 1 s | 2 s |
+//! | Firefox | 1 s | 1 s | 33 KB |
 //! | WebKitGTK | 2 s | 0.5 s | 2 s |
 //! | GStreamer | 2 s | 2 s | two packets: it starts after 5 s whatever it gets |
 //! | MPlayer | two packets | 4 s | 3 s: it waits for 64 KB |
@@ -146,13 +146,12 @@ impl Player {
     /// Returns the number of frames from before the request that this player is sent at once, of an encoded stream.
     pub fn encoded_burst(self, kind: Kind, format: StreamFormat) -> u64 {
         let seconds = match (self, kind.codec) {
-            // Chromium gets 32 KiB at a time, whatever the format: 0.4 s of FLAC.
-            (Player::ChromiumMedia, Codec::Mp3 | Codec::Opus) => {
-                CHROMIUM_BYTES / kind.bytes_per_second(format) as f64
+            // FLAC brings a block in 0.4 s.
+            (Player::ChromiumMedia, Codec::Mp3 | Codec::Opus) | (Player::Firefox, Codec::Opus) => {
+                BLOCK_BYTES / kind.bytes_per_second(format) as f64
             }
-            // With two seconds of MP3, it begins at once and then stops for two seconds.
+            // With more of a file of MP3, it begins sooner, stops again, and is two seconds later.
             (Player::Firefox, Codec::Flac | Codec::Mp3) => 1.0,
-            (Player::Firefox, Codec::Opus) => 2.0,
             (Player::WebKitGtk, Codec::Mp3) => 0.5,
             (Player::WebKitGtk, _) | (Player::GStreamer, Codec::Flac | Codec::Mp3) => 2.0,
             (Player::MPlayer, Codec::Mp3) => 4.0,
@@ -168,9 +167,9 @@ impl Player {
 
 /// The size of an MP3 stream that Firefox is told: that of the largest WAV file.
 const FIREFOX_BYTES: u64 = 4_294_967_300;
-/// Bytes of an encoded stream that Chromium's player wants before its first sound: its network layer hands on whole blocks of
+/// Bytes of an encoded stream that Chromium and Firefox want before their first sound: their decoders get whole blocks of
 /// 32 KiB. The rest of a longer burst waits for the end of the second block, and stays as delay.
-const CHROMIUM_BYTES: f64 = 33_000.0;
+const BLOCK_BYTES: f64 = 33_000.0;
 /// The packets with which every encoded stream begins: about 50 ms, which is less than any player has in its buffer.
 const LEAST_PACKETS: u64 = 2;
 /// The longest burst of an encoded stream in seconds.

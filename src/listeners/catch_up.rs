@@ -21,9 +21,9 @@ use rustix::net::{SendFlags, send};
 
 use super::chunked::{self, Chunk};
 use super::icy::framed;
+use super::own_encoder::Filled;
 use super::pacing;
 use super::slow::{Action, decide};
-use super::own_encoder::Filled;
 use super::stream::{End, Playback, Sound, StartAt, Stream, Unsent};
 use crate::media::ring::Read;
 use crate::sys::clock::monotonic_ns;
