@@ -210,7 +210,7 @@ fn check_passwords(config: &Config, viewer: &Viewer, paths: &SystemPaths, report
 fn check_push(push: &Push, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) {
     let key = |key: &str| format!("push.{}.{key}", push.name);
     let mut check_file = |name: &str, file: &Path| {
-        // Where this user may not pass a folder, that is a note.
+        // A folder that this user may not pass makes a note.
         let is_missing = file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         match is_missing {
             true => report.errors.push(format!("{}: {} does not exist", key(name), file.display())),

@@ -29,7 +29,7 @@ pub(crate) struct Network {
 /// The addresses of the board and of the server.
 const BOARD: &str = "10.79.1.2";
 pub(crate) const SERVER: &str = "10.79.2.2";
-/// Those of the router, on either side.
+/// The addresses of the router, on either side.
 const ROUTER: [&str; 2] = ["10.79.1.1", "10.79.2.1"];
 
 impl Network {
