@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::media::format::SampleFormat;
 
-    const AGENTS: [(&str, bool, Player, &str); 12] = [
+    const AGENTS: [(&str, bool, Player, &str); 13] = [
         (
             "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
             true,
@@ -260,6 +260,12 @@ mod tests {
             false,
             Player::GStreamer,
             "GStreamer souphttpsrc 1.22.0 libsoup/3.2",
+        ),
+        (
+            "Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            true,
+            Player::Other,
+            "Chrome 120.0.0.0",
         ),
         ("VLC/3.0.24 LibVLC/3.0.24", true, Player::Other, "VLC/3.0.24 LibVLC/3.0.24"),
         ("Lavf/59.27.100", true, Player::Other, "Lavf/59.27.100"),
