@@ -413,7 +413,7 @@ fn opus_can_be_joined_at_every_page() {
 
 #[test]
 fn a_finite_opus_has_every_frame_at_its_place() {
-    for rate in [8_000, 44_100, 48_000, 96_000] {
+    for rate in [4_000, 8_000, 44_100, 48_000, 96_000] {
         let format = StreamFormat { rate, channels: 1, sample: SampleFormat::S16 };
         // A burst of 10 ms from 0.7 s on, in 1.23 s.
         let (frames, start) = (rate as usize * 123 / 100, rate as usize * 7 / 10);
@@ -423,6 +423,9 @@ fn a_finite_opus_has_every_frame_at_its_place() {
         let options = Options { target: Target::File, bitrate: Some(256), ..Options::default() };
         let Some(mut encoder) = open(Codec::Opus, format, &options) else { return };
         let (header, pages) = encoded(&mut *encoder, format, &pcm);
+        // The end is marked in the last page and in no other.
+        let ends: Vec<usize> = (0..pages.len()).filter(|page| pages[*page][5] & 4 != 0).collect();
+        assert_eq!(ends, [pages.len() - 1], "{rate} Hz");
         let file = file(&format!("finite-{rate}.opus"));
         fs::write(&file, [header, pages.concat()].concat()).expect("written");
         let arguments = ["--quiet", "--rate", "48000", path(&file), "-"];

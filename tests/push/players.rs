@@ -105,3 +105,8 @@ pub(crate) fn is_loud(sound: &[u8]) -> bool {
         .filter(|sample| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs() > 500);
     loud.count() > sound.len() / 2 / 10
 }
+
+/// Returns `true` if sound of 16 bits is silence, but for what a decoder leaves of the sound before.
+pub(crate) fn is_silent(sound: &[u8]) -> bool {
+    sound.chunks_exact(2).all(|sample| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs() < 10)
+}

@@ -19,7 +19,7 @@ use crate::support::{PATIENCE, wait_for};
 pub(crate) const PASSWORD: &str = "hackme-it-is-secret";
 
 /// The more elements of an Icecast's configuration.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Extra<'a> {
     /// Elements before the end of `<icecast>`.
     pub(crate) elements: &'a str,
@@ -29,6 +29,17 @@ pub(crate) struct Extra<'a> {
     pub(crate) certificate: Option<&'a Path>,
     /// The address to listen on; the loopback without one.
     pub(crate) address: Option<&'a str>,
+    /// The seconds after which a silent source is gone.
+    pub(crate) source_timeout: u32,
+    /// A folder whose files listeners can get like mounts.
+    pub(crate) files: Option<&'a Path>,
+}
+
+impl Default for Extra<'_> {
+    fn default() -> Self {
+        // Icecast's own timeout.
+        Extra { elements: "", socket: "", certificate: None, address: None, source_timeout: 10, files: None }
+    }
 }
 
 /// A running Icecast. It is killed on drop.
@@ -62,22 +73,26 @@ impl Icecast {
             Some(file) => ("<ssl>1</ssl>", format!("<ssl-certificate>{}</ssl-certificate>", file.display())),
             None => ("", String::new()),
         };
+        let files = extra.files.unwrap_or(Path::new("/usr/share/icecast2/web"));
         let text = format!(
             "<icecast><location>test</location><admin>a@localhost</admin><hostname>127.0.0.1</hostname>\n\
              <limits><clients>100</clients><sources>10</sources><queue-size>4194304</queue-size>\
-             <client-timeout>30</client-timeout><header-timeout>15</header-timeout><source-timeout>10</source-timeout>\
+             <client-timeout>30</client-timeout><header-timeout>15</header-timeout><source-timeout>{}</source-timeout>\
              <burst-on-connect>1</burst-on-connect><burst-size>262144</burst-size></limits>\n\
              <authentication><source-password>{PASSWORD}</source-password><relay-password>relay</relay-password>\
              <admin-user>admin</admin-user><admin-password>admin</admin-password></authentication>\n\
              <listen-socket><port>{port}</port><bind-address>{host}</bind-address>{tls}{}</listen-socket>\n\
-             {}\n<fileserve>0</fileserve><paths><basedir>/usr/share/icecast2</basedir><logdir>{}</logdir>\
-             <webroot>/usr/share/icecast2/web</webroot><adminroot>/usr/share/icecast2/admin</adminroot>\
+             {}\n<fileserve>{}</fileserve><paths><basedir>/usr/share/icecast2</basedir><logdir>{}</logdir>\
+             <webroot>{}</webroot><adminroot>/usr/share/icecast2/admin</adminroot>\
              <pidfile>{}/pid</pidfile>{certificate}</paths>\n\
              <logging><accesslog>access.log</accesslog><errorlog>error.log</errorlog><loglevel>3</loglevel></logging>\n\
              <security><chroot>0</chroot>{owner}</security></icecast>\n",
+            extra.source_timeout,
             extra.socket,
             extra.elements,
+            u8::from(extra.files.is_some()),
             folder.display(),
+            files.display(),
             folder.display()
         );
         fs::write(folder.join("icecast.xml"), text).expect("written");
