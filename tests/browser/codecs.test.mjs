@@ -65,7 +65,7 @@ for (const { name, needs, launch, comesBack } of BROWSERS) {
         if (start === 'OggS') assert.equal(again.answer.body[5] & 2, 0, 'no page with a header');
       } else {
         // It plays what it has. A page has to give it the address again.
-        await pause(3000);
+        await standsStill(tab);
         await tab.page.click('#listen');
       }
       // Sound from before the cut may still be in the player.
@@ -177,6 +177,18 @@ async function listens(tab, codec) {
     document.body.prepend(audio, button);
   }, `/live.${codec}`);
   await tab.page.click('#listen');
+}
+
+/** Waits until the player has come to an end, or its clock stands still. */
+async function standsStill(tab) {
+  let [last, since] = [NaN, performance.now()];
+  await until('the player to have played what it had', async () => {
+    const { clock, over } = await tab.page.$eval('audio', ({ currentTime, ended, error }) => (
+      { clock: currentTime, over: ended || error !== null }
+    ));
+    if (clock !== last) [last, since] = [clock, performance.now()];
+    return over || performance.now() - since > 500;
+  });
 }
 
 /** Starts a room, a daemon that captures it, and a loudspeaker that is recorded. */

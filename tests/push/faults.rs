@@ -11,7 +11,7 @@ use crate::players::{Player, is_loud};
 use crate::servers::{Harbor, Icecast, PASSWORD, answer, fake, folder, installed, swallow};
 use crate::support::daemon::Daemon;
 use crate::support::synth::SynthRamp;
-use crate::support::{HEADER_BYTES, wait_for};
+use crate::support::{HEADER_BYTES, let_pass, wait_for};
 use crate::{LONG, number, push, push_status, wait_for_named, wait_for_push, wait_within};
 
 const TONE: &str = "[input.live]\ndevice = \"synth:tone\"\nrate = 48000\nbuffer_ms = 10000\n";
@@ -305,7 +305,7 @@ fn a_slow_server_loses_whole_packets_and_costs_nobody_else_anything() {
             let mut bytes = [0; 1000];
             while let Ok(count @ 1..) = connection.read(&mut bytes) {
                 let _ = sender.send(bytes[..count].to_vec());
-                thread::sleep(Duration::from_millis(100));
+                let_pass(Duration::from_millis(100));
             }
         });
     });
