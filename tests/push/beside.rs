@@ -13,11 +13,11 @@ use std::time::Duration;
 use wavecast::media::format::{SampleFormat, StreamFormat};
 use wavecast::media::wav::{self, Sizes};
 
-use crate::material::Material;
 use crate::network::{Network, SERVER};
 use crate::servers::{Extra, Icecast, PASSWORD, folder, installed};
 use crate::support::card::{CardOptions, Cards};
 use crate::support::daemon::Daemon;
+use crate::support::material::Material;
 use crate::support::stopwatch::Stopwatch;
 use crate::wait_within;
 

@@ -7,9 +7,6 @@
 mod beside;
 mod faults;
 mod heard;
-#[path = "../support/material.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod material;
 mod network;
 mod players;
 mod servers;
