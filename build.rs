@@ -1,5 +1,6 @@
 //! Prepares the page (`src/page`) for the program: deflates each file in the zlib format (RFC 1950), which is what
-//! `Content-Encoding: deflate` means, and puts the version of the page into the addresses in its first file.
+//! `Content-Encoding: deflate` means, puts the version of the page into the addresses in its first file, and lists the
+//! others (`page.rs` in the output folder).
 //!
 //! The version is a hash of all files. So a browser may keep every file but the first one for ever.
 
@@ -19,6 +20,10 @@ fn main() -> io::Result<()> {
     files.sort();
     let version = version(files.iter().map(|(_, content)| content.as_slice()));
     println!("cargo::rustc-env=PAGE_VERSION={version}");
+    let others = files.iter().map(|(name, _)| name.to_string_lossy()).filter(|name| name != "index.html");
+    let others: Vec<String> =
+        others.map(|name| Ok(format!("asset!({name:?}, {:?})", kind(&name)?))).collect::<io::Result<_>>()?;
+    fs::write(Path::new(&out).join("page.rs"), format!("&[{}]", others.join(", ")))?;
     for (name, content) in files {
         let content = match name == "index.html" {
             true => String::from_utf8_lossy(&content)
@@ -29,6 +34,18 @@ fn main() -> io::Result<()> {
         fs::write(Path::new(&out).join(name), compress_to_vec_zlib(&content, 10))?;
     }
     Ok(())
+}
+
+/// Returns the value of `Content-Type` for a file.
+fn kind(name: &str) -> io::Result<&'static str> {
+    Ok(match name.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("json") => "application/manifest+json",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        _ => return Err(io::Error::other(format!("of what kind is {name}?"))),
+    })
 }
 
 /// Returns a hash of the files: FNV-1a, 64 bits, in hexadecimal digits. It is against accidents, not against attackers.

@@ -6,8 +6,7 @@
 //! ```
 //!
 //! Valgrind's callgrind counts. A count is the difference between a long and a short run of the same, so that
-//! the start of the program is not in it. Only counts of the same compiler and architecture are compared:
-//! more than 5 % up is a failure, unless the same commit stores the new count and says why. FLAC must also
+//! the start of the program is not in it. `shared/counts.rs` says when a count is a failure. FLAC must also
 //! take fewer instructions than `flac -2` in all, and its size must be within 1 % of that of `flac -2` in
 //! all.
 
@@ -20,34 +19,33 @@ use wavecast::encode::{Codec, Options};
 use wavecast::media::format::{SampleFormat, StreamFormat};
 
 #[path = "../tests/support/material.rs"]
-#[allow(unreachable_pub)]
 mod material;
+mod shared;
 
 use material::{Material, speech};
+use shared::command_line;
+use shared::counts::{Counts, instructions};
 
 const FORMAT: StreamFormat = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
-/// A count may be so much more than the stored one.
-const TOLERANCE: f64 = 1.05;
 /// Seconds of sound in the files.
 const SECONDS: usize = 5;
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/encoders.txt");
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match &arguments[..] {
-        [run, codec, file, rounds] if run == "run" => {
-            return work(codec, Path::new(file), rounds.parse().expect("a number"));
-        }
-        _ if !arguments.iter().any(|argument| argument == "--bench") => {
-            return println!("Only `cargo bench` counts.");
-        }
-        _ => {}
+    if let Some(arguments) = arguments.strip_prefix(&["run".to_owned()]) {
+        return work(&arguments[0], Path::new(&arguments[1]), arguments[2].parse().expect("a number"));
     }
+    let arguments = command_line::arguments("counts");
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("encoders");
     fs::create_dir_all(&folder).expect("the target folder can be written");
-    let mut counts = Counts::new();
+    let mut counts = Counts::in_file("encoders.txt");
+    let mut compared = Vec::new();
+    // In thousands.
+    let mut note = |item: &str, count: f64| {
+        compared.push(format!("{item}: {}", counts.note(item, (count / 1000.0) as u64)));
+    };
     let mut bytes = [0.0; 2];
-    let mut instructions = [0.0; 2];
+    let mut costs = [0.0; 2];
     println!(
         "     own    flac -2   difference, million instructions a second; own, flac -2, difference in bytes"
     );
@@ -55,7 +53,10 @@ fn main() {
         let file = folder.join(&name);
         fs::write(&file, &pcm).expect("the file can be written");
         let own = counted(|rounds| own_command("flac", &file, rounds));
-        counts.note(&format!("flac {name}"), own);
+        // Speech depends on the installed espeak-ng.
+        if name != "espeak" {
+            note(&format!("flac {name}"), own);
+        }
         let sizes = [own_bytes(&pcm), flac_bytes(&file)];
         let reference = counted(|rounds| flac_command(&folder, &file, rounds));
         println!(
@@ -71,7 +72,7 @@ fn main() {
         if !["silence", "ramp"].contains(&&*name) {
             for n in 0..2 {
                 bytes[n] += sizes[n] as f64;
-                instructions[n] += [own, reference][n];
+                costs[n] += [own, reference][n];
             }
         }
     }
@@ -82,18 +83,16 @@ fn main() {
         }
     }
     let count = counted(|rounds| own_command("resample", &folder.join("voice"), rounds));
-    counts.note("resample 44.1 to 48 kHz", count);
+    note("resample 44.1 to 48 kHz", count);
     println!("{:>8.2}  resampling of 44.1 to 48 kHz, a second of stereo", count / 1e6);
-    let (size, cost) = (bytes[0] / bytes[1], instructions[0] / instructions[1]);
+    let (size, cost) = (bytes[0] / bytes[1], costs[0] / costs[1]);
     println!(
         "in all without silence and ramp: size {:+.2} %, instructions {:+.1} %",
         percent(size),
         percent(cost)
     );
-    let worse = counts.compare();
-    if arguments.iter().any(|argument| argument == "--store") {
-        counts.store();
-    } else if worse > 0 {
+    println!("{}", compared.join("\n"));
+    if !counts.finish(&arguments) {
         exit(1);
     }
     if size > 1.01 || cost > 1.0 {
@@ -168,18 +167,7 @@ fn flac_command(folder: &Path, file: &Path, rounds: usize) -> Command {
 
 /// Returns the instructions for a second of sound.
 fn counted(command: impl Fn(usize) -> Command) -> f64 {
-    let instructions = |rounds: usize| {
-        let command = command(rounds);
-        let mut valgrind = Command::new("valgrind");
-        valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-        valgrind.arg(command.get_program()).args(command.get_args());
-        let output = valgrind.output().expect("valgrind is installed");
-        let text = String::from_utf8_lossy(&output.stderr);
-        let count: Option<f64> =
-            text.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
-        count.unwrap_or_else(|| panic!("valgrind said:\n{text}"))
-    };
-    (instructions(3) - instructions(1)) / 2.0 / SECONDS as f64
+    (instructions(&command(3)) - instructions(&command(1))) as f64 / 2.0 / SECONDS as f64
 }
 
 /// Encodes the sound `rounds` times in periods of 10 ms.
@@ -217,54 +205,5 @@ fn resample(pcm: &[u8], rounds: usize) {
                 black_box(&out);
             }
         }
-    }
-}
-
-/// The counts of this machine beside the stored ones.
-struct Counts {
-    machine: String,
-    stored: String,
-    noted: Vec<(String, u64)>,
-}
-
-impl Counts {
-    fn new() -> Self {
-        let output = Command::new("rustc").arg("--version").output().expect("the compiler that built this");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let version = text.split(' ').nth(1).unwrap_or_default();
-        let machine = format!("{} rustc {version}", env::consts::ARCH);
-        Counts { machine, stored: fs::read_to_string(FILE).unwrap_or_default(), noted: Vec::new() }
-    }
-
-    /// Notes the count in thousands. Speech is not noted: it depends on the installed espeak-ng.
-    fn note(&mut self, item: &str, instructions: f64) {
-        if item != "flac espeak" {
-            self.noted.push((item.to_owned(), (instructions / 1000.0) as u64));
-        }
-    }
-
-    /// Prints the comparison and returns the number of items that take too many instructions.
-    fn compare(&self) -> usize {
-        let mut worse = 0;
-        for (item, count) in &self.noted {
-            let prefix = format!("{}\t{item}\t", self.machine);
-            let before = self.stored.lines().find_map(|line| line.strip_prefix(&prefix)?.parse::<u64>().ok());
-            let Some(before) = before else { continue };
-            let ratio = *count as f64 / before as f64;
-            if ratio > TOLERANCE {
-                worse += 1;
-            }
-            let verdict = if ratio > TOLERANCE { "  TOO MANY" } else { "" };
-            println!("{item}: {:+.1} % of the stored count{verdict}", percent(ratio));
-        }
-        worse
-    }
-
-    fn store(&self) {
-        let own = self.noted.iter().map(|(item, count)| format!("{}\t{item}\t{count}", self.machine));
-        let others = self.stored.lines().filter(|line| !line.starts_with(&self.machine)).map(str::to_owned);
-        let mut lines: Vec<String> = others.chain(own).collect();
-        lines.sort();
-        fs::write(FILE, lines.join("\n") + "\n").expect("the file can be written");
     }
 }

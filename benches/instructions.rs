@@ -6,16 +6,14 @@
 //! ```
 //!
 //! Valgrind's callgrind counts the instructions of a long and of a short run; the difference leaves out the start of the
-//! program. The kernel's instructions are not counted. A count depends on the compiler and the architecture, so only
-//! counts of the same compiler and architecture are compared. A count more than 5 % above the stored one is a failure,
-//! unless the same commit stores the new count and gives the reason.
+//! program. The kernel's instructions are not counted. `shared/counts.rs` says when a count is a failure.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, exit};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use wavecast::capture::convert::Converter;
 use wavecast::config;
@@ -28,12 +26,15 @@ use wavecast::media::meter::Meter;
 use wavecast::media::ring::{self, Read as Got, Ring, Writer};
 use wavecast::sys::clock;
 
+mod shared;
+
+use shared::command_line;
+use shared::counts::{Counts, instructions};
+
 /// The format of a CD, with blocks of 10 ms.
 const FORMAT: StreamFormat = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
 const FRAMES: u32 = 441;
 const BYTES: usize = FRAMES as usize * FORMAT.frame_bytes();
-/// The largest allowed ratio of a count to the stored one.
-const TOLERANCE: f64 = 1.05;
 
 /// The counted items, and the number by which the count of a block is divided.
 const ITEMS: [(&str, u64); 6] = [
@@ -47,68 +48,26 @@ const ITEMS: [(&str, u64); 6] = [
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match &arguments[..] {
-        [run, item, blocks] if run == "run" => return work(item, blocks.parse().expect("a number")),
-        _ if !arguments.iter().any(|argument| argument == "--bench") => {
-            return println!("Only `cargo bench` counts.");
-        }
-        _ => {}
+    if let Some(arguments) = arguments.strip_prefix(&["run".to_owned()]) {
+        return work(&arguments[0], arguments[1].parse().expect("a number"));
     }
-    let machine = machine();
-    let stored = fs::read_to_string(FILE).unwrap_or_default();
-    let (mut lines, mut worse) = (Vec::new(), 0);
+    let arguments = command_line::arguments("counts");
+    let mut counts = Counts::in_file("instructions.txt");
     for (item, of) in ITEMS {
         let (short, long) = (500, 1500);
         let count = (counted(item, long) - counted(item, short)) / (long - short) / of;
-        let before = stored
-            .lines()
-            .filter_map(|line| {
-                line.strip_prefix(&machine)?.strip_prefix(&format!("\t{item}\t"))?.parse::<u64>().ok()
-            })
-            .next();
-        let compared = before.map_or("no count is stored for this compiler".to_owned(), |before| {
-            let ratio = count as f64 / before as f64;
-            let verdict = if ratio > TOLERANCE {
-                worse += 1;
-                "  TOO MANY"
-            } else {
-                ""
-            };
-            format!("{:+.1} % of the stored {before}{verdict}", (ratio - 1.0) * 100.0)
-        });
-        println!("{count:>8}  {item:<26}{compared}");
-        lines.push(format!("{machine}\t{item}\t{count}"));
+        println!("{count:>8}  {item:<26}{}", counts.note(item, count));
     }
-    println!("instructions a block of {FRAMES} frames, {FORMAT}; {machine}");
-    if arguments.iter().any(|argument| argument == "--store") {
-        let others = stored.lines().filter(|line| !line.starts_with(&machine)).map(str::to_owned);
-        let mut all: Vec<String> = others.chain(lines).collect();
-        all.sort();
-        fs::write(FILE, all.join("\n") + "\n").expect("the file can be written");
-    } else if worse > 0 {
+    println!("instructions a block of {FRAMES} frames, {FORMAT}; {}", counts.machine());
+    if !counts.finish(&arguments) {
         exit(1);
     }
 }
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
-
-/// Returns architecture and compiler version, on which a count depends.
-fn machine() -> String {
-    let output = Command::new("rustc").arg("--version").output().expect("rustc can be run");
-    let version =
-        String::from_utf8_lossy(&output.stdout).split(' ').nth(1).unwrap_or_default().trim().to_owned();
-    format!("{} rustc {version}", env::consts::ARCH)
-}
-
 /// Returns the number of instructions of a process that does `item` for `blocks` blocks.
 fn counted(item: &str, blocks: u64) -> u64 {
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
-    command.arg(env::current_exe().expect("this program")).args(["run", item, &blocks.to_string()]);
-    let output = command.output().expect("valgrind is installed");
-    let text = String::from_utf8_lossy(&output.stderr);
-    let collected = text.lines().find_map(|line| line.split("Collected : ").nth(1)?.trim().parse().ok());
-    collected.unwrap_or_else(|| panic!("valgrind printed no count:\n{text}"))
+    let mut command = Command::new(env::current_exe().expect("this program"));
+    instructions(command.args(["run", item, &blocks.to_string()]))
 }
 
 fn work(item: &str, blocks: u64) {

@@ -49,7 +49,7 @@
 //! | [`push`] | inputs that are sent to a server, which passes them on |
 //! | [`inputs`] | an input that runs: its ring, meter, state and counters |
 //! | [`pushes`] | a push that runs: its state and counters |
-//! | [`media`] | formats, ring, meter, WAV header; no I/O |
+//! | [`media`] | formats, ring, meter, spectrum, WAV header; no I/O |
 //! | [`settings`] | the settings that a reload replaces |
 //! | [`config`], [`cli`], `commands` | configuration file and command line; the commands that run no daemon |
 //! | [`sys`] | clock, futex, sockets, limits, addresses, log; the only unsafe code |
@@ -117,6 +117,7 @@
 //! | the delay of *Live* on the page | `src/page/jitter.js` |
 //! | a word of the page, or a language | `src/page/words.en.js`, `src/page/words.js`; a new file of the page also stands in `src/http/handlers/page.rs` |
 //! | what the page says in which state | `src/page/condition.js` |
+//! | the jitter buffer of the page | `src/page/jitter.js` (how far behind to play), `src/page/playout.js` (keeping to that) |
 //! | the timeline of the page | `src/page/timeline.js`; its picture: `src/page/timeline_view.js` |
 //! | advice for a card that does not open | `src/capture/devices/diagnose.rs`; what `wavecast devices` prints: `src/capture/devices/list.rs` |
 

@@ -1,59 +1,18 @@
-//! Programs and libraries that others use decode what the encoders write: every sample of FLAC,
-//! and MP3 and Opus from every joint without a warning. Encoding allocates nothing.
+//! The encoders beside programs and libraries that others wrote, a program of its own because decoding takes all cores:
+//! those decode what the encoders write, every sample of FLAC, and MP3 and Opus from every joint without a warning.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread;
 
 use wavecast::encode::flac::{self, FlacEncoder, SampleDigest, Totals};
 use wavecast::encode::{Codec, Encoder, OpenError, Options, Packet, Target};
 use wavecast::media::format::{SampleFormat, StreamFormat};
 
-#[path = "support/material.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod material;
+mod support;
 
-use material::Material;
-
-/// Counts the allocations of each thread, so that tests can run side by side.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // While a thread ends, its counter is gone.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: everything is passed on to the system's allocator as it is. Counting allocates nothing: the counter
-// is a constant at first and has no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use support::material::{Material, all_materials};
+use support::programs::{ffmpeg, run, skip};
 
 const STEREO: StreamFormat = StreamFormat { rate: 48_000, channels: 2, sample: SampleFormat::S16 };
 
@@ -71,14 +30,6 @@ fn formats() -> Vec<StreamFormat> {
         .collect();
     formats.extend(SampleFormat::ALL.map(|sample| StreamFormat { sample, ..STEREO }));
     formats
-}
-
-/// A quarter of a second of each material, and a few frames that fill no block.
-fn all_materials(format: StreamFormat) -> Vec<u8> {
-    let frames = format.rate as usize / 4 + 7;
-    let pcm =
-        |material: Material| material.pcm(format.rate, format.channels.into(), frames, format.sample.bytes());
-    Material::ALL.into_iter().flat_map(pcm).collect()
 }
 
 /// Returns the header and the packets of this PCM, which arrives in pieces of 10 ms.
@@ -101,47 +52,6 @@ fn open(codec: Codec, format: StreamFormat, options: &Options<'_>) -> Option<Box
         }
         other => Some(other.expect("an encoder")),
     }
-}
-
-/// Notes that something is missing. Fails where nothing may be.
-fn skip(what: &str) {
-    let all = std::env::var_os("WAVECAST_ALL_PLAYERS").is_some_and(|all| all == "1");
-    assert!(!all, "{what}; tests/encoders.packages names what is needed");
-    // Not through eprintln!, whose output cargo shows of failed tests only; and in one piece, for tests run
-    // side by side.
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    let _ = std::io::stderr().write_all(format!("\nSKIPPED {test}: {what}\n").as_bytes());
-}
-
-/// The output of a program.
-struct Output {
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-/// Runs a program with that input. Returns `None` where it is not installed. Panics if it fails.
-fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Output> {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = command.spawn() else {
-        skip(&format!("{program} is not installed"));
-        return None;
-    };
-    let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_vec());
-    // A program may stop reading when it has failed; its status tells.
-    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
-    let output = child.wait_with_output().expect("its output");
-    writer.join().expect("the writer does not panic");
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
-    Some(Output { stdout: output.stdout, stderr })
-}
-
-/// Decodes with ffmpeg, which must not say a word. `codec`: ffmpeg's name of the samples.
-fn ffmpeg(input: &[u8], codec: &str) -> Option<Vec<u8>> {
-    let output = run("ffmpeg", &["-v", "warning", "-i", "-", "-f", codec, "-"], input)?;
-    assert_eq!(output.stderr, "", "ffmpeg has something to say");
-    Some(output.stdout)
 }
 
 /// A file of this name for one test.
@@ -413,7 +323,7 @@ fn opus_can_be_joined_at_every_page() {
 
 #[test]
 fn a_finite_opus_has_every_frame_at_its_place() {
-    for rate in [8_000, 44_100, 48_000, 96_000] {
+    for rate in [4_000, 8_000, 44_100, 48_000, 96_000] {
         let format = StreamFormat { rate, channels: 1, sample: SampleFormat::S16 };
         // A burst of 10 ms from 0.7 s on, in 1.23 s.
         let (frames, start) = (rate as usize * 123 / 100, rate as usize * 7 / 10);
@@ -423,6 +333,9 @@ fn a_finite_opus_has_every_frame_at_its_place() {
         let options = Options { target: Target::File, bitrate: Some(256), ..Options::default() };
         let Some(mut encoder) = open(Codec::Opus, format, &options) else { return };
         let (header, pages) = encoded(&mut *encoder, format, &pcm);
+        // The end is marked in the last page and in no other.
+        let ends: Vec<usize> = (0..pages.len()).filter(|page| pages[*page][5] & 4 != 0).collect();
+        assert_eq!(ends, [pages.len() - 1], "{rate} Hz");
         let file = file(&format!("finite-{rate}.opus"));
         fs::write(&file, [header, pages.concat()].concat()).expect("written");
         let arguments = ["--quiet", "--rate", "48000", path(&file), "-"];
@@ -484,35 +397,6 @@ fn packets_cover_what_was_fed_once_and_in_order_also_behind_a_skip() {
             }
         }
     }
-}
-
-#[test]
-fn nothing_is_allocated_per_packet() {
-    for codec in Codec::ALL {
-        for target in [Target::Listeners, Target::Push] {
-            for format in [STEREO, StreamFormat { rate: 44_100, channels: 6, sample: SampleFormat::S32 }] {
-                let pcm = all_materials(format);
-                let options = Options { target, ..Options::default() };
-                let Some(mut encoder) = open(codec, format, &options) else { continue };
-                let mut packets = 0;
-                let mut hear = |encoder: &mut dyn Encoder| {
-                    for piece in pcm.chunks(441 * format.frame_bytes()) {
-                        encoder.encode(piece, &mut |_| packets += 1).expect("no error");
-                    }
-                };
-                // The thread's first use of the counter, and of LAME's lazy tables.
-                hear(&mut *encoder);
-                let before = ALLOCATIONS.get();
-                hear(&mut *encoder);
-                assert_eq!(ALLOCATIONS.get() - before, 0, "{codec} for {target:?}, {format}");
-                assert!(packets > 10);
-            }
-        }
-    }
-    // The counter does count.
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![0u8; 100]));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
 }
 
 /// The stack that an encoder's thread needs at least. libopus and LAME keep their work there.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
@@ -10,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use alsa::pcm::{Access, Format, HwParams, State};
 use alsa::{Direction, PCM};
+use rustix::process::Pid;
+use rustix::thread::gettid;
 use rustix::time::{ClockId, clock_gettime};
-use support::card::{Card, CardFormat, CardOptions, Cards, Order, PATIENCE, ramp_bytes};
+use support::card::{Card, CardFormat, CardOptions, Cards, Order, ramp_bytes};
 use support::stopwatch::{Stopwatch, assert_within};
+use support::{PATIENCE, let_pass, wait_for};
 
 /// 20 ms.
 const PERIOD: i64 = 960;
@@ -167,6 +171,16 @@ fn alsa_format(format: CardFormat) -> Format {
     }
 }
 
+/// Waits until a thread of this process sleeps: a reader, in its wait for sound.
+fn wait_until_asleep(thread: Pid) {
+    let file = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    wait_for("the reader to sleep", || {
+        let stat = fs::read_to_string(&file).expect("it runs");
+        // The state is the first field behind the name, which ends with the last parenthesis.
+        stat.rsplit(") ").next()?.starts_with('S').then_some(())
+    });
+}
+
 fn open_error(card: &Card) -> i32 {
     Capture::open(card, false).map(|_| ()).expect_err("open should fail").errno()
 }
@@ -296,8 +310,9 @@ fn an_unplugged_card_wakes_a_sleeping_reader() {
     capture.read_until_silence(0);
     let began = Instant::now();
     thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::sleep(Duration::from_millis(100));
+        let reader = gettid();
+        scope.spawn(move || {
+            wait_until_asleep(reader);
             card.command(Order::Unplug);
         });
         let error = capture.pcm.wait(Some(PATIENCE.as_millis() as u32)).expect_err("it is gone");
@@ -321,8 +336,9 @@ fn a_hung_card_goes_on_without_a_loss() {
     assert_eq!(card.position().delivered, next);
 
     thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::sleep(Duration::from_millis(100));
+        let reader = gettid();
+        scope.spawn(move || {
+            wait_until_asleep(reader);
             card.command(Order::Run);
         });
         capture.expect_ramp_from(next);
@@ -355,7 +371,8 @@ fn a_late_reader_gets_an_overrun() {
     let card = CARDS.card("late");
     let pcm = Capture::open(card, false).expect("opens");
     let capture = Capture::start_with(pcm, Format::S16LE, RATE, 2, PERIOD, 5 * PERIOD).expect("starts");
-    thread::sleep(Duration::from_millis(250));
+    // Longer than the buffer of 100 ms.
+    let_pass(Duration::from_millis(250));
     assert_eq!(capture.read_until_error(), libc::EPIPE);
     assert_eq!(capture.pcm.state(), State::XRun);
     capture.restart().expect("restarts");
@@ -452,10 +469,7 @@ fn a_child_process_gets_a_card_that_vanishes_with_its_test() {
         .status()
         .expect("starts");
     assert!(status.success());
-    assert_eq!(
-        card.wait_until("it has read", |counters| counters.delivered > 0).delivered,
-        2 * PERIOD as u64
-    );
+    assert_eq!(card.wait_until("a read", |counters| counters.delivered > 0).delivered, 2 * PERIOD as u64);
     assert!(conf.exists());
     drop(card);
     assert!(!conf.exists());

@@ -5,6 +5,9 @@
 //! `scripts/package`, systemd runs it, and its stream comes over a network. The tests run on request only:
 //! `scripts/test package`, or `cargo test --test package -- --ignored`. With `WAVECAST_PACKAGE=built` they use the
 //! packages that are in `target/package` already. `package.packages` lists the packages to install.
+//!
+//! Tests begin in the order of their names. Those that build or run lintian in the chroot of `scripts/package` wait for
+//! each other, so another test stands between them.
 
 #[path = "package/newcomer.rs"]
 mod newcomer;
@@ -109,7 +112,7 @@ fn the_package_is_small_on_boards() {
 
 #[test]
 #[ignore = "takes minutes, and root: scripts/test package"]
-fn lintian_has_nothing_to_say() {
+fn the_packages_pass_lintian() {
     for arch in [native(), FOREIGN] {
         let deb = package(arch);
         let name = deb.file_name().and_then(|name| name.to_str()).expect("a name");
@@ -571,7 +574,7 @@ impl Connecting {
                 assert!(answer.starts_with("HTTP/1."), "{answer}");
                 served += 1;
                 // Below the limit of requests per second, beyond which new connections are reset.
-                thread::sleep(Duration::from_millis(60));
+                support::let_pass(Duration::from_millis(60));
             }
             served
         });

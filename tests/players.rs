@@ -14,9 +14,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::card::{CardFormat, CardOptions, Cards, Order};
 use support::daemon::Daemon;
-use support::players::{
-    Playing, curl, ffmpeg, gstreamer, installed, mpd, mplayer, mpv, sox, vlc, vlc_to_card,
-};
+use support::players::{Playing, curl, ffmpeg, gstreamer, mpd, mplayer, mpv, sox, vlc, vlc_to_card};
+use support::programs::installed;
 use support::ramp::{RampReader, Stretch};
 use support::{HEADER_BYTES, wait_for};
 

@@ -19,7 +19,7 @@ use support::daemon::Daemon;
 use support::http;
 use support::listening::number;
 use support::ramp::{RampReader, Stretch};
-use support::wait_for;
+use support::{let_pass, wait_for};
 
 const SPEED: f64 = 20.0;
 /// The number of listeners beside the witness.
@@ -165,7 +165,7 @@ fn visit(
         let mut dice = Dice(number);
         while !done.load(Ordering::Relaxed) {
             if pause.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(20));
+                let_pass(Duration::from_millis(20));
                 continue;
             }
             let target = ["/live.wav", "/live.wav?latency=low", "/live.wav?back=60", "/live.wav?for=30"]
@@ -243,7 +243,7 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
     let (mut first, mut faults, mut last_look) = (None, 0, Instant::now());
     let mut rate = 44_100;
     loop {
-        thread::sleep(dice.millis(1000, 4000));
+        let_pass(dice.millis(1000, 4000));
         let fault = FAULTS[dice.roll(FAULTS.len() as u64) as usize];
         faults += 1;
         let card = cards.card("fake");
@@ -258,11 +258,11 @@ fn a_long_time_with_a_bad_card_loses_nothing_that_is_not_accounted_for_and_leaks
                 daemon.wait_for_state("live", "lost");
             }
         }
-        thread::sleep(dice.millis(50, 3000));
+        let_pass(dice.millis(50, 3000));
         match fault {
             Fault::BusyAfterReplug => {
                 cards.card("fake").command(Order::Busy);
-                thread::sleep(dice.millis(50, 500));
+                let_pass(dice.millis(50, 500));
             }
             Fault::AnotherRate => {
                 rate = if rate == 44_100 { 48_000 } else { 44_100 };

@@ -20,7 +20,7 @@ use support::daemon::Daemon;
 use support::http;
 use support::stopwatch::{Span, Stopwatch, assert_span_within};
 use support::synth::SynthRamp;
-use support::{HEADER_BYTES, wait_for};
+use support::{HEADER_BYTES, let_pass, wait_for};
 
 const CHROMIUM: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";
@@ -253,7 +253,7 @@ fn capture_wakeups(daemon: &Daemon) -> u64 {
     let before = wakeups(daemon, "capture live");
     assert_ne!(before, 0, "there is a capture thread");
     // The length of the measurement.
-    thread::sleep(ms(500));
+    let_pass(ms(500));
     wakeups(daemon, "capture live") - before
 }
 
@@ -319,7 +319,7 @@ fn a_listener_with_low_latency_wakes_the_sleeping_capture_thread() {
     let mut waited: Vec<Span> = (0..25)
         .map(|_| {
             // Longer than the 50 ms for which the capture thread sleeps at most, so that it sleeps again.
-            thread::sleep(ms(130));
+            let_pass(ms(130));
             let mut low = daemon.get("/live.wav?latency=low");
             low.bytes(HEADER_BYTES);
             let began = Stopwatch::start();

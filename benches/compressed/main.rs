@@ -8,24 +8,22 @@
 //! CPU time and memory are those of all processes that the way from the sound to the listeners needs: for Icecast these
 //! are Icecast and its source. A server that is not installed is left out. The table is printed in Markdown.
 
-#[path = "../../tests/support/material.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod material;
+#[path = "../shared/distribution.rs"]
+mod distribution;
 mod players;
-#[path = "../serve/process.rs"]
-#[allow(dead_code)]
-mod process;
 mod servers;
+#[path = "../shared/mod.rs"]
+mod shared;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use std::env;
-use std::process::exit;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use players::Players;
 use servers::{Running, Server};
+use shared::command_line::{self, list, number, value};
+use shared::process;
 use wavecast::encode::Codec;
 
 /// Frames per second and channels of the sound.
@@ -48,26 +46,19 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Options, String> {
         let mut options =
             Options { seconds: 5, rounds: 3, listeners: vec![1, 50, 200], codecs: Codec::ALL.to_vec() };
-        let mut words = arguments.iter().filter(|word| *word != "--bench");
-        while let Some(word) = words.next() {
-            let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
-            let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
-            match word.as_str() {
-                "--seconds" => options.seconds = number(value)?,
-                "--rounds" => options.rounds = number(value)? as usize,
-                "--listeners" => {
-                    options.listeners = value
-                        .split(',')
-                        .map(|text| number(text).map(|count| count as usize))
-                        .collect::<Result<_, _>>()?;
-                }
+        let mut arguments = arguments.iter();
+        while let Some(option) = arguments.next() {
+            let value = value(option, &mut arguments)?;
+            match option.as_str() {
+                "--seconds" => options.seconds = number(option, value)?,
+                "--rounds" => options.rounds = number(option, value)?,
+                "--listeners" => options.listeners = list(value, |count| number(option, count))?,
                 "--codecs" => {
-                    options.codecs = value
-                        .split(',')
-                        .map(|name| Codec::from_name(name).ok_or_else(|| format!("{name} is no codec")))
-                        .collect::<Result<_, _>>()?;
+                    let codec =
+                        |name: &str| Codec::from_name(name).ok_or_else(|| format!("{name} is no codec"));
+                    options.codecs = list(value, codec)?;
                 }
-                _ => return Err(format!("{word} is no option")),
+                _ => return Err(format!("{option} is no option")),
             }
         }
         Ok(options)
@@ -88,16 +79,8 @@ struct Figures {
 }
 
 fn main() {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    // Cargo passes `--bench` under `cargo bench` and not under `cargo test --benches`.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("Only `cargo bench` and scripts/bench measure.");
-        return;
-    }
-    let options = Options::parse(&arguments).unwrap_or_else(|error| {
-        eprintln!("{error}\n{USAGE}");
-        exit(2);
-    });
+    let arguments = command_line::arguments("measures");
+    let options = command_line::options(Options::parse(&arguments), USAGE);
     wavecast::sys::limits::raise_open_files();
     println!("{}\n", process::machine());
     println!("| codec | listeners | server | CPU of a core | memory | first sound | kbit/s |");

@@ -1,26 +1,24 @@
 //! The servers: wavecast, and programs of the distribution, each configured as its documentation describes.
 
 use std::fmt;
-use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use wavecast::encode::Codec;
 use wavecast::media::format::{SampleFormat, StreamFormat};
 use wavecast::media::wav::{self, Sizes};
 
-use crate::material::Material;
+use crate::distribution::Processes;
+use crate::shared::process;
 use crate::support::card::{Card, CardOptions};
 use crate::support::daemon::Daemon;
-use crate::{BITRATE, CHANNELS, RATE, process};
+use crate::support::material::Material;
+use crate::{BITRATE, CHANNELS, RATE};
 
 /// The length of the sound, which repeats.
 const SECONDS: usize = 20;
-/// The time limit for a server to start serving.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server to measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,13 +35,13 @@ pub(crate) enum Server {
 impl Server {
     pub(crate) const ALL: [Server; 4] = [Server::Wavecast, Server::Darkice, Server::Ffmpeg, Server::Mpd];
 
-    /// Returns whether the server can send that codec to whoever comes later.
+    /// Returns `true` if the server can send that codec to a client that joins late.
     pub(crate) fn can(self, codec: Codec) -> bool {
         // darkice has no FLAC; FLAC goes through Icecast in Ogg.
         self != Server::Darkice || codec != Codec::Flac
     }
 
-    /// Returns whether all programs of the server are there.
+    /// Returns `true` if all programs of the server are there.
     pub(crate) fn is_installed(self) -> bool {
         let programs: &[&str] = match self {
             Server::Wavecast => &[],
@@ -73,22 +71,14 @@ impl fmt::Display for Server {
 pub(crate) struct Running {
     codec: Codec,
     daemon: Option<Daemon>,
-    processes: Vec<Child>,
-    address: SocketAddr,
-    folder: PathBuf,
+    processes: Processes,
     _card: Option<Card>,
 }
 
 impl Running {
     pub(crate) fn start(server: Server, codec: Codec) -> Running {
-        let folder = std::env::temp_dir().join(format!("wavecast-compressed-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        let _ = Command::new("chmod").arg("777").arg(&folder).status();
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-        let address = ([127, 0, 0, 1], port).into();
         let mut running =
-            Running { codec, daemon: None, processes: Vec::new(), address, folder, _card: None };
+            Running { codec, daemon: None, processes: Processes::new("compressed"), _card: None };
         match server {
             Server::Wavecast => running.wavecast(),
             Server::Darkice => running.darkice(),
@@ -99,7 +89,7 @@ impl Running {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.daemon.as_ref().map_or(self.processes.address(), |daemon| daemon.address())
     }
 
     /// Returns the target of the stream.
@@ -122,7 +112,7 @@ impl Running {
     }
 
     fn pids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.daemon.iter().map(Daemon::pid).chain(self.processes.iter().map(Child::id))
+        self.daemon.iter().map(Daemon::pid).chain(self.processes.pids())
     }
 
     fn card(&mut self) -> (&'static str, PathBuf, String) {
@@ -141,33 +131,33 @@ impl Running {
         );
         let daemon = Daemon::with_env(&config, &[(key, value.as_os_str())], Stdio::piped());
         daemon.wait_for_edge(u64::from(RATE));
-        self.address = daemon.address();
         self.daemon = Some(daemon);
     }
 
     fn darkice(&mut self) {
-        self.icecast();
+        self.processes.icecast();
         let (key, value, device) = self.card();
+        // darkice gives LAME ten times what is missing to 1 as its quality, 9 without this line. wavecast's is 7.
         let format = match self.codec {
-            Codec::Mp3 => "mp3",
+            Codec::Mp3 => "mp3\nquality = 0.3",
             _ => "opus",
         };
-        let (port, codec) = (self.address.port(), self.codec.name());
-        let config = self.write(
+        let (port, codec) = (self.processes.address().port(), self.codec.name());
+        let config = self.processes.write(
             "darkice.cfg",
-            &format!(
+            format!(
                 "[general]\nduration = 0\nbufferSecs = 5\nreconnect = yes\n[input]\ndevice = {device}\nsampleRate = {RATE}\n\
                  bitsPerSample = 16\nchannel = {CHANNELS}\n[icecast2-0]\nformat = {format}\nbitrateMode = cbr\n\
                  bitrate = {BITRATE}\nserver = 127.0.0.1\nport = {port}\npassword = bench\nmountPoint = live.{codec}\n"
             ),
         );
-        self.spawn(Command::new("darkice").env(key, value).arg("-c").arg(config));
-        self.wait_for_stream();
+        self.processes.spawn(Command::new("darkice").env(key, value).arg("-c").arg(config));
+        self.processes.wait_for_stream(&self.target());
     }
 
     fn ffmpeg(&mut self) {
-        self.icecast();
-        let (port, sound, target) = (self.address.port(), self.wav_file(), self.target());
+        self.processes.icecast();
+        let (port, sound, target) = (self.processes.address().port(), self.wav_file(), self.target());
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-loglevel", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"]).arg(sound);
         let bits = format!("{BITRATE}k");
@@ -185,127 +175,27 @@ impl Running {
         let kind = if self.codec == Codec::Mp3 { "audio/mpeg" } else { "application/ogg" };
         let mount = target.split('?').next().unwrap_or(&target);
         ffmpeg.args(["-content_type", kind]).arg(format!("icecast://source:bench@127.0.0.1:{port}{mount}"));
-        self.spawn(&mut ffmpeg);
-        self.wait_for_stream();
-    }
-
-    fn icecast(&mut self) {
-        let (port, folder) = (self.address.port(), self.folder.display());
-        let config = self.write(
-            "icecast.xml",
-            &format!(
-                "<icecast><limits><clients>5000</clients><sources>2</sources><burst-on-connect>0</burst-on-connect>\
-                 </limits><authentication><source-password>bench</source-password><admin-user>admin</admin-user>\
-                 <admin-password>bench</admin-password></authentication><hostname>localhost</hostname>\
-                 <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>\
-                 <paths><logdir>{folder}</logdir><webroot>/usr/share/icecast2/web</webroot>\
-                 <adminroot>/usr/share/icecast2/admin</adminroot></paths>\
-                 <logging><accesslog>access</accesslog><errorlog>error</errorlog><loglevel>1</loglevel></logging></icecast>"
-            ),
-        );
-        let mut icecast = Command::new("icecast2");
-        if rustix::process::geteuid().is_root() {
-            icecast = Command::new("setpriv");
-            icecast.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "icecast2"]);
-        }
-        self.spawn(icecast.arg("-c").arg(config));
-        self.wait();
+        self.processes.spawn(&mut ffmpeg);
+        self.processes.wait_for_stream(&target);
     }
 
     fn mpd(&mut self) {
-        let (port, folder) = (self.address.port(), self.folder.display());
         let encoder = match self.codec {
             Codec::Mp3 => format!("encoder \"lame\"\n bitrate \"{BITRATE}\""),
             Codec::Opus => format!("encoder \"opus\"\n bitrate \"{}\"\n complexity \"5\"", BITRATE * 1000),
             Codec::Flac => "encoder \"flac\"\n compression \"2\"".to_owned(),
         };
         let sound = self.wav_file();
-        let config = self.write(
-            "mpd.conf",
-            &format!(
-                "bind_to_address \"{folder}/socket\"\nzeroconf_enabled \"no\"\naudio_output {{\n type \"httpd\"\n \
-                 name \"http\"\n {encoder}\n port \"{port}\"\n bind_to_address \"127.0.0.1\"\n \
-                 format \"{RATE}:16:{CHANNELS}\"\n max_clients \"0\"\n}}\n"
-            ),
-        );
-        self.spawn(Command::new("mpd").args(["--no-daemon", "--stderr"]).arg(config));
-        let socket = self.folder.join("socket");
-        let began = Instant::now();
-        while !socket.exists() {
-            assert!(began.elapsed() < PATIENCE, "MPD does not start");
-            thread::sleep(Duration::from_millis(20));
-        }
-        thread::sleep(Duration::from_millis(500));
-        for arguments in [&["add", &format!("file://{}", sound.display())][..], &["repeat", "on"], &["play"]]
-        {
-            let done = Command::new("mpc")
-                .arg("--quiet")
-                .arg(format!("--host={}", socket.display()))
-                .args(arguments)
-                .status();
-            assert!(done.is_ok_and(|done| done.success()), "mpc {arguments:?}");
-        }
-        self.wait();
-        thread::sleep(Duration::from_secs(1));
-    }
-
-    fn spawn(&mut self, command: &mut Command) {
-        let log = fs::File::options().create(true).append(true).open(self.folder.join("log")).expect("a log");
-        let same = log.try_clone().expect("a descriptor");
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(same).spawn();
-        self.processes.push(child.expect("it is installed"));
-    }
-
-    fn wait(&mut self) {
-        let began = Instant::now();
-        // Before the server listens, a connection to a local port may connect to itself.
-        let serves = |socket: TcpStream| socket.local_addr().is_ok_and(|own| own != self.address);
-        while !TcpStream::connect(self.address).is_ok_and(serves) {
-            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            let has_ended = self.processes[0].try_wait().expect("our child").is_some();
-            assert!(!has_ended && began.elapsed() < PATIENCE, "it does not serve:\n{}", log());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Waits until the mount exists.
-    fn wait_for_stream(&mut self) {
-        let (began, target) = (Instant::now(), self.target());
-        let server = crate::support::server::Server::at(self.address);
-        while TcpStream::connect(self.address).is_err() || server.get(&target).status != 200 {
-            let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(began.elapsed() < PATIENCE, "there is no stream:\n{}", log());
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.join(name);
-        fs::write(&path, text).expect("written");
-        path
+        self.processes.mpd(&encoder, &format!("{RATE}:16:{CHANNELS}"), &sound);
     }
 
     fn wav_file(&self) -> PathBuf {
-        let path: &Path = &self.folder.join("music.wav");
         let format = StreamFormat { rate: RATE, channels: CHANNELS as u16, sample: SampleFormat::S16 };
-        let sound = music();
         // As long as a measurement: MPD makes a pause where a file begins again.
-        let all = sound.repeat(6);
-        let mut file = wav::header(format, Sizes::Data(all.len() as u32)).to_vec();
-        file.extend(all);
-        fs::write(path, file).expect("written");
-        path.to_owned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for process in self.processes.iter_mut().rev() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        self.daemon = None;
-        let _ = fs::remove_dir_all(&self.folder);
+        let sound = music().repeat(6);
+        let mut file = wav::header(format, Sizes::Data(sound.len() as u32)).to_vec();
+        file.extend(sound);
+        self.processes.write("music.wav", file)
     }
 }
 

@@ -21,18 +21,20 @@
 //! shows medians, and for CPU the range. The benchmark never fails: it reports which targets of the project are met.
 
 mod crowd;
+#[path = "../shared/distribution.rs"]
+mod distribution;
 mod floor;
 mod peers;
 mod plot;
-mod process;
 mod report;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod stalls;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::hint::black_box;
 use std::path::Path;
-use std::process::exit;
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
@@ -43,7 +45,8 @@ use wavecast::media::meter::Meter;
 use crowd::Crowd;
 use floor::Floor;
 use peers::Peer;
-use process::Ticks;
+use shared::command_line::{self, list, number, value};
+use shared::process::{self, Ticks};
 use stalls::Stalls;
 use support::daemon::Daemon;
 
@@ -68,15 +71,8 @@ fn main() {
     if arguments.first().is_some_and(|first| first == floor::ARGUMENT) {
         floor::run(&arguments[1..]);
     }
-    // Cargo passes `--bench` under `cargo bench` and not under `cargo test --benches`.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("Only `cargo bench` and scripts/bench measure.");
-        return;
-    }
-    let options = Options::parse(&arguments).unwrap_or_else(|error| {
-        eprintln!("{error}\n{USAGE}");
-        exit(2);
-    });
+    let arguments = command_line::arguments("measures");
+    let options = command_line::options(Options::parse(&arguments), USAGE);
     wavecast::sys::limits::raise_open_files();
     let machine = process::machine();
     eprintln!("{machine}\nAbout {:.0} s.", options.estimate().as_secs_f64());
@@ -183,13 +179,9 @@ impl Options {
             markdown: false,
         };
         let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-            let wrong = |value: &str| format!("{argument} {value}: that is no number above 0");
-            let number =
-                |value: &str| value.parse().ok().filter(|number| *number > 0).ok_or_else(|| wrong(value));
-            match argument.as_str() {
-                "--bench" => {}
+        while let Some(option) = arguments.next() {
+            let mut value = || value(option, &mut arguments);
+            match option.as_str() {
                 "--quick" => (options.time, options.rounds) = (Duration::from_secs(2), 1),
                 "--endurance" => {
                     options = Options {
@@ -202,23 +194,21 @@ impl Options {
                         ..options
                     }
                 }
-                "--seconds" => options.time = Duration::from_secs(number(value()?)? as u64),
-                "--rounds" => options.rounds = number(value()?)?,
-                "--listeners" => {
-                    options.listeners = value()?.split(',').map(number).collect::<Result<_, _>>()?
-                }
+                "--seconds" => options.time = Duration::from_secs(number(option, value()?)?),
+                "--rounds" => options.rounds = number(option, value()?)?,
+                "--listeners" => options.listeners = list(value()?, |count| number(option, count))?,
                 "--peers" => {
                     let peer = |word: &str| {
                         let peer = Peer::ALL.into_iter().find(|peer| peer.word() == word);
-                        peer.ok_or(format!("{argument}: there is no {word}"))
+                        peer.ok_or(format!("{option}: there is no {word}"))
                     };
-                    options.peers = match value()?.as_str() {
+                    options.peers = match value()? {
                         "none" => Vec::new(),
-                        words => words.split(',').map(peer).collect::<Result<_, _>>()?,
+                        words => list(words, peer)?,
                     };
                 }
                 "--markdown" => options.markdown = true,
-                _ => return Err(format!("{argument} is not known")),
+                _ => return Err(format!("{option} is no option")),
             }
         }
         options.listeners.sort_unstable();
@@ -414,7 +404,7 @@ fn daemon(interval_ms: Option<u32>) -> Daemon {
 fn measure_starts(count: usize, starts: &mut report::Starts) {
     let daemon = daemon(None);
     // The burst needs some history.
-    thread::sleep(Duration::from_secs(1));
+    daemon.wait_for_edge(FORMAT.rate.into());
     for number in 0..count {
         let pause = || thread::sleep(Duration::from_micros(15_000 + number as u64 * 1_618 % 10_000));
         pause();

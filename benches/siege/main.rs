@@ -25,10 +25,9 @@ mod http;
 mod listeners;
 mod measure;
 mod newcomers;
-#[path = "../serve/process.rs"]
-#[allow(dead_code, reason = "benches/serve uses the other functions")]
-mod process;
 mod report;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod short;
 mod usage;
 
@@ -39,6 +38,7 @@ use std::{env, fs};
 
 use attacks::{ATTACKS, Attack};
 use report::{AttackRow, Report};
+use shared::{command_line, process};
 
 /// Frames per second of the input.
 const RATE: u32 = 44_100;
@@ -52,15 +52,8 @@ fn main() {
     if let Some(arguments) = arguments.strip_prefix(&[attack_process::ARGUMENT.to_owned()]) {
         attack_process::run(arguments);
     }
-    // Cargo passes --bench for `cargo bench`, and not for `cargo test --benches`.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("Only `cargo bench` and scripts/siege measure.");
-        return;
-    }
-    let options = Options::parse(&arguments).unwrap_or_else(|error| {
-        eprintln!("{error}\n{}", usage_text());
-        exit(2);
-    });
+    let arguments = command_line::arguments("measures");
+    let options = command_line::options(Options::parse(&arguments), &usage_text());
     let report = options.measure();
     let markdown = report.markdown();
     print!("{markdown}");
@@ -107,10 +100,9 @@ impl Options {
             rounds: 10,
         };
         let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-            match argument.as_str() {
-                "--bench" => {}
+        while let Some(option) = arguments.next() {
+            let mut value = || command_line::value(option, &mut arguments);
+            match option.as_str() {
                 "--quick" => {
                     options.time = Duration::from_millis(1500);
                     options.settle = Duration::from_millis(700);
@@ -123,7 +115,7 @@ impl Options {
                     options.time = Duration::from_secs(seconds);
                 }
                 "--attack" => options.steps.extend(value()?.split(',').map(str::to_owned)),
-                _ => return Err(format!("{argument} is not an option")),
+                _ => return Err(format!("{option} is no option")),
             }
         }
         let is_known =

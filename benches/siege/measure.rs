@@ -10,7 +10,7 @@ use crate::attacks::Attack;
 use crate::daemon::{Daemon, Settings};
 use crate::listeners::{Heard, Listeners};
 use crate::newcomers::{Newcomers, Waits};
-use crate::process;
+use crate::shared::process;
 use crate::usage::{self, MachineTime, Usage};
 
 /// Listeners during an attack.

@@ -56,7 +56,9 @@ fn missing_quotes(text: &str, line: usize) -> Option<String> {
     let corrected = format!("{key} = \"{value}\"");
     // A key on its own line, so that this is the line's only mistake.
     let is_the_mistake = DeTable::parse(line).is_err() && DeTable::parse(&corrected).is_ok();
-    // The message stands in the journal.
-    let corrected = if key == "password" { "password = \"…\"" } else { &corrected };
-    is_the_mistake.then(|| format!("a text needs quotes: {}", shown(corrected)))
+    is_the_mistake.then(|| match key {
+        // Messages go to the journal.
+        "password" => "a text needs quotes: password = \"…\"".to_owned(),
+        _ => format!("a text needs quotes: {}", shown(&corrected)),
+    })
 }

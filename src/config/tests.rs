@@ -582,6 +582,8 @@ fn a_text_without_quotes_is_shown_with_its_quotes() {
     }
     let listen = &errors("[http]\nlisten = 127.0.0.1:4410")[0];
     assert!(listen.ends_with("a text needs quotes: listen = \"127.0.0.1:4410\""), "{listen}");
+    let password = &errors("[push.radio]\nto = 'icecast://a:8000/b'\npassword = hunter2")[0];
+    assert!(password.ends_with("a text needs quotes: password = \"…\""), "{password}");
     for line in ["rate == 48000", "rate = 44 100", "device = 'hw:1", "rate = ", "[input.live", "a b = c"] {
         assert!(!errors(line)[0].contains("needs quotes"), "{line}");
     }

@@ -209,18 +209,19 @@ fn check_passwords(config: &Config, viewer: &Viewer, paths: &SystemPaths, report
 /// Checks the parts of a push that depend on this machine: its password file, the encoder's library, TLS.
 fn check_push(push: &Push, viewer: &Viewer, paths: &SystemPaths, report: &mut Report) {
     let key = |key: &str| format!("push.{}.{key}", push.name);
-    let check_file = |key: String, file: &Path, report: &mut Report| {
-        // A folder that this user may not pass is a note below.
-        match file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            true => report.errors.push(format!("{key}: {} does not exist", file.display())),
-            false => drop(check_readable(&key, file, viewer, paths, report)),
+    let mut check_file = |name: &str, file: &Path| {
+        // A folder that this user may not pass makes a note.
+        let is_missing = file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        match is_missing {
+            true => report.errors.push(format!("{}: {} does not exist", key(name), file.display())),
+            false => drop(check_readable(&key(name), file, viewer, paths, report)),
         }
     };
     if let Some(file) = &push.tls_ca {
-        check_file(key("tls_ca"), file, report);
+        check_file("tls_ca", file);
     }
     match &push.password {
-        Password::File(file) => check_file(key("password_file"), file, report),
+        Password::File(file) => check_file("password_file", file),
         Password::Credential(_) => report.notes.push(format!(
             "{}: only the service sees its credentials, so that this one was not checked",
             key("password_credential")
@@ -599,9 +600,10 @@ mod tests {
         assert!(!format!("{inline:?}").contains("hackme"));
         let missing = report("password_file = '/nonexistent/radio'");
         assert_eq!(missing.errors, ["push.radio.password_file: /nonexistent/radio does not exist"]);
-        let encrypted = "[push.radio]\nto = 'icecasts://a:8000/b.ogg'\ntls_ca = '/nonexistent/ca.pem'";
-        let encrypted = check(&config(encrypted), &tree.paths()).errors;
-        assert!(encrypted.contains(&"push.radio.tls_ca: /nonexistent/ca.pem does not exist".to_owned()));
+        let text = "[push.radio]\nto = 'icecasts://a:8000/b.ogg'\ntls_ca = '/nonexistent/ca.pem'";
+        let missing = check(&config(text), &tree.paths()).errors;
+        // Without the feature `tls`, that is a mistake too.
+        assert_eq!(missing[0], "push.radio.tls_ca: /nonexistent/ca.pem does not exist");
         let credential = report("password_credential = 'radio'");
         assert!(credential.notes[0].starts_with("push.radio.password_credential: only the service"));
     }

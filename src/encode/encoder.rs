@@ -11,6 +11,9 @@ pub enum Target {
     /// Listeners of this server: native FLAC, MP3 frames, one Opus packet in each Ogg page for the least
     /// delay.
     Listeners,
+    /// Listeners with a player whose decoder ends at a damaged frame: as for the others, but FLAC in Ogg, one frame in each
+    /// page. Players leave out a page whose checksum is wrong.
+    OggListeners,
     /// An Icecast server: FLAC and Opus in Ogg pages of about 100 ms, because Icecast's cost is per page and
     /// it hands late listeners the headers only of Ogg.
     Push,

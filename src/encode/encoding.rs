@@ -6,19 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::codec::Codec;
+#[cfg(doc)]
+use super::encoder::Target;
+use super::{flac, mp3, opus};
 use crate::media::format::StreamFormat;
 use crate::media::ring::Ring;
 
 /// An encoding without consumers ends after this time, so that a player that reconnects finds it running.
 pub const LINGER: Duration = Duration::from_secs(10);
 
-/// Codec and bit rate.
+/// Codec, bit rate and container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// The codec.
     pub codec: Codec,
     /// Bit rate in kbit/s; `None` for FLAC.
     pub bitrate: Option<u32>,
+    /// True for FLAC in Ogg, for [`Target::OggListeners`].
+    pub in_ogg: bool,
 }
 
 impl fmt::Display for Kind {
@@ -31,11 +36,37 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Returns the bytes of a second, about: FLAC takes half of PCM.
+    /// Returns the media type of the stream.
+    pub const fn content_type(self) -> &'static str {
+        match self.in_ogg {
+            true => Codec::Opus.content_type(),
+            false => self.codec.content_type(),
+        }
+    }
+
+    /// Returns the bytes of a second that a listener gets, about: FLAC takes half of PCM.
     pub fn bytes_per_second(self, format: StreamFormat) -> u64 {
-        match self.bitrate {
+        let bytes = match self.bitrate {
             Some(kbits) => u64::from(kbits) * 125,
             None => format.bytes_per_second() / 2,
+        };
+        match self.codec {
+            Codec::Opus => bytes + opus::LISTENER_PAGE_BYTES_PER_SECOND,
+            Codec::Flac | Codec::Mp3 => bytes,
+        }
+    }
+}
+
+impl Kind {
+    /// Returns the frames of the input that a listener's packet covers, rounded up.
+    pub fn packet_frames(self, format: StreamFormat) -> u64 {
+        match self.codec {
+            Codec::Flac => flac::BLOCK_FRAMES as u64,
+            Codec::Opus => u64::from(format.rate).div_ceil(opus::PACKETS.into()),
+            Codec::Mp3 => {
+                let settings = mp3::Settings::nearest(format.rate, self.bitrate.unwrap_or_default());
+                (settings.frame_length() as u64 * u64::from(format.rate)).div_ceil(settings.rate.into())
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use log::warn;
 use super::codec::Codec;
 use super::encoder::{Encoder, OpenError, Options, Target};
 use super::encoding::{Consumer, Encoding, Kind, Running};
+use super::mp3;
 use super::thread::EncoderThread;
 use crate::inputs::LiveInput;
 use crate::media::format::StreamFormat;
@@ -77,6 +78,8 @@ pub enum Unavailable {
     Codec(Codec, OpenError),
     /// As many encoders run as the configuration allows.
     Full(u32),
+    /// As many encoders run as may, but for one that is kept for ordinary requests.
+    Reserved(u32),
     /// There is no memory for the packets.
     Memory(OutOfMemory),
     /// The operating system gives no thread.
@@ -93,6 +96,13 @@ impl fmt::Display for Unavailable {
             Unavailable::Codec(_, error) => write!(f, "{error}."),
             Unavailable::Full(1) => f.write_str("One encoder runs already, no more can."),
             Unavailable::Full(count) => write!(f, "{count} encoders run already, no more can."),
+            Unavailable::Reserved(count) => {
+                let noun = if *count == 1 { "encoder runs" } else { "encoders run" };
+                write!(
+                    f,
+                    "{count} {noun} already, and one more is for streams without bitrate, back, for and last."
+                )
+            }
             Unavailable::Memory(_) => f.write_str("There is no memory left for another encoder."),
             Unavailable::Thread(_) => f.write_str("There is no thread left for another encoder."),
         }
@@ -115,16 +125,22 @@ impl Encodings {
         self.running.lock().clone()
     }
 
-    /// Returns codec and bit rate for a consumer that asks for `bitrate`, or for none.
-    pub fn kind(&self, codec: Codec, bitrate: Option<u32>, channels: u16) -> Kind {
+    /// Returns codec and bit rate for a consumer of PCM of `format` that asks for `bitrate`, or for none.
+    pub fn kind(&self, codec: Codec, bitrate: Option<u32>, format: StreamFormat) -> Kind {
         let encoders = self.settings.encoders();
         let configured = match codec {
             Codec::Flac => None,
             Codec::Mp3 => encoders.mp3_bitrate,
             Codec::Opus => encoders.opus_bitrate,
         };
-        let default = codec.default_bitrate(channels);
-        Kind { codec, bitrate: default.map(|default| bitrate.or(configured).unwrap_or(default)) }
+        let default = codec.default_bitrate(format.channels);
+        let wanted = default.map(|default| bitrate.or(configured).unwrap_or(default));
+        let bitrate = match codec {
+            // Low rates have no high bit rates.
+            Codec::Mp3 => wanted.map(|bitrate| mp3::Settings::nearest(format.rate, bitrate).bitrate),
+            Codec::Flac | Codec::Opus => wanted,
+        };
+        Kind { codec, bitrate, in_ogg: false }
     }
 
     /// Returns the codecs that can be used on this machine, for PCM of `format` where it is known.
@@ -175,7 +191,7 @@ impl Encodings {
         if let Some(consumer) = find(&running, pcm, kind) {
             return Ok(consumer);
         }
-        self.make_room(&mut running)?;
+        self.make_room(&mut running, self.is_ordinary(kind, pcm.format()))?;
         let encoding = Arc::clone(thread.encoding());
         thread.start(Arc::clone(&self.running)).map_err(Unavailable::Thread)?;
         running.push(Arc::clone(&encoding));
@@ -196,7 +212,7 @@ impl Encodings {
     ) -> Result<PrivateEncoder, Unavailable> {
         {
             let mut running = self.running.lock();
-            self.make_room(&mut running)?;
+            self.make_room(&mut running, false)?;
             self.private.fetch_add(1, Ordering::Relaxed);
         }
         // Gives the room back if the encoder does not open.
@@ -210,18 +226,33 @@ impl Encodings {
         Ok(PrivateEncoder { kind, encoder, _room: room })
     }
 
+    /// Returns whether an encoding is that of requests which choose nothing but the codec.
+    fn is_ordinary(&self, kind: Kind, format: StreamFormat) -> bool {
+        kind.bitrate == self.kind(kind.codec, None, format).bitrate
+    }
+
     /// Makes room for one more encoder: if as many run as may, an encoding that has no consumers any more ends at once.
-    fn make_room(&self, running: &mut Vec<Arc<Encoding>>) -> Result<(), Unavailable> {
+    ///
+    /// One place is for ordinary encodings, which all listeners of a codec share: a client that asks for one bit rate after the
+    /// other does not take all of them.
+    fn make_room(&self, running: &mut Vec<Arc<Encoding>>, is_ordinary: bool) -> Result<(), Unavailable> {
         let max = self.settings.encoders().max;
         if max == 0 {
             return Err(Unavailable::Off);
         }
-        while running.len() as u64 + u64::from(self.private.load(Ordering::Relaxed)) >= u64::from(max) {
+        let most = if is_ordinary { max } else { (max - 1).max(1) };
+        loop {
+            let count = running.len() as u64 + u64::from(self.private.load(Ordering::Relaxed));
+            if count < u64::from(most) {
+                return Ok(());
+            }
             let unused = running.iter().position(|one| one.consumers() == 0);
-            let Some(unused) = unused else { return Err(Unavailable::Full(max)) };
+            let Some(unused) = unused else {
+                let is_full = count >= u64::from(max);
+                return Err(if is_full { Unavailable::Full(max) } else { Unavailable::Reserved(most) });
+            };
             running.swap_remove(unused).ring.close();
         }
-        Ok(())
     }
 
     /// Opens the encoder and allocates the ring.
@@ -232,11 +263,11 @@ impl Encodings {
         kind: Kind,
         back: u64,
     ) -> Result<EncoderThread, Unavailable> {
-        self.make_room(&mut self.running.lock())?;
+        self.make_room(&mut self.running.lock(), self.is_ordinary(kind, pcm.format()))?;
         let reader = pcm.reader(back);
         let names = Options {
             bitrate: kind.bitrate,
-            target: Target::Listeners,
+            target: if kind.in_ogg { Target::OggListeners } else { Target::Listeners },
             title: "",
             serial: (monotonic_ns() / 1_000_000) as u32,
             first_frame: reader.frame(),

@@ -52,14 +52,16 @@ impl Codec {
     pub fn open(self, format: StreamFormat, options: &Options<'_>) -> Result<Box<dyn Encoder>, OpenError> {
         let bitrate = options.bitrate.or(self.default_bitrate(format.channels)).unwrap_or(0);
         let pages = match options.target {
-            Target::Listeners => ogg::Paging::EachPacket,
+            Target::Listeners | Target::OggListeners => ogg::Paging::EachPacket,
             Target::Push | Target::File => ogg::Paging::TenthOfASecond,
         };
         Ok(match (self, options.target) {
             (Codec::Flac, Target::Listeners | Target::File) => {
                 Box::new(flac::FlacEncoder::new(format, options.first_frame)?)
             }
-            (Codec::Flac, Target::Push) => Box::new(flac::OggFlacEncoder::new(format, options, pages)?),
+            (Codec::Flac, Target::OggListeners | Target::Push) => {
+                Box::new(flac::OggFlacEncoder::new(format, options, pages)?)
+            }
             (Codec::Mp3, _) => Box::new(mp3::Mp3Encoder::new(format, bitrate, options.first_frame)?),
             (Codec::Opus, _) => Box::new(opus::OpusEncoder::new(format, bitrate, options, pages)?),
         })

@@ -107,7 +107,11 @@ impl Pager {
     }
 
     /// Adds a packet that advances the granule position by `granules`.
+    /// Does nothing behind the end of the stream.
     pub(super) fn add(&mut self, packet: Packet<'_>, granules: u64, sink: &mut Sink<'_>) {
+        if self.is_ended {
+            return;
+        }
         if !self.pages.fits(packet.bytes.len()) {
             self.close(sink);
         }
@@ -337,6 +341,20 @@ mod tests {
         pager.finish(&mut sink);
         assert_eq!(seen.len(), 2);
         assert_eq!(seen[1], Page { kind: END_OF_STREAM, granule: 10, sequence: 1, packets: Vec::new() });
+    }
+
+    #[test]
+    fn nothing_follows_the_packet_that_reaches_the_end() {
+        let (mut pager, _) = Pager::new(9, 1, &[]);
+        let mut seen = Vec::new();
+        let mut sink = |packet: Packet<'_>| seen.push(parsed(packet.bytes));
+        pager.end_at(15);
+        for n in 0..4 {
+            pager.add(Packet { first_frame: n * 10, frames: 10, bytes: &[1] }, 10, &mut sink);
+        }
+        pager.finish(&mut sink);
+        let seen: Vec<(u8, u64)> = seen.iter().map(|page| (page.kind, page.granule)).collect();
+        assert_eq!(seen, [(BEGIN_OF_STREAM, 10), (END_OF_STREAM, 15)]);
     }
 
     #[test]

@@ -14,9 +14,12 @@ const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
 /// Granule positions count at this rate, whatever the encoder's.
 const GRANULE_RATE: u64 = 48_000;
 /// Packets a second.
-const PACKETS: u32 = 50;
+pub(super) const PACKETS: u32 = 50;
 /// A packet's part of the granule position.
 const PACKET_GRANULES: u64 = GRANULE_RATE / PACKETS as u64;
+
+/// Bytes a second of the pages around a listener's packets: 27 of the header and a segment each, for packets below 255 bytes.
+pub(super) const LISTENER_PAGE_BYTES_PER_SECOND: u64 = 28 * PACKETS as u64;
 
 /// Samples at 48 kHz that a decoder throws away first: 80 ms, as RFC 7845 advises. A decoder that joins in
 /// the middle fades in for 0.2 s; with this pre-skip it begins at -1 dB instead of -16 dB.
@@ -58,7 +61,7 @@ impl OpusEncoder {
         })?;
         let block_frames = rate / PACKETS;
         let pre_skip = match options.target {
-            Target::Listeners | Target::Push => LIVE_PRE_SKIP,
+            Target::Listeners | Target::OggListeners | Target::Push => LIVE_PRE_SKIP,
             // Exactly what the codec puts before the first sample.
             Target::File => opus.lookahead() * (GRANULE_RATE as u32 / rate),
         };

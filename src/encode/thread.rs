@@ -37,8 +37,6 @@ pub(super) struct EncoderThread {
     output: Output,
     /// Position of the next frame for the encoder: counted on where the input gets another ring.
     position: u64,
-    /// The first frame that the encoder got; packets end at multiples of their length after it.
-    origin: u64,
     /// The lag beyond which sound is left out, in frames.
     most_lag: u64,
     buffer: Vec<u8>,
@@ -51,6 +49,8 @@ struct Output {
     /// The position after the last frame that was encoded, and its time of capture (CLOCK_MONOTONIC, ns).
     end: u64,
     captured_at: u64,
+    /// The position behind the last packet.
+    published: u64,
 }
 
 impl Output {
@@ -59,6 +59,7 @@ impl Output {
         let age = self.format.duration_of(after).as_nanos() as u64;
         let captured_at = self.captured_at.saturating_sub(age);
         self.writer.publish_packet(packet.bytes, packet.first_frame, packet.frames, captured_at);
+        self.published = packet.first_frame + u64::from(packet.frames);
     }
 }
 
@@ -91,9 +92,8 @@ impl EncoderThread {
             buffer: vec![0; buffer_bytes(format)],
             reader,
             encoder,
-            output: Output { writer, format, end: position, captured_at: 0 },
+            output: Output { writer, format, end: position, captured_at: 0, published: position },
             position,
-            origin: position,
         }
     }
 
@@ -166,8 +166,7 @@ impl EncoderThread {
 
     /// Sleeps until the next packet can be complete.
     fn sleep(&self) {
-        let packet = u64::from(self.encoder.max_packet_frames()).max(1);
-        let missing = packet - (self.position - self.origin) % packet;
+        let missing = missing(self.position, self.output.published, self.encoder.max_packet_frames());
         let blocks = missing.div_ceil(self.reader.block_frames().into()).max(1);
         self.reader.wait(self.reader.place().block + blocks - 1, POLL);
     }
@@ -175,9 +174,9 @@ impl EncoderThread {
     /// Leaves frames of the input out.
     fn skip(&mut self, frames: u64) {
         self.position += frames;
-        self.origin = self.position;
         let output = &mut self.output;
         let dropped = self.encoder.skip_to(self.position, &mut |packet| output.publish(packet));
+        self.output.published = self.position;
         self.encoding.skipped.fetch_add(frames + dropped, Ordering::Relaxed);
     }
 
@@ -196,6 +195,14 @@ impl EncoderThread {
         self.encoding.moved_to(&ring, offset);
         true
     }
+}
+
+/// Returns the number of frames until the next packet is complete. An encoder may hold some whole packets back.
+///
+/// Counted from the last packet: where the encoder resamples, packets are shorter than the longest one by a part of a frame.
+fn missing(position: u64, published: u64, packet_frames: u32) -> u64 {
+    let packet = u64::from(packet_frames).max(1);
+    packet - position.saturating_sub(published) % packet
 }
 
 /// Removes the encoding from the list when its thread ends, by a panic too.
@@ -220,6 +227,47 @@ fn log_end(encoding: &Encoding, end: &End) {
         End::Full => debug!("{input}: the {codec} encoder ends: it has no numbers left, players begin anew"),
         End::Failed(failure) => {
             error!("{input}: the {codec} encoder failed and its listeners are disconnected: {failure}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::super::intake::Intake;
+    use super::*;
+    use crate::media::format::SampleFormat;
+
+    /// The thread wakes for each packet as soon as the block has come that completes it, also after many packets of a stream
+    /// that is resampled.
+    #[test]
+    fn the_thread_wakes_with_the_block_that_completes_a_packet() {
+        for (rate, codec_rate, packet) in
+            [(44_100, 48_000, 960), (96_000, 48_000, 1152), (48_000, 48_000, 1152)]
+        {
+            let format = StreamFormat { rate, channels: 1, sample: SampleFormat::S16 };
+            let block = rate as usize / 100;
+            let mut intake = Intake::new(format, codec_rate, packet, 0);
+            let (mut position, mut published, mut expected) = (0, 0, None);
+            for _ in 0..3000 {
+                let blocks_to_go =
+                    missing(position, published, intake.max_block_frames()).div_ceil(block as u64);
+                let wake = *expected.get_or_insert(position + blocks_to_go * block as u64);
+                position += block as u64;
+                let before = published;
+                let Ok(()) = intake.feed(&vec![0; 2 * block], |one| {
+                    published = one.first_frame + u64::from(one.frames);
+                    Ok::<(), Infallible>(())
+                });
+                if published > before || position >= wake {
+                    assert!(
+                        wake <= position,
+                        "{rate} Hz: asleep until {wake}, and a packet is there at {position}"
+                    );
+                    expected = None;
+                }
+            }
         }
     }
 }

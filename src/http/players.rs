@@ -34,12 +34,12 @@
 //!
 //! | player | FLAC | MP3 | Opus |
 //! |---|---|---|---|
-//! | Chromium | 0 | 38 KB | 38 KB |
-//! | Firefox | 1 s | 2 s | 2 s |
+//! | Chromium | two packets | 33 KB | 33 KB |
+//! | Firefox | 1 s | 1 s | 33 KB |
 //! | WebKitGTK | 2 s | 0.5 s | 2 s |
-//! | GStreamer | 2 s | 2 s | 0: it starts after 5 s whatever it gets |
-//! | MPlayer | 0 | 4 s | 3 s: it waits for 64 KB |
-//! | all others | 0 | 0 | 0 |
+//! | GStreamer | 2 s | 2 s | two packets: it starts after 5 s whatever it gets |
+//! | MPlayer | two packets | 4 s | 3 s: it waits for 64 KB |
+//! | all others | two packets | two packets | two packets |
 //!
 //! The figures are medians of three runs, each player with PulseAudio and a null sink for a sound card; live
 //! is what a listener with `latency=low` has. VLC wants a second, mpv and ffplay 205 KB, MPD both.
@@ -89,7 +89,12 @@ impl Player {
         } else if has("Firefox/") {
             Player::Firefox
         } else if has("Chrome/") || has("Chromium/") {
-            if asks_for_range { Player::ChromiumMedia } else { Player::ChromiumFetch }
+            match asks_for_range {
+                // Televisions and Cast devices play by the player of the device.
+                _ if ["TV", "Web0S", "Tizen", "CrKey"].into_iter().any(has) => Player::Other,
+                true => Player::ChromiumMedia,
+                false => Player::ChromiumFetch,
+            }
         } else if has("AppleWebKit/") && has("Safari/") {
             if has("Macintosh") || has("iPhone") || has("iPad") { Player::Apple } else { Player::WebKitGtk }
         } else {
@@ -130,30 +135,43 @@ impl Player {
         }
     }
 
+    /// Returns whether this player gets an encoded stream in Ogg whose codec has a container of its own.
+    ///
+    /// Chromium's player ends at a damaged frame of FLAC, such as the one that a cut connection went through: it did at each of
+    /// 15 places in a frame. Of Ogg it leaves the damaged page out and goes on, at each of the 15.
+    pub const fn wants_ogg(self, codec: Codec) -> bool {
+        matches!((self, codec), (Player::ChromiumMedia, Codec::Flac))
+    }
+
     /// Returns the number of frames from before the request that this player is sent at once, of an encoded stream.
     pub fn encoded_burst(self, kind: Kind, format: StreamFormat) -> u64 {
         let seconds = match (self, kind.codec) {
-            // Chromium waits for 32 to 38 KB, whatever the format: 0.6 s of FLAC.
-            (Player::ChromiumMedia, Codec::Mp3 | Codec::Opus) => {
-                CHROMIUM_BYTES / kind.bytes_per_second(format) as f64
+            // FLAC brings a block in 0.4 s.
+            (Player::ChromiumMedia, Codec::Mp3 | Codec::Opus) | (Player::Firefox, Codec::Opus) => {
+                BLOCK_BYTES / kind.bytes_per_second(format) as f64
             }
-            (Player::Firefox, Codec::Flac) => 1.0,
-            (Player::Firefox, _) => 2.0,
+            // With more of a file of MP3, it begins sooner, stops again, and is two seconds later.
+            (Player::Firefox, Codec::Flac | Codec::Mp3) => 1.0,
             (Player::WebKitGtk, Codec::Mp3) => 0.5,
             (Player::WebKitGtk, _) | (Player::GStreamer, Codec::Flac | Codec::Mp3) => 2.0,
             (Player::MPlayer, Codec::Mp3) => 4.0,
             (Player::MPlayer, Codec::Opus) => 3.0,
-            // The others start with what they need of new sound. Any burst stays as delay.
+            // The others start with what they need of new sound. Any burst that is longer stays as delay.
             _ => 0.0,
         };
-        format.frames_in(Duration::from_secs_f64(f64::min(seconds, MOST_BURST)))
+        let burst = format.frames_in(Duration::from_secs_f64(f64::min(seconds, MOST_BURST)));
+        // The first sound leaves with the head of the response, and not with the next packet.
+        burst.max(LEAST_PACKETS * kind.packet_frames(format))
     }
 }
 
 /// The size of an MP3 stream that Firefox is told: that of the largest WAV file.
 const FIREFOX_BYTES: u64 = 4_294_967_300;
-/// Bytes of an encoded stream that Chromium's player wants before its first sound.
-const CHROMIUM_BYTES: f64 = 38_000.0;
+/// Bytes of an encoded stream that Chromium and Firefox want before their first sound: their decoders get whole blocks of
+/// 32 KiB. The rest of a longer burst waits for the end of the second block, and stays as delay.
+const BLOCK_BYTES: f64 = 33_000.0;
+/// The packets with which every encoded stream begins: about 50 ms, which is less than any player has in its buffer.
+const LEAST_PACKETS: u64 = 2;
 /// The longest burst of an encoded stream in seconds.
 const MOST_BURST: f64 = 4.0;
 
@@ -200,7 +218,7 @@ mod tests {
     use super::*;
     use crate::media::format::SampleFormat;
 
-    const AGENTS: [(&str, bool, Player, &str); 12] = [
+    const AGENTS: [(&str, bool, Player, &str); 13] = [
         (
             "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
             true,
@@ -243,6 +261,12 @@ mod tests {
             Player::GStreamer,
             "GStreamer souphttpsrc 1.22.0 libsoup/3.2",
         ),
+        (
+            "Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            true,
+            Player::Other,
+            "Chrome 120.0.0.0",
+        ),
         ("VLC/3.0.24 LibVLC/3.0.24", true, Player::Other, "VLC/3.0.24 LibVLC/3.0.24"),
         ("Lavf/59.27.100", true, Player::Other, "Lavf/59.27.100"),
         ("Music Player Daemon 0.23.12", false, Player::Other, "Music Player Daemon 0.23.12"),
@@ -277,6 +301,26 @@ mod tests {
             (false, None, false),
         ] {
             assert_eq!(accepts_chunks(is_http_1_1, te), accepts, "{is_http_1_1} {te:?}");
+        }
+    }
+
+    #[test]
+    fn encoded_streams_begin_with_two_packets_at_least_and_chromium_with_a_block_of_its_network() {
+        let format = StreamFormat { rate: 44_100, channels: 2, sample: SampleFormat::S16 };
+        let kind = |codec: Codec, bitrate| Kind { codec, bitrate, in_ogg: false };
+        let burst = |player: Player, kind| player.encoded_burst(kind, format);
+        for (codec, bitrate, packet) in
+            [(Codec::Flac, None, 1152), (Codec::Mp3, Some(128), 1152), (Codec::Opus, Some(96), 882)]
+        {
+            assert_eq!(burst(Player::Other, kind(codec, bitrate)), 2 * packet);
+        }
+        let seconds = |kind| format.duration_of(burst(Player::ChromiumMedia, kind)).as_secs_f64();
+        for bitrate in [96, 128, 256] {
+            assert!(seconds(kind(Codec::Mp3, Some(bitrate))) * f64::from(bitrate) * 125.0 > 32_768.0);
+            // A page has 28 bytes beside the packet.
+            let pages = f64::from(bitrate) * 125.0 + 28.0 * 50.0;
+            let bytes = seconds(kind(Codec::Opus, Some(bitrate))) * pages;
+            assert!((32_768.0..34_000.0).contains(&bytes), "{bytes}");
         }
     }
 }

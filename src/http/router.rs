@@ -11,7 +11,7 @@ use super::access::{Access, Refusal, Verdict};
 use super::context::Context;
 use super::exchange::Exchange;
 use super::handlers::not_found::not_found;
-use super::handlers::{events, health, history, page, playlist, status, stream};
+use super::handlers::{bands, events, health, history, page, playlist, status, stream};
 use super::response::Response;
 use super::target::{BadRequest, Target};
 
@@ -65,6 +65,7 @@ fn dispatch(context: &Arc<Context>, exchange: Exchange, client: IpAddr) {
         },
         Ok(Target::Levels(name, interval)) => events::serve(context, exchange, name.as_deref(), interval),
         Ok(Target::History(name)) => history::serve(context, exchange, &name),
+        Ok(Target::Bands(name, query)) => bands::serve(context, exchange, &name, query),
         Ok(Target::Status) => status::serve(context, exchange),
         Ok(Target::Health(name)) => health::serve(context, exchange, name.as_deref()),
         Ok(Target::M3u(name, codec)) => playlist::serve_m3u(context, exchange, &name, codec),
@@ -109,6 +110,7 @@ fn is_there(context: &Context, url: &str) -> bool {
         Ok(
             Target::Levels(Some(name), _)
             | Target::History(name)
+            | Target::Bands(name, _)
             | Target::Health(Some(name))
             | Target::M3u(name, _)
             | Target::Pls(name, _)

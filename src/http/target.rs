@@ -18,6 +18,8 @@ pub enum Target {
     Levels(Option<String>, Duration),
     /// `/NAME/history`
     History(String),
+    /// `/NAME/bands?stream=ID&from=COLUMN`
+    Bands(String, BandsQuery),
     /// `/NAME.wav`, or with a codec `/NAME.flac`, `/NAME.mp3`, `/NAME.opus`
     Stream(String, Option<Codec>, StreamQuery),
     /// `/NAME.m3u`, for the stream with that codec
@@ -73,6 +75,15 @@ pub struct FrameRange {
     pub from: u64,
     /// Index of the frame after the last; greater than `from`.
     pub to: u64,
+}
+
+/// The columns of a spectrogram that a page wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BandsQuery {
+    /// ID of the ring.
+    pub stream: u64,
+    /// Index of the first column.
+    pub from: u64,
 }
 
 /// The text of a 400.
@@ -154,6 +165,9 @@ impl Target {
         if let Some(input) = path.strip_suffix("/history") {
             return Ok(Target::History(input.to_owned()));
         }
+        if let Some(input) = path.strip_suffix("/bands") {
+            return Ok(Target::Bands(input.to_owned(), BandsQuery::parse(query)?));
+        }
         Ok(match path.rsplit_once('.') {
             Some((name, "m3u")) if !has_trailing_slash => {
                 Target::M3u(name.to_owned(), playlist_codec(query)?)
@@ -166,6 +180,20 @@ impl Target {
             }
             _ => Target::Unknown,
         })
+    }
+}
+
+impl BandsQuery {
+    fn parse(query: &str) -> Result<BandsQuery, BadRequest> {
+        let mut parsed = BandsQuery::default();
+        for (key, value) in pairs(query, &["stream", "from", TOKEN])? {
+            match key {
+                "stream" => parsed.stream = whole(key, &value)?,
+                "from" => parsed.from = whole(key, &value)?,
+                _ => {}
+            }
+        }
+        Ok(parsed)
     }
 }
 

@@ -1,7 +1,7 @@
-// The server's addresses as the page requests them: with the token that the page was opened with, and without a user and a
-// password, which fetch() refuses in an address. The browser sends these anyway: it has them from the page's own request.
+// The server's addresses: with the page's token, and without a user and a password, which fetch() refuses and the browser has from
+// the page's own request.
 
-// A path relative to the page, or to `base`, as an absolute address.
+// Of a path relative to the page, or to `base`.
 export function at(path, base = location) {
 	const url = new URL(path, base);
 	url.username = url.password = '';

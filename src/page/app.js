@@ -3,77 +3,71 @@
 import { at } from './address.js';
 import { showApps } from './apps.js';
 import { Background } from './background.js';
-import { $, attribute, fill, kept, label, make, set, write } from './dom.js';
+import { Bands } from './bands.js';
+import { codecName } from './codec.js';
+import { condition, isStale } from './condition.js';
+import { $, fill, kept, label, make, set, write } from './dom.js';
 import { Events } from './events.js';
-import { Inputs } from './inputs.js';
+import { showInputs, showLevels } from './inputs.js';
 import { listen } from './keys.js';
-import { Live, prepare, supported } from './live.js';
+import { Live, make as makeContext, supported } from './live.js';
 import { Meters } from './meters.js';
 import { Spectrogram } from './spectrogram.js';
-import { condition, isStale } from './condition.js';
 import { Timeline } from './timeline.js';
 import { TimelineView } from './timeline_view.js';
-import { BOOSTS, Volume } from './volume.js';
-import { language, words } from './words.js';
+import { Volume } from './volume.js';
+import { about, clock, exactly, language, number, words } from './words.js';
 
-// Number of values in the median of the delay.
 const FIGURES = 9;
-// Seconds of a step back by the keyboard.
 const STEP = 5;
-// Events with levels that are kept for sound that is heard later: a minute.
-const LOG = 600;
 
 document.documentElement.lang = language;
 for (const element of document.querySelectorAll('[data-text]')) write(element, words.fixed[element.dataset.text]);
 for (const element of document.querySelectorAll('[data-label]')) label(element, words.fixed[element.dataset.label]);
 for (const link of document.querySelectorAll('footer a')) link.href = at(link.getAttribute('href'));
 document.body.classList.toggle('embed', /\/embed$/.test(location.pathname));
+$('facts').append(...Object.entries(words.facts).map(([id, name]) => make('div', {}, make('dt', { textContent: name }), make('dd', { id }))));
 
-const events = new Events((kind) => ({ hello, state: news, levels, inputs: others, refused, lost: describe })[kind]());
+const events = new Events((kind) => ({ hello, state: news, levels, inputs: () => showLevels(events.inputs), refused, lost: describe })[kind]());
 const live = new Live(events, (...news) => heard(live, ...news));
 const background = new Background((...news) => heard(background, ...news));
 const volume = new Volume(background.audio);
 live.output = (context) => volume.entry(context);
-const meters = new Meters($('meters'));
-const inputs = new Inputs(select);
-const spectrogram = new Spectrogram($('pitches'));
-const timeline = new Timeline();
+const [meters, spectrogram, bands, timeline] = [new Meters(), new Spectrogram(), new Bands(), new Timeline()];
 const timelineView = new TimelineView(timeline, { seek, selected: showSave });
 const ways = [...document.getElementsByName('way')];
+const main = $('main').dataset;
 
-// The input's name; null for the first one.
 let input = new URLSearchParams(location.search).get('input');
-// The name that the page was asked for, or that it played, if there is no such input.
+// A name that was asked for or played, if there is no such input.
 let missing = null;
-// The name whose events were refused, while the first input's events are to tell why.
-let sought = null;
 let player = supported && kept('way') !== 'background' ? live : background;
-// Player state (stopped, connecting, playing, waiting, interrupted) and its details.
 let state = 'stopped';
 let detail = {};
 let delays = [];
 let count = 0;
-let log = [];
-// Play as soon as there is an input with sound.
 let due = false;
-// True if the server has no place for this page.
-let full = false;
-
-// Player: events and commands.
+// Seconds before now that were asked for.
+let aim = 0;
+// The server has no place for this page; the network was too slow for Live.
+let [full, slow] = [false, false];
+let remote = false;
 
 const going = () => due || (state !== 'stopped' && state !== 'interrupted');
 
 function heard(who, next, more = {}) {
 	if (who !== player) return;
 	[state, detail, delays] = [next, more, []];
+	if (more.slow && background.codecs.length > 0) choose(background, true);
 	describe();
 }
 
 function start(back = 0) {
-	// Until then a request would only be refused. Otherwise at once, in the click: iOS wants that.
-	due = Boolean(missing || !input || events.state?.phase === 'waiting');
+	aim = back;
+	// Until then a request would only be refused. Otherwise in the click: iOS wants that.
+	due = Boolean(missing || !events.state || events.state.phase === 'waiting');
 	if (due) {
-		if (player === live) prepare();
+		if (player === live) makeContext().resume();
 		heard(player, 'connecting');
 		return;
 	}
@@ -81,11 +75,10 @@ function start(back = 0) {
 	const session = navigator.mediaSession;
 	if (!session) return;
 	// For lock screens and headphone keys.
-	const artwork = [192, 512].map((size) => ({ src: at(`icon-${size}.png`, import.meta.url), sizes: `${size}x${size}`, type: 'image/png' }));
-	session.metadata = new MediaMetadata({ title: title(), artist: events.state?.station ?? location.hostname, album: 'wavecast', artwork });
+	const artwork = [{ src: at('icon-192.png', import.meta.url), sizes: '192x192', type: 'image/png' }];
+	session.metadata = new MediaMetadata({ title: title(), artist: events.state?.station ?? location.hostname, artwork });
 	session.setActionHandler('play', () => start());
 	for (const key of ['pause', 'stop']) session.setActionHandler(key, stop);
-	session.setActionHandler('seekbackward', () => step(STEP));
 }
 
 function stop() {
@@ -94,32 +87,36 @@ function stop() {
 	describe();
 }
 
-// Plays from `seconds` ago; live if that is less than the delay of playing live.
+function wait() {
+	if (!going()) return;
+	player.stop(true);
+	[due, state] = [true, 'connecting'];
+}
+
+// Plays from `seconds` ago.
 function seek(seconds) {
-	const most = events.state?.history_seconds ?? 0;
-	const back = Math.min(most, Math.max(0, Math.round(seconds * 10) / 10));
+	// A young stream has less than could be kept.
+	const back = Math.min(timeline.history, timeline.ago(0), Math.max(0, Math.round(seconds * 10) / 10));
 	start(back < 0.5 ? 0 : back);
 }
 
-// Steps back or forward from what is heard.
 function step(seconds) {
-	const past = state === 'playing' && detail.back;
-	if (!events.state?.history_seconds || (seconds < 0 && !past)) return;
-	seek(seconds + (past ? (player.figures?.delay ?? 0) / 1000 : 0));
+	const from = state !== 'playing' ? going() && aim : detail.back && (player.figures?.delay ?? 0) / 1000;
+	if (timeline.history && (seconds > 0 || from)) seek(seconds + (from || 0));
 }
 
-function choose(other) {
+function choose(other, itself = false) {
 	if (other === player) return;
 	const was = going();
 	player.stop(was);
-	player = other;
-	kept('way', player === live ? 'live' : 'background');
+	[player, slow] = [other, itself];
+	if (!itself) kept('way', player === live ? 'live' : 'background');
 	[state, detail] = ['stopped', {}];
 	if (was) start();
+	showControls();
 	describe();
 }
 
-// Changes to another input of this device.
 function select(name) {
 	const was = going();
 	if (was && name !== input) player.stop(true);
@@ -134,28 +131,25 @@ function select(name) {
 }
 
 function forget() {
-	log = [];
 	meters.clear();
 	timeline.clear();
 	spectrogram.clear();
 }
 
-// Server events.
-
 function hello() {
 	full = false;
-	// After the display: without a loudspeaker some browsers take long.
-	if (player === live) setTimeout(prepare, 300);
-	write($('version'), words.version(events.hello.version));
+	// In advance, since it takes 0.1 s; after the display, since without a loudspeaker some browsers take long.
+	if (player === live) setTimeout(() => going() || makeContext().suspend(), 300);
+	if (events.state) past();
+	write($('version'), `wavecast ${events.hello.version}`);
 }
 
 function levels() {
-	if (missing || sought) return;
-	// Without playback five draws a second are enough.
+	if (missing) return;
+	// Five draws a second are enough.
 	const draw = going() || ++count % 2 === 0;
 	const { frame, levels } = events.levels;
 	timeline.add(events.state.stream, frame, loudest(levels));
-	log = [...log.slice(1 - LOG), events.levels];
 	const heard = heardLevels();
 	meters.show(heard, draw);
 	if (!draw || document.hidden) return;
@@ -165,42 +159,26 @@ function levels() {
 
 const loudest = (levels) => Math.max(...levels.map(([peak]) => peak ?? -200));
 
-// The levels of what is heard, as far back as they are known; those of now while nothing of the past is played.
+// The levels of what is heard: of the past there is one peak for all channels.
 function heardLevels() {
 	const { levels } = events.levels;
 	const delay = median();
 	if (state !== 'playing' || !detail.back || delay === null) return levels;
-	const frame = timeline.frameAgo(delay / 1000);
-	const then = log[0].frame <= frame && log.findLast((event) => event.frame <= frame);
-	// From before this page was opened there is one peak for all channels. The clipping is counted as it comes.
-	const peak = timeline.peakAt(frame);
-	return levels.map(([, , clipped], c) => [then ? then.levels[c]?.[0] : peak, then ? then.levels[c]?.[1] : peak, clipped]);
+	const peak = timeline.peakAt(timeline.frameAgo(delay / 1000));
+	return levels.map(([, , clipped]) => [peak, peak, clipped]);
 }
-
-const others = () => inputs.levels(events.inputs);
 
 function news() {
 	const told = events.state;
-	if (sought) {
-		const name = sought;
-		sought = null;
-		if (!told.inputs.includes(name)) miss(name);
-		// Refused by a server that was full. This page's own place takes a moment to be free again.
-		else if (told.input !== name) return setTimeout(() => events.watch(name), 500);
-	}
 	if (missing && told.inputs.includes(missing)) return select(missing);
 	if (!missing) input = told.input;
+	background.codecs = told.codecs;
 	if (told.phase === 'waiting') {
 		meters.clear();
-		// Requests for a stream that does not exist would be refused again and again.
-		if (going() && !due) {
-			player.stop(true);
-			[due, state] = [true, 'connecting'];
-		}
+		// Requests would be refused again and again.
+		wait();
 	} else if (due && !missing) start();
-	// The stream that the player waits for exists now.
 	else if (state === 'waiting' && told.phase === 'capturing') player.nudge();
-	background.codecs = told.codecs ?? [];
 	volume.channels(told.format?.channels ?? 2);
 	timeline.history = told.history_seconds;
 	if (!missing && told.stream !== timeline.stream && told.stream) past();
@@ -208,7 +186,6 @@ function news() {
 	describe();
 }
 
-// Fetches the levels of the kept sound, from before this page was opened.
 async function past() {
 	const { input, stream } = events.state;
 	const answer = await fetch(at(`${input}/history`), { cache: 'no-store' }).catch(() => null);
@@ -216,96 +193,80 @@ async function past() {
 	if (history?.stream === stream && events.state?.stream === stream) timeline.load(history);
 }
 
-// Handles a refusal: an input that is not there, or no place for this page. The first input's events tell which.
-function refused() {
-	if (!events.input) full = true;
-	else {
-		// Or what was shown in place of the missing one is gone, too.
-		if (!missing) sought = events.input;
+// Refused are events of an input that is not there, and for too many pages, which does not apply to a HEAD.
+async function refused() {
+	const name = events.input;
+	const status = await fetch(at(name ? `${name}/levels` : 'levels'), { method: 'HEAD' }).then((answer) => answer.status, () => 0);
+	full = status === 200;
+	if (status === 404 && name && name === events.input) {
+		wait();
+		[missing, input] = [missing ?? name, null];
+		forget();
 		events.watch(null);
 	}
 	describe();
 }
 
-// There is no such input, or not any more.
-function miss(name) {
-	if (going()) {
-		player.stop(true);
-		[due, state] = [true, 'connecting'];
-	}
-	[missing, input] = [name, null];
-	forget();
-}
-
-// Display.
-
-// The input's title, and the title of the page: the station's, with one input that has no title.
+// The input's title, and the page's: the station's, with one input that has no title.
 const title = () => events.state?.title ?? input ?? '';
-const several = () => (events.state?.inputs.length ?? 0) > 1;
+const several = () => events.state?.inputs.length > 1;
 
 function showInput() {
-	const { inputs: names, titles, station, title: own, codecs = [] } = events.state;
+	const { inputs, titles, station = 'wavecast', title: own, codecs } = events.state;
 	const named = !missing && (several() || own !== input);
-	const heading = named ? own : (station ?? 'wavecast');
-	write($('title'), heading);
+	write($('title'), named ? own : station);
 	const host = /^(localhost|127\.|\[)/.test(location.host) ? '' : location.hostname;
-	write($('station'), [named && (station ?? 'wavecast'), host].filter(Boolean).join(' · '));
-	inputs.show(names, titles, missing ? null : input);
+	write($('station'), [named && station, host].filter(Boolean).join(' · '));
+	showInputs(inputs, titles, missing ? null : input, select);
 	write($('choose'), missing ? words.choose : '');
-	$('mixing').hidden = !((events.state.format?.channels ?? 0) > 2);
-	const channels = events.state.format?.channels ?? 0;
-	fill($('mix'), `${channels}`, () => [words.allChannels, ...Array.from({ length: channels }, (_, c) => words.channel(c, channels))]
-		.map((textContent, i) => make('option', { value: i - 1, textContent })));
 	for (const card of document.querySelectorAll('.apps, .facts')) card.hidden = Boolean(missing);
 	if (!missing) showApps({ input, title: title(), codecs, hello: events.hello, several: several() });
 	showSave();
 }
 
 function showSave() {
-	const selected = timeline.selected;
-	const none = missing || !events.state?.history_seconds;
+	const { selected } = timeline;
+	const most = events.state?.history_seconds;
+	const none = missing || !most;
 	$('save').hidden = none || !selected || !events.connected;
 	$('past').hidden = Boolean(none);
-	write($('pasttitle'), events.state ? words.history(events.state.history_seconds) : '');
+	if (most) write($('pasttitle'), words.history(exactly(most)));
 	if (none || !selected) return;
 	const seconds = Math.round(selected.seconds * 10) / 10;
-	const utc = `utc=${-new Date().getTimezoneOffset()}`;
 	const part = selected.usual ? `last=${seconds}` : `stream=${timeline.stream}&from=${Math.round(selected.from)}&to=${Math.round(selected.to)}`;
-	set($('save'), 'href', at(`${input}.wav?${part}&${utc}`));
-	write($('save'), words.save(seconds));
-	label($('save'), words.saveLabel(seconds));
+	set($('save'), 'href', at(`${input}.wav?${part}&utc=${-new Date(Date.now() - 1000 * timeline.ago(selected.from)).getTimezoneOffset()}`));
+	write($('save'), words.save(exactly(seconds)));
 }
 
 const median = () => [...delays].sort((a, b) => a - b)[delays.length >> 1] ?? null;
 
-// What depends on the time: where one is, and the pictures.
 function showTime() {
-	const delay = median();
-	timelineView.show(state === 'playing' && delay !== null ? delay / 1000 : null);
-	if (state === 'playing' && player === live) spectrogram.hear(volume.analyser);
-	else spectrogram.hear(null);
-	if (!$('spectrum').hidden) spectrogram.draw();
+	const delay = state === 'playing' ? median() : null;
+	timelineView.show(delay === null ? null : delay / 1000);
+	if ($('spectrum').hidden) return;
+	spectrogram.draw(delay === null ? null : player === live ? volume.spectrum : bands.at(input, timeline, timeline.frameAgo(delay / 1000)));
 }
 
 function describe() {
 	const figures = state === 'playing' ? player.figures : null;
 	// The median, since single values are off by some ms.
-	if (typeof figures?.delay === 'number') delays = [...delays, figures.delay].slice(-FIGURES);
+	if (figures) delays = figures.delay === null ? [] : [...delays, figures.delay].slice(-FIGURES);
 	const delay = median();
 	const told = events.state;
 	const alone = events.connected ? 0 : performance.now() - events.alone;
-	const now = { told, age: performance.now() - events.stateAt, alone, state, detail, delay, missing, full, title: several() ? title() : '' };
-	const [key, text] = condition(now);
+	const now = { told, age: performance.now() - events.stateAt, alone, state, detail, delay, missing, full, slow, title: several() ? title() : '' };
+	const [key, text, problem] = condition(now);
 	const stale = isStale(now);
-	set($('main').dataset, 'state', state);
-	set($('main').dataset, 'stale', stale ? 'true' : 'false');
+	set(main, 'state', state);
+	set(main, 'stale', `${stale}`);
+	set(main, 'going', `${going()}`);
+	set(main, 'alone', `${stale && alone > 0}`);
 	set($('play'), 'disabled', Boolean(missing && !going()));
 	label($('play'), going() ? words.stop : words.play);
-	set($('main').dataset, 'going', going() ? 'true' : 'false');
 	write($('status'), text);
-	set(document, 'title', words.tab($('title').textContent, state === 'playing'));
-	if ($('main').dataset.words !== key) {
-		$('main').dataset.words = key;
+	set(document, 'title', `${state === 'playing' ? '▶ ' : ''}${$('title').textContent}`);
+	if (main.words !== key) {
+		main.words = key;
 		// Once per key: screen readers must not read every second.
 		$('said').textContent = text;
 	}
@@ -313,39 +274,32 @@ function describe() {
 	// For tests and the curious.
 	set($('delay').dataset, 'ms', delay?.toFixed(1) ?? '');
 	set($('delay').dataset, 'figures', JSON.stringify(figures));
-	// What the server says about its card, in its own words, and the age of what is shown.
-	const problem = ['inUse', 'noSound', 'lost', 'dead'].includes(key) ? words.detail(told.problem) : '';
-	const late = alone && stale && events.contact ? words.lastContact(new Date(events.contact).toLocaleTimeString()) : '';
-	write($('detail'), late || problem);
+	write($('detail'), alone && stale && events.contact ? words.lastContact(clock(events.contact)) : problem);
 	set($('tolive'), 'hidden', !(state === 'playing' && detail.back));
 	for (const radio of ways) set(radio, 'checked', (radio.value === 'live') === (player === live));
-	const hearing = state === 'playing' && player === live;
-	if (hearing) set($('spectrum'), 'hidden', false);
+	if (state === 'playing') set($('spectrum'), 'hidden', false);
 	facts(figures, stale);
 	showSave();
 	if (stale && told) showTime();
 }
 
-// The number large, the word small.
 function showDelay(delay) {
-	const s = delay === null ? '' : `${(delay / 1000).toFixed(delay < 995 ? 2 : 1)} s`;
-	let parts = [];
-	if (delay !== null && detail.back) parts = words.capturedAt(new Date(Date.now() - delay).toLocaleTimeString());
-	else if (delay !== null) parts = player === live ? words.delay(s) : words.about(s);
-	const [number, ...rest] = parts;
-	fill($('delay'), parts.join(' '), () => (number ? [make('b', { textContent: number }), ` ${rest.join(' ')}`] : []));
+	const s = delay === null ? '' : detail.back ? clock(Date.now() - delay) : `${player === live ? '' : '≈ '}${number(delay / 1000, delay < 995 ? 2 : 1)} s`;
+	fill($('delay'), s, () => (s ? [make('b', { textContent: s }), ` ${detail.back ? words.captured : words.delay}`] : []));
 }
 
 function facts(figures, stale) {
 	const told = events.state;
+	const { dropouts, lastDropout } = player;
+	const format = ({ rate, channels, sample }) => `${number(rate / 1000)}\xA0kHz, ${words.places(channels)}, ${sample.slice(1)}\xA0${words.bits}`;
 	const values = {
 		card: told && (told.card ?? (told.phase === 'waiting' ? words.noCard : told.device)),
-		format: told?.format && words.format(told.format),
-		playing: figures?.codec && words.codec(figures.codec),
+		format: told?.format && format(told.format),
+		playing: figures?.codec && codecName(figures.codec),
 		listeners: told?.listeners,
 		overruns: told?.overruns,
 		losses: told?.losses,
-		dropouts: words.dropouts(player.dropouts, (performance.now() - player.lastDropout) / 1000),
+		dropouts: dropouts && words.dropouts(dropouts, about((performance.now() - lastDropout) / 1000)),
 	};
 	for (const [fact, value] of Object.entries(values)) {
 		write($(fact), `${value ?? '–'}`);
@@ -353,61 +307,33 @@ function facts(figures, stale) {
 		set($(fact).parentElement, 'className', stale && fact !== 'dropouts' ? 'old' : '');
 	}
 	const pushes = told?.pushes ?? [];
-	fill($('pushes'), JSON.stringify(pushes), () => pushes.map(({ name, state, detail }) => {
-		const [to, what] = words.push(name, state, detail);
-		return make('li', {}, make('b', { textContent: to }), ` ${what}`);
-	}));
+	fill($('pushes'), JSON.stringify(pushes), () => pushes.map(({ name, state, detail }) => (
+		make('li', {}, make('b', { textContent: words.sentTo(name) }), ` ${words.pushState(state)}${detail && `: ${detail}`}`)
+	)));
 }
 
-function showVolume() {
-	set($('volume'), 'value', `${Math.round(100 * volume.volume)}`);
-	attribute($('mute'), 'aria-pressed', volume.muted);
-	label($('mute'), volume.muted ? words.unmute : words.mute);
-	set($('boost'), 'value', `${volume.boost}`);
-	set($('boosting'), 'hidden', player !== live);
-	set($('volume'), 'hidden', player !== live && !volume.settable);
+function showControls() {
+	volume.show(player === live);
+	$('cast').hidden = !remote || player === live;
 }
-
-// User input.
 
 const toggle = () => (going() ? stop() : start());
-const mute = () => {
-	volume.set({ muted: !volume.muted });
-	showVolume();
-};
 const toLive = () => {
 	start();
 	$('play').focus();
 };
-label($('play'), words.play);
 $('play').onclick = toggle;
 $('tolive').onclick = toLive;
-$('mute').onclick = mute;
-$('volume').oninput = () => {
-	volume.set({ volume: $('volume').value / 100, muted: false });
-	showVolume();
-};
-$('boost').append(...BOOSTS.map((db) => make('option', { value: db, textContent: db ? words.gain(db) : words.noBoost })));
-$('boost').onchange = () => volume.set({ boost: Number($('boost').value) });
-$('mix').onchange = () => volume.set({ channel: Number($('mix').value) < 0 ? null : Number($('mix').value) });
-for (const radio of ways) {
-	radio.onchange = () => {
-		choose(radio.value === 'live' ? live : background);
-		showVolume();
-	};
-}
+for (const radio of ways) radio.onchange = () => choose(radio.value === 'live' ? live : background);
 ways[0].disabled = !supported;
-background.watchRemote((there) => { $('cast').hidden = !there || player !== background; });
-label($('cast'), words.cast);
+background.watchRemote((there) => {
+	remote = there;
+	showControls();
+});
 $('cast').onclick = () => background.chooseRemote();
-$('facts').append(...Object.entries(words.facts).map(([fact, name]) => (
-	make('div', {}, make('dt', { textContent: name }), make('dd', { id: fact }))
-)));
-label($('pitches'), words.pitches);
-label($('timeline').firstElementChild, words.timeline);
 listen({
 	' ': toggle,
-	m: mute,
+	m: () => volume.mute(),
 	l: () => going() && toLive(),
 	f: () => spectrogram.full(),
 	ArrowLeft: () => step(STEP),
@@ -415,21 +341,16 @@ listen({
 });
 
 const nudge = () => {
-	events.nudge();
+	// Connections per server are scarce: hidden pages release theirs.
+	if (document.hidden) events.rest();
+	else events.nudge();
 	player.nudge();
 };
 addEventListener('online', nudge);
-addEventListener('pageshow', nudge);
-document.addEventListener('visibilitychange', () => {
-	// Connections per server are scarce: hidden pages release theirs.
-	if (document.hidden) events.rest();
-	else {
-		// The levels of the time meanwhile are the server's.
-		if (events.state) past();
-		nudge();
-	}
-});
+addEventListener('pageshow', ({ persisted }) => persisted && nudge());
+document.addEventListener('visibilitychange', nudge);
 setInterval(() => document.hidden || describe(), 250);
-events.watch(input);
-showVolume();
+events.input = input;
+nudge();
+showControls();
 describe();

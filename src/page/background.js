@@ -1,10 +1,9 @@
-// Background: the browser's own player, a second or two behind, for a phone whose screen is off. It plays the best
-// compressed stream that the server has and the browser knows. Web Audio is not used: iOS is silent there.
+// Background: the browser's own player, a second or two behind, for a phone whose screen is off. Web Audio is not used: iOS is
+// silent there.
 
 import { at } from './address.js';
 import { bestCodec } from './codec.js';
 
-// Time without progress until a restart.
 const STUCK_MS = 8000;
 const PAUSE_MS = { first: 500, most: 8000 };
 // Extra delay in seconds to play faster; ten times as much restarts.
@@ -14,7 +13,7 @@ export class Background {
 	dropouts = 0;
 	lastDropout = 0;
 	audio = new Audio();
-	// The codecs of the server's streams of the input, besides WAV.
+	// Of the server's streams of the input, besides WAV.
 	codecs = [];
 	#codec = 'wav';
 	#tell;
@@ -52,13 +51,12 @@ export class Background {
 		setInterval(() => this.#look(), 1000);
 	}
 
-	// Plays an input, from `back` seconds ago. Call in a click.
+	// Call in a click.
 	start(name, back = 0) {
 		[this.#name, this.#back, this.#wanted, this.#pause] = [name, back, true, 0];
 		this.#load();
 	}
 
-	// Stops; `again` to start at once.
 	stop(again = false) {
 		if (!this.#wanted) return;
 		this.#wanted = false;
@@ -77,21 +75,20 @@ export class Background {
 	get figures() {
 		const { buffered, currentTime } = this.audio;
 		if (!this.#began || buffered.length === 0) return null;
-		// The delay is the buffer ahead, unless the player was given more than it takes at once.
+		// The buffer ahead, unless the player was given more than it takes at once.
 		const ahead = buffered.end(buffered.length - 1) - currentTime;
 		const past = this.#back + (performance.now() - this.#asked) / 1000 - currentTime;
 		return { delay: 1000 * (this.#back ? past : ahead), back: this.#back, way: 'background', codec: this.#codec };
 	}
 
-	// Calls `tell` with true while there is another device to play on, by AirPlay or Cast. That device fetches the stream
-	// by itself, from an address with the page's token.
+	// Calls `tell` with true while there is another device, for AirPlay or Cast. It fetches the stream by itself.
 	watchRemote(tell) {
 		const { audio } = this;
 		if (audio.remote) audio.remote.watchAvailability(tell).catch(() => tell(false));
 		else audio.addEventListener('webkitplaybacktargetavailabilitychanged', ({ availability }) => tell(availability === 'available'));
 	}
 
-	// Lets the user choose another device. Call in a click.
+	// Call in a click.
 	chooseRemote() {
 		if (this.audio.remote) this.audio.remote.prompt().catch(() => {});
 		else this.audio.webkitShowPlaybackTargetPicker?.();
@@ -108,13 +105,15 @@ export class Background {
 		const [audio, now] = [this.audio, performance.now()];
 		[this.#timer, this.#began, this.#usual, this.#asked, this.#moved] = [0, 0, Infinity, now, { at: now, to: 0 }];
 		audio.playbackRate = 1;
-		this.#codec = bestCodec(this.codecs, (type) => audio.canPlayType(type), navigator);
+		// The server's encoders may all be taken.
+		this.#codec = this.#pause > PAUSE_MS.first ? 'wav' : bestCodec(this.codecs, (type) => audio.canPlayType(type), navigator);
 		audio.src = at(`${this.#name}.${this.#codec}${this.#back > 0 ? `?back=${this.#back}` : ''}`);
 		this.#tell('connecting');
 		audio.play().catch(({ name }) => name === 'NotAllowedError' && this.stop());
 	}
 
 	#later(cause) {
+		clearTimeout(this.#timer);
 		this.#back = 0;
 		const soon = cause === 'ended' && this.#began;
 		this.#pause = soon ? 50 : Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));

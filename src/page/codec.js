@@ -1,6 +1,8 @@
-// The choice of the stream for the browser's own player. A pure module.
+// Codecs of the streams. A pure module.
 
-// Returns the best stream of those that the server has: the least data first. `canPlay` is the element's `canPlayType`.
+export const codecName = (codec) => (codec === 'opus' ? 'Opus' : codec.toUpperCase());
+
+// The stream with the least data that the browser's own player surely plays. `canPlay` is its `canPlayType`.
 export function bestCodec(offered, canPlay, { userAgent = '', maxTouchPoints = 0 } = {}) {
 	// What an iPhone says of Ogg is not to be relied on; an iPad calls itself a Macintosh.
 	const ios = /iP(hone|ad|od)|Macintosh/.test(userAgent) && maxTouchPoints > 1;

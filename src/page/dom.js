@@ -8,20 +8,31 @@ export function make(tag, properties, ...children) {
 	return element;
 }
 
-// Writes a property only on a change, to avoid redraws.
+export const options = (all) => all.map(([value, textContent]) => make('option', { value, textContent }));
+
+// Only on a change, to avoid redraws.
 export const set = (element, property, value) => element[property] === value || (element[property] = value);
 export const write = (element, text) => set(element, 'textContent', text);
 export const attribute = (element, name, value) => element.getAttribute(name) === `${value}` || element.setAttribute(name, value);
 export const label = (element, text) => attribute(element, 'aria-label', text);
 
-// Replaces the children of an element when `what` they show differs.
+// Replaces the children when `what` they show differs.
 export function fill(element, what, children) {
 	if (element.dataset.of === what) return;
 	element.dataset.of = what;
 	element.replaceChildren(...children());
 }
 
-// A value that is kept for the next visit; a browser may forbid the storage.
+export function mark(textContent, share, side = 'left') {
+	const element = make('span', { textContent });
+	element.style[side] = `${100 * share}%`;
+	// Those at the ends stay within.
+	const back = share < 0.02 ? 0 : share > 0.98 ? 100 : 50;
+	element.style.transform = side === 'left' ? `translateX(-${back}%)` : `translateY(${back}%)`;
+	return element;
+}
+
+// For the next visit; a browser may forbid the storage.
 export function kept(name, value) {
 	try {
 		if (value !== undefined) localStorage.setItem(`wavecast.${name}`, value);
@@ -31,7 +42,6 @@ export function kept(name, value) {
 	}
 }
 
-// Copies a text, and says so on the button for a moment.
 export async function copy(text, button, copied) {
 	try {
 		await navigator.clipboard.writeText(text);
@@ -46,5 +56,6 @@ export async function copy(text, button, copied) {
 	}
 	const before = button.dataset.before ??= button.textContent;
 	button.textContent = copied;
+	write($('said'), copied);
 	setTimeout(() => { button.textContent = before; }, 2000);
 }

@@ -5,38 +5,23 @@ import { words } from './words.js';
 
 const FLOOR = -60;
 
-export class Inputs {
-	#buttons = [];
-	#choose;
+// `chosen` is null if none of them is.
+export function showInputs(names, titles, chosen, choose) {
+	$('inputs').hidden = names.length < 2 && chosen !== null;
+	const part = (className, textContent = '') => make('span', { className, textContent });
+	fill($('inputs'), JSON.stringify([names, titles]), () => names.map((name, i) => (
+		make('button', { value: name, onclick: () => choose(name) }, part('name', titles[i]), part('state'),
+			make('span', { className: 'rail' }, make('i')))
+	)));
+	for (const button of $('inputs').children) attribute(button, 'aria-pressed', button.value === chosen);
+}
 
-	constructor(choose) {
-		this.#choose = choose;
-	}
-
-	// Shows the inputs; `chosen` is null if none of them is.
-	show(names, titles, chosen) {
-		const shown = names.length > 1 || chosen === null;
-		$('inputs').hidden = !shown;
-		fill($('inputs'), JSON.stringify([names, titles]), () => {
-			this.#buttons = names.map((name, i) => {
-				const button = make('button', { type: 'button', value: name, onclick: () => this.#choose(name) },
-					make('span', { className: 'name', textContent: titles[i] }), make('span', { className: 'state' }), make('span', { className: 'bar' }, make('i')));
-				button.querySelector('.bar').ariaHidden = 'true';
-				return button;
-			});
-			return this.#buttons;
-		});
-		for (const button of this.#buttons) attribute(button, 'aria-pressed', button.value === chosen);
-	}
-
-	// Takes `[[phase, peak], …]`, in the order of the names.
-	levels(all) {
-		this.#buttons.forEach((button, i) => {
-			const [phase, peak] = all[i] ?? [];
-			const [, state, bar] = button.children;
-			set(button.dataset, 'phase', phase ?? '');
-			write(state, words.inputState[phase] ?? '');
-			set(bar.firstChild.style, 'transform', `scaleX(${Math.max(0, 1 - (peak ?? -200) / FLOOR).toFixed(3)})`);
-		});
-	}
+// Takes `[[phase, peak], …]`.
+export function showLevels(all) {
+	[...$('inputs').children].forEach((button, i) => {
+		const [phase, peak] = all[i] ?? [];
+		const [, state, rail] = button.children;
+		write(state, words.inputState[phase] ?? '');
+		set(rail.firstChild.style, 'transform', `scaleX(${Math.max(0, 1 - (peak ?? -200) / FLOOR).toFixed(3)})`);
+	});
 }

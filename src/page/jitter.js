@@ -6,41 +6,40 @@ const SPAN = 0.25;
 // How long a span counts, and from which age on it counts less and less.
 const MEMORY = 55;
 const FADES = 25;
-// What a young memory has not seen: this much more than the latest piece, less and less until this age.
+// What a young memory has not seen: so much more than the latest piece, less and less until this age.
 const UNSEEN = 0.7;
 const YOUNG = 20;
 // How much later than the second latest span the latest one may be to count as a whole: once is chance.
 const ONCE = { times: 2, more: 0.03 };
 // What is rare counts for longer, but no more than this: times what is usual, and so much more or a short distance in all.
 const RARE_MEMORY = 300;
-const RARE = { times: 2.5, more: 0.03, short: 0.13 };
-// The share of the target that a player bridges by stretching (playout.js), and what it adds for its own pace.
-const BRIDGED = 0.08;
+const RARE = { times: 2.5, more: 0.03, short: 0.15 };
+// The share of the target that stretching bridges (playout.js), and what it adds for its own pace.
+const BRIDGED = 0.12;
 const PACE = 0.006;
 const MOST = 0.6;
 // A way with another delay: the quickest piece differs by this much from those before, when slower for so many spans.
 const OTHER = 0.05;
 const LASTS = 12;
 // The distance before much is known, and until when.
-const UNKNOWN = 0.045;
+const UNKNOWN = 0.06;
 const KNOWN = 1;
-// The air carries too little if even the quickest pieces come later with each of the last spans, in all by so much; or if the way
-// has become slower so many times within some seconds.
+// Too little gets through if even the quickest pieces of the last spans come later and later, in all by so much; or if the way has
+// become slower so many times within some seconds.
 const NARROW = { rise: 0.6, times: 4, within: 20 };
 
+const quickestOf = (spans) => spans.reduce((least, { first }) => Math.min(least, first), Infinity);
+
 export class Jitter {
-	// The distance from the quickest piece to play at.
 	target;
-	// True if the pieces come later and later.
+	// Too little gets through.
 	narrow = false;
 	#least;
 	#began = null;
 	#spans = [];
-	// The least lateness in the memory, and when the way became slower.
 	#quickest = Infinity;
 	#slower = [];
 
-	// `least` is what the player itself needs.
 	constructor(least) {
 		this.#least = least;
 		this.target = Math.max(least, UNKNOWN);
@@ -50,7 +49,6 @@ export class Jitter {
 		return this.#least;
 	}
 
-	// What the player itself needs has changed.
 	set least(least) {
 		this.#least = least;
 		this.#decide();
@@ -63,10 +61,10 @@ export class Jitter {
 		this.#began ??= at;
 		let span = this.#spans.at(-1);
 		if (!span || at - span.at >= SPAN) {
-			this.#watch();
+			if (span) this.#watch(span);
 			this.#spans.push(span = { at, first: late, last: -Infinity });
 			while (at - this.#spans[0].at > RARE_MEMORY) this.#spans.shift();
-			this.#quickest = this.#recent().reduce((least, { first }) => Math.min(least, first), Infinity);
+			this.#quickest = quickestOf(this.#recent(span));
 		}
 		span.first = Math.min(span.first, late);
 		this.#quickest = Math.min(this.#quickest, late);
@@ -77,22 +75,17 @@ export class Jitter {
 		return late - this.#quickest;
 	}
 
-	// The spans in the memory.
-	#recent() {
-		const { at } = this.#spans.at(-1);
+	#recent({ at }) {
 		return this.#spans.filter((span) => at - span.at < MEMORY);
 	}
 
-	// At the end of a span.
-	#watch() {
-		const span = this.#spans.at(-1);
-		if (!span) return;
-		const least = (spans) => spans.reduce((least, { first }) => Math.min(least, first), Infinity);
+	#watch(span) {
 		const [before, recent] = [this.#spans.slice(0, -LASTS), this.#spans.slice(-LASTS)];
 		// The way has become quicker, or what had piled up on it is gone: what was late before says nothing any more.
-		if (span.first < least(this.#spans.slice(0, -1)) - OTHER) for (const old of this.#spans.slice(0, -1)) old.last = -Infinity;
+		const others = this.#spans.slice(0, -1);
+		if (span.first < quickestOf(others) - OTHER) for (const old of others) old.last = -Infinity;
 		// The way has become slower for good, or the server has left out sound: what was quick before says nothing any more.
-		if (least(recent) > least(before) + OTHER) {
+		if (quickestOf(recent) > quickestOf(before) + OTHER) {
 			for (const old of before) old.first = Infinity;
 			this.#slower.push(span.at);
 		}
@@ -103,15 +96,15 @@ export class Jitter {
 	}
 
 	#decide() {
-		if (this.#spans.length === 0) return;
-		const { at } = this.#spans.at(-1);
+		const newest = this.#spans.at(-1);
+		if (!newest) return;
 		const quickest = this.#quickest;
-		const weight = (age) => Math.min(1, (MEMORY - age) / (MEMORY - FADES));
-		const lates = this.#recent().map(({ at: then, last }) => (last - quickest) * weight(at - then)).sort((a, b) => b - a);
+		const weight = ({ at }) => Math.min(1, (MEMORY - newest.at + at) / (MEMORY - FADES));
+		const lates = this.#recent(newest).map((span) => (span.last - quickest) * weight(span)).sort((a, b) => b - a);
 		const rarest = this.#spans.reduce((most, { last }) => Math.max(most, last - quickest), 0);
 		const [first, second = 0] = lates.filter((late) => late >= 0);
 		// A young memory lets none pass, an old one lets the latest pass, over which sound is stretched or a gap is heard.
-		const age = at - this.#began;
+		const age = newest.at - this.#began;
 		const none = Math.min(first * (1 + UNSEEN * Math.max(0, 1 - age / YOUNG)), second * ONCE.times + ONCE.more);
 		const passed = none + (second - none) * Math.min(1, age / MEMORY);
 		const needed = Math.max(passed, Math.min(rarest, second * RARE.times, Math.max(passed + RARE.more, RARE.short)));

@@ -1,76 +1,77 @@
-// Live: the stream from fetch() to the loudspeaker, with as little delay as possible.
-//
-// The jitter buffer's rule (jitter.js) says how far behind the quickest piece to play, and the playout (playout.js) keeps
-// to that distance. Where the network carries less than the uncompressed stream needs, the stream becomes FLAC.
+// Live: the stream from fetch() to the loudspeaker, with as little delay as possible. The jitter buffer's rule (jitter.js) says how
+// far behind the quickest piece to play, and the playout (playout.js) keeps to that distance.
 
 import { at } from './address.js';
-import { FlacReader } from './flac.js';
 import { Jitter } from './jitter.js';
-import { context, make, open } from './output.js';
+import { Output, context, make } from './output.js';
 import { WavReader } from './sound.js';
 
-export { prepare, supported } from './output.js';
+export { make, supported } from './output.js';
 
-// Time without data after which a stream is dead.
 const SILENT_MS = 3000;
 const CONNECT_MS = 6000;
 const FADE_MS = 60;
 const PAUSE_MS = { first: 250, most: 5000 };
-// What the player itself needs grows by this, in seconds, with each gap that no late piece explains.
+// The rest in seconds.
+// What the player needs grows by this with each gap that no late piece explains.
 const MORE = 0.006;
 const MOST_NEEDED = 0.08;
-// The most that a device takes at a time once it is open, in seconds.
-const OPENS = 0.03;
-// A page that starts has other work: what comes late meanwhile, in seconds, says nothing about the network.
+// By how much more than the wall clock a device's clock moves once it is open, and the most that opening takes.
+const OPENS = 0.02;
+const OPENED = 0.5;
+// A page that starts has other work: what comes late meanwhile says nothing about the network.
 const SETTLES = 0.2;
+// So much of the past waits here; the rest waits at the server.
+const PAST = 10;
+// Sound that the server has left out, or that piled up on the way.
+const LEFT_OUT = 1.5;
 
-const READERS = { wav: WavReader, flac: FlacReader };
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 export class Live {
-	// Receives all sound, and its rate.
-	onsound = () => {};
-	// Returns the node into which the sound goes.
 	output = () => context.destination;
-	// Number of dropouts, and time of the last.
 	dropouts = 0;
 	lastDropout = 0;
-	#clock;
+	#events;
 	#tell;
 	#name = null;
 	#gain;
+	#held = false;
+	#opens = false;
 	#abort;
 	#last = 0;
 	#pause = 0;
 	#resume = () => {};
 	#play;
 	#jitter = null;
-	// Of the input that is played.
-	#codec = 'wav';
-	#hasFlac = true;
 
-	// `clock.captured(stream, frame)` returns the capture time of a frame; `tell(state, detail)` receives all changes.
-	constructor(clock, tell) {
-		this.#clock = clock;
-		this.#tell = tell;
+	constructor(events, tell) {
+		[this.#events, this.#tell] = [events, tell];
 		setInterval(() => this.#look(), 1000);
 	}
 
-	// Plays an input, from `back` seconds ago. Call in a click: otherwise iOS is silent.
+	// Call in a click: otherwise iOS is silent.
 	start(name, back = 0) {
 		this.stop(true);
 		make();
-		context.onstatechange = () => this.#gain && context.state !== 'running' && this.#tell('interrupted');
+		[this.#held, this.#opens] = [false, context.state !== 'running'];
+		context.onstatechange = () => {
+			if (!this.#gain) return;
+			// What came while the device was held is old.
+			if (context.state === 'running') return this.#held && this.start(this.#name);
+			this.#held = true;
+			this.#tell('interrupted');
+		};
 		// A phone's silent switch does not mute deliberate playback.
 		if (navigator.audioSession) navigator.audioSession.type = 'playback';
 		context.resume();
-		if (name !== this.#name) [this.#jitter, this.#codec] = [null, 'wav'];
+		if (name !== this.#name || this.#jitter?.narrow) this.#jitter = null;
 		this.#name = name;
 		this.#gain = context.createGain();
 		this.#gain.connect(this.output(context));
 		this.#run(back, this.#gain);
 	}
 
-	// Stops; `again` to start at once.
 	stop(again = false) {
 		const gain = this.#gain;
 		if (!gain) return;
@@ -85,7 +86,6 @@ export class Live {
 		if (!again) this.#tell('stopped');
 	}
 
-	// Retries at once, after the network or the user is back.
 	nudge() {
 		if (!this.#gain) return;
 		context.resume();
@@ -94,50 +94,45 @@ export class Live {
 		this.#look();
 	}
 
-	// The age in ms of the sound heard now, and its playback path.
 	get figures() {
 		const play = this.#play;
 		if (!play?.began) return null;
-		const { frame } = play.output;
-		const captured = frame === null ? null : this.#clock.captured(play.stream, play.first + frame);
+		const { heard, stretched } = play.output;
+		const captured = this.#events.captured(play.stream, play.first + heard);
 		return {
 			delay: captured === null ? null : performance.now() - captured,
 			back: play.back,
 			margin: 1000 * this.#jitter.target,
-			stretched: play.output.stretched,
-			way: play.output.way,
-			codec: this.#codec,
+			stretched: stretched / play.rate,
+			codec: 'wav',
 		};
 	}
 
 	#look() {
-		if (this.#play && performance.now() - this.#last > SILENT_MS) this.#abort.abort();
+		const play = this.#play;
+		if (!play) return;
+		const { connected, state, levels } = this.#events;
+		// The server may leave out sound, or go on with another stream, within a response.
+		const wrong = play.began && connected && levels
+			&& (state.stream !== play.stream || (!play.back && levels.frame - play.received > LEFT_OUT * play.rate));
+		play.wrong = wrong ? play.wrong + 1 : 0;
+		if (play.wrong > 2 || performance.now() - this.#last > SILENT_MS) this.#abort.abort();
 	}
 
-	// Connects repeatedly until `stop`.
 	async #run(back, gain) {
 		this.#tell('connecting');
 		for (;;) {
-			let why;
-			const codec = this.#codec;
-			try {
-				await this.#connect(back, gain);
-				why = { cause: codec === this.#codec ? 'ended' : 'slow' };
-			} catch (error) {
-				why = error.status ? { cause: 'refused', text: error.message } : { cause: 'lost' };
-				// Not every server has every codec.
-				if ([404, 501].includes(error.status) && this.#codec === 'flac') [this.#codec, this.#hasFlac] = ['wav', false];
-			}
+			const why = await this.#connect(back, gain).then(
+				() => ({ cause: 'ended' }),
+				({ status, message }) => (status ? { cause: 'refused', text: message } : { cause: 'lost' }),
+			);
 			if (gain !== this.#gain) return;
-			// Retry at once if sound played: the format may have changed.
+			// The format may have changed.
 			this.#pause = this.#play?.began ? 50 : Math.min(PAUSE_MS.most, Math.max(PAUSE_MS.first, this.#pause * 2));
 			[this.#play, back] = [null, 0];
 			this.#tell('waiting', why);
-			await new Promise((resolve) => {
-				this.#resume = resolve;
-				// Spreads the pages' retries.
-				setTimeout(resolve, this.#pause * (0.75 + Math.random() / 2));
-			});
+			// Spreads the pages' retries.
+			await Promise.race([pause(this.#pause * (0.75 + Math.random() / 2)), new Promise((resolve) => { this.#resume = resolve; })]);
 			if (gain !== this.#gain) return;
 		}
 	}
@@ -149,55 +144,49 @@ export class Live {
 		into.connect(gain);
 		let output = null;
 		try {
-			const response = await fetch(at(`${this.#name}.${this.#codec}?latency=low${back > 0 ? `&back=${back}` : ''}`), {
+			const response = await fetch(at(`${this.#name}.wav?latency=low${back > 0 ? `&back=${back}` : ''}`), {
 				signal: abort.signal, cache: 'no-store',
 			});
 			if (!response.ok) throw Object.assign(new Error((await response.text()).trim()), { status: response.status });
 			clearTimeout(patience);
-			const [stream, frame] = (response.headers.get('Wavecast-Frame') ?? '0/0').split('/').map(Number);
-			this.#last = performance.now();
+			const [stream, first] = (response.headers.get('Wavecast-Frame') ?? '0/0').split('/').map(Number);
+			const asked = performance.now() / 1000;
 			const play = this.#play = {
-				stream, back, first: frame, received: frame, pending: [], stood: context.currentTime, gaps: 0, unexplained: 0,
+				back, stream, first, received: first, pending: [], gaps: 0, unexplained: 0, wrong: 0, slow: false,
+				asked, looked: asked, stood: context.currentTime,
 			};
-			const [reader, bytes] = [new READERS[this.#codec](), response.body.getReader()];
+			const [reader, bytes] = [new WavReader(), response.body.getReader()];
 			for (;;) {
+				while (output?.queued > PAST && gain === this.#gain) {
+					await pause(100);
+					this.#last = performance.now();
+				}
 				const { done, value } = await bytes.read();
 				if (done) return;
 				this.#last = performance.now();
 				const piece = reader.push(value);
 				if (!piece) continue;
-				if (!play.output) {
+				if (!output) {
 					const { rate, channels } = reader.format;
-					play.rate = rate;
-					output = play.output = await open(rate, channels, back > 0, into);
-					// The times of the same stream go on.
-					const of = `${stream} ${rate} ${this.#codec}`;
+					output = new Output(rate, channels, back > 0, into);
+					Object.assign(play, { rate, output });
+					const of = `${stream} ${rate}`;
 					if (this.#jitter?.of !== of) this.#jitter = Object.assign(new Jitter(output.least), { of });
 				}
 				this.#take(play, piece);
-				this.onsound(piece, play.rate);
-				if (this.#jitter.narrow && !back && this.#saves()) return;
+				const slow = this.#jitter.narrow && !back;
+				if (!play.began || slow === play.slow) continue;
+				play.slow = slow;
+				this.#tell('playing', { back, slow });
 			}
 		} finally {
 			clearTimeout(patience);
 			abort.abort();
-			// After the last sound has faded out.
 			setTimeout(() => {
 				into.disconnect();
-				output?.close?.();
+				output?.close();
 			}, FADE_MS);
 		}
-	}
-
-	// Changes to a codec that needs less. Returns false if there is none.
-	#saves() {
-		if (this.#codec === 'wav' && this.#hasFlac) {
-			this.#codec = 'flac';
-			return true;
-		}
-		if (!this.#play.slow) this.#tell('playing', { back: 0, codec: this.#codec, slow: true });
-		this.#play.slow = true;
-		return false;
 	}
 
 	#take(play, piece) {
@@ -207,29 +196,28 @@ export class Live {
 		const { output } = play;
 		if (!play.began) {
 			// A device does not play while it opens, and then takes much at once.
-			const passed = context.currentTime - play.stood;
-			play.stood = context.currentTime;
-			if (context.state !== 'running' || passed === 0 || passed > OPENS) {
+			const [passed, since] = [context.currentTime - play.stood, now - play.looked];
+			[play.stood, play.looked] = [context.currentTime, now];
+			if (context.state !== 'running' || (this.#opens && now - play.asked < OPENED && (passed === 0 || passed > since + OPENS))) {
 				if (play.back) play.pending.push(piece);
 				else play.first += piece[0].length;
 				return;
 			}
-			play.began = performance.now();
-			play.settled = now + SETTLES;
-			this.#pause = 0;
-			this.#tell('playing', { back: play.back, codec: this.#codec });
+			play.began = now;
+			[this.#pause, this.#opens] = [0, false];
+			this.#tell('playing', { back: play.back });
 			for (const early of play.pending) output.push(early, 0, 0);
 		}
-		const late = play.back ? 0 : this.#jitter.came(now, start, now > play.settled);
-		output.push(piece, late, this.#jitter.target);
-		if (output.gaps > play.gaps) {
-			this.dropouts += output.gaps - play.gaps;
+		// A device that is held takes nothing.
+		if (context.state !== 'running') return;
+		const late = play.back ? 0 : this.#jitter.came(now, start, now > play.began + SETTLES);
+		output.push(piece, late, play.back ? 0 : this.#jitter.target);
+		const { gaps, unexplained } = output;
+		if (gaps > play.gaps) {
+			this.dropouts += gaps - play.gaps;
 			this.lastDropout = performance.now();
-			play.gaps = output.gaps;
 		}
-		if (output.unexplained > play.unexplained) {
-			play.unexplained = output.unexplained;
-			this.#jitter.least = Math.min(MOST_NEEDED, this.#jitter.least + MORE);
-		}
+		if (unexplained > play.unexplained) this.#jitter.least = Math.min(MOST_NEEDED, this.#jitter.least + MORE);
+		Object.assign(play, { gaps, unexplained });
 	}
 }

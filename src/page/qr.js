@@ -5,21 +5,19 @@ const VERSIONS = [[26, 10, 1], [44, 16, 1], [70, 26, 1], [100, 18, 2], [134, 24,
 // The format of level M and the first mask, with its own correction.
 const FORMAT = 0x5412;
 
-// The code of a text as rows of booleans, true for dark; null if too long.
+// Rows of booleans, true for dark; null if too long.
 export function qr(text) {
 	const bytes = new TextEncoder().encode(text);
 	const version = VERSIONS.findIndex(([total, ec, blocks]) => bytes.length + 2 <= total - ec * blocks) + 1;
 	return version === 0 ? null : draw(codewords(bytes, ...VERSIONS[version - 1]), version);
 }
 
-// Data and correction, interleaved by blocks.
 function codewords(bytes, total, ec, count) {
-	const capacity = total - ec * count;
-	// Four bits for byte mode, eight for the length: each byte is split between two codewords.
-	const data = [0x4, bytes.length >> 4, bytes.length & 15, ...[...bytes].flatMap((byte) => [byte >> 4, byte & 15]), 0]
-		.reduce((all, half, i) => (i % 2 ? [...all.slice(0, -1), all.at(-1) | half] : [...all, half << 4]), []);
-	for (let pad = 0xEC; data.length < capacity; pad ^= 0xEC ^ 0x11) data.push(pad);
-	const size = capacity / count;
+	// Four bits for byte mode and eight for the length precede the bytes, so that each byte is split.
+	const halves = [0x4, ...[bytes.length, ...bytes].flatMap((byte) => [byte >> 4, byte & 15]), 0];
+	const data = Array.from({ length: halves.length / 2 }, (_, i) => halves[2 * i] << 4 | halves[2 * i + 1]);
+	const size = (total - ec * count) / count;
+	for (let pad = 0xEC; data.length < size * count; pad ^= 0xEC ^ 0x11) data.push(pad);
 	const blocks = Array.from({ length: count }, (_, i) => data.slice(i * size, (i + 1) * size));
 	const interleaved = (rows) => rows[0].flatMap((_, i) => rows.map((row) => row[i]));
 	return [...interleaved(blocks), ...interleaved(blocks.map((block) => correction(block, ec)))];
@@ -32,7 +30,6 @@ function times(a, b) {
 	return product;
 }
 
-// The Reed-Solomon code of a block.
 function correction(block, degree) {
 	let divisor = [1];
 	for (let i = 0, root = 1; i < degree; i++, root = times(root, 2)) {
@@ -58,13 +55,15 @@ function draw(words, version) {
 			for (let x = -reach; x <= reach; x++) set(cx + x, cy + y, !light.includes(Math.max(Math.abs(x), Math.abs(y))));
 		}
 	};
-	for (let i = 8; i < size - 8; i++) [[i, 6], [6, i]].forEach(([x, y]) => set(x, y, i % 2 === 0));
+	for (let i = 8; i < size - 8; i++) {
+		set(i, 6, i % 2 === 0);
+		set(6, i, i % 2 === 0);
+	}
 	for (const [x, y] of [[3, 3], [size - 4, 3], [3, size - 4]]) square(x, y, 4, [2, 4]);
 	if (version > 1) square(size - 7, size - 7, 2, [1]);
 	// The format, twice, and the one module that is always dark.
 	for (let i = 0; i < 15; i++) {
-		const bit = FORMAT >> i & 1;
-		const low = i < 8;
+		const [bit, low] = [FORMAT >> i & 1, i < 8];
 		set(low ? 8 : 14 - i + (i === 8), low ? i + (i > 5) : 8, bit);
 		set(low ? size - 1 - i : 8, low ? 8 : size - 15 + i, bit);
 	}
@@ -75,9 +74,7 @@ function draw(words, version) {
 		if (right === 6) right = 5;
 		for (let i = 0; i < size; i++) {
 			const y = up ? size - 1 - i : i;
-			for (const x of [right, right - 1]) {
-				rows[y][x] ??= Boolean(words[at >> 3] >> 7 - at++ % 8 & 1 ^ (x + y) % 2 === 0);
-			}
+			for (const x of [right, right - 1]) rows[y][x] ??= Boolean(words[at >> 3] >> 7 - at++ % 8 & 1 ^ (x + y) % 2 === 0);
 		}
 	}
 	return rows;

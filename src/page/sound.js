@@ -2,7 +2,6 @@
 
 const HEADER = 44;
 
-// Concatenates two arrays.
 export function joined(a, b) {
 	const all = new a.constructor(a.length + b.length);
 	all.set(a);
@@ -10,13 +9,12 @@ export function joined(a, b) {
 	return all;
 }
 
-// An incremental WAV reader.
 export class WavReader {
 	// { rate, channels, bits } after the header.
 	format = null;
 	#rest = new Uint8Array(0);
 
-	// The complete frames so far, a Float32Array for each channel; or null.
+	// The complete frames so far, an array for each channel; or null.
 	push(bytes) {
 		bytes = joined(this.#rest, bytes);
 		const view = new DataView(bytes.buffer);
@@ -79,12 +77,12 @@ export class Resampler {
 		this.#kept = Array.from({ length: channels }, () => new Float32Array(TAPS - 1));
 	}
 
-	// Forgets the sound so far: silence came before what comes next.
+	// Silence came before what comes next.
 	clear() {
 		for (const samples of this.#kept) samples.fill(0);
 	}
 
-	// Resamples a piece, `faster` times the nominal rate.
+	// `faster` times the nominal rate.
 	push(piece, faster) {
 		const input = piece.map((samples, c) => joined(this.#kept[c], samples));
 		const step = this.#step * faster;

@@ -1,22 +1,20 @@
-// The spectrogram of the last minute: what is heard, from the browser's own analyser.
+// The spectrogram of the last minute of what is heard.
 
-import { $, fill, kept, make, write } from './dom.js';
-import { words } from './words.js';
+import { $, fill, kept, mark, options, write } from './dom.js';
+import { decibels, number, words } from './words.js';
 
 const SECONDS = 60;
 const COLUMN_MS = 100;
 const [COLUMNS, ROWS] = [SECONDS * 1000 / COLUMN_MS, 240];
-const LOWEST = 50;
+const [LOWEST, NONE] = [50, -200];
+// In dB: all is white from here on, and black up to here.
+const LOUD = -28;
+const FLOORS = [-100, -85, -70];
 const TOPS = [20_000, 12_000, 8000, 4000];
-// Levels in dB of black and white.
-const [QUIET, LOUD] = [-100, -28];
-const BACKGROUND = '#0c0b12';
-
-const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700);
-// For each scale, the share of the height at which a frequency lies between the ends, and back.
+// The share of the height at which a frequency lies between the ends, and back.
 const SCALES = {
 	log: [Math.log, Math.exp],
-	mel: [mel, (m) => 700 * (10 ** (m / 2595) - 1)],
+	mel: [(f) => Math.log(1 + f / 700), (m) => 700 * (Math.exp(m) - 1)],
 	linear: [(f) => f, (f) => f],
 };
 const MARKS = [50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000];
@@ -28,37 +26,36 @@ const PALETTE = Uint8ClampedArray.from({ length: 4 * 256 }, (_, i) => {
 	return [12 + 243 * s ** 0.8, 11 + 225 * s ** 2.2, 18 + 115 * Math.sin(Math.PI * s) + 170 * s ** 8, 255][i & 3];
 });
 
+const hertzText = (hertz, digits) => (hertz < 1000 ? `${Math.round(hertz)} Hz` : `${number(hertz / 1000, digits)} kHz`);
+
 export class Spectrogram {
-	#pen;
+	#pen = $('pitches').getContext('2d', { alpha: false });
 	#column;
 	#drawn = 0;
-	#analyser = null;
-	#bins;
-	#rows;
-	// The level of each row of each column, as it was measured, in a circle.
-	#levels = new Float32Array(COLUMNS * ROWS).fill(-200);
+	// The level of each row of each column, in a circle.
+	#levels = new Float32Array(COLUMNS * ROWS);
 	#next = 0;
-	#scale = Object.hasOwn(SCALES, kept('scale')) ? kept('scale') : 'log';
-	#top = TOPS.includes(Number(kept('top'))) ? Number(kept('top')) : TOPS[0];
 
-	constructor(canvas) {
+	constructor() {
+		const { canvas } = this.#pen;
 		[canvas.width, canvas.height] = [COLUMNS, ROWS];
-		this.#pen = canvas.getContext('2d', { alpha: false });
 		this.#column = this.#pen.createImageData(1, ROWS);
-		const choice = (id, values, texts, chosen, take) => {
-			$(id).append(...values.map((value, i) => make('option', { value, textContent: texts[i] })));
-			$(id).value = chosen;
-			$(id).onchange = () => {
-				take($(id).value);
-				kept(id, $(id).value);
-				this.clear();
+		const choice = (id, all, changed) => {
+			const select = $(id);
+			select.append(...options(all));
+			if (all.some(([value]) => `${value}` === kept(id))) select.value = kept(id);
+			select.onchange = () => {
+				kept(id, select.value);
+				changed();
 			};
 		};
-		choice('scale', Object.keys(SCALES), Object.values(words.scales), this.#scale, (value) => { this.#scale = value; });
-		choice('top', TOPS, TOPS.map((hertz) => `${hertz / 1000} kHz`), this.#top, (value) => { this.#top = Number(value); });
-		const field = $('picture');
-		field.onpointermove = (event) => this.#point(event);
-		field.onpointerleave = () => write($('point'), '');
+		choice('scale', Object.keys(SCALES).map((scale) => [scale, scale]), () => this.clear());
+		choice('top', TOPS.map((hertz) => [hertz, hertzText(hertz)]), () => this.clear());
+		choice('floor', FLOORS.map((db) => [db, `${number(db)} dB`]), () => {
+			for (let i = 0; i < COLUMNS; i++) this.#paint(i, 1);
+		});
+		$('picture').onpointermove = (event) => this.#point(event);
+		$('picture').onpointerleave = () => write($('point'), '');
 		$('fullscreen').onclick = () => this.full();
 		$('fullscreen').hidden = !document.fullscreenEnabled;
 		this.clear();
@@ -70,83 +67,54 @@ export class Spectrogram {
 	}
 
 	clear() {
-		this.#pen.fillStyle = BACKGROUND;
+		this.#levels.fill(NONE);
+		this.#drawn = performance.now();
+		this.#pen.fillStyle = '#0c0b12';
 		this.#pen.fillRect(0, 0, COLUMNS, ROWS);
-		this.#levels.fill(-200);
-		[this.#drawn, this.#rows] = [performance.now(), null];
-		const marks = this.#scale === 'linear' ? LINEAR_MARKS : MARKS;
-		fill($('hertz'), `${this.#scale} ${this.#top}`, () => marks.filter((hertz) => hertz <= this.#top).map((hertz) => {
-			const mark = make('span', { textContent: hertz < 1000 ? `${hertz} Hz` : `${hertz / 1000} kHz` });
-			mark.style.bottom = `${100 * this.#place(hertz)}%`;
-			return mark;
-		}));
-		fill($('seconds'), 'all', () => [60, 50, 40, 30, 20, 10, 0].map((s) => {
-			const mark = make('span', { textContent: s ? `−${s} s` : words.now });
-			mark.style.left = `${100 - 100 * s / SECONDS}%`;
-			return mark;
-		}));
+		const scale = $('scale').value;
+		const [low, high] = this.#ends();
+		const all = (scale === 'linear' ? LINEAR_MARKS : MARKS).filter((hertz) => hertz <= $('top').value);
+		$('hertz').replaceChildren(...all.map((hertz) => mark(hertzText(hertz), (SCALES[scale][0](hertz) - low) / (high - low), 'bottom')));
+		fill($('seconds'), 'all', () => [60, 50, 40, 30, 20, 10, 0].map((s) => mark(s ? `−${s} s` : words.now, 1 - s / SECONDS)));
 	}
 
-	// The analyser of the sound that is heard; null for none.
-	hear(analyser) {
-		if (analyser === this.#analyser) return;
-		this.#analyser = analyser;
-		this.#rows = null;
-	}
-
-	// Draws the columns that are due. Without sound the picture moves on.
-	draw() {
+	// Draws what is due. `sound` has levels in dB and the place of a frequency among them; without it the picture moves on.
+	draw(sound) {
 		const due = Math.min(COLUMNS, Math.floor((performance.now() - this.#drawn) / COLUMN_MS));
 		if (due < 1) return;
-		this.#drawn += due * COLUMN_MS;
-		if (performance.now() - this.#drawn > COLUMN_MS) this.#drawn = performance.now();
+		this.#drawn = Math.max(this.#drawn + due * COLUMN_MS, performance.now() - COLUMN_MS);
 		this.#pen.drawImage(this.#pen.canvas, -due, 0);
-		this.#pen.fillStyle = BACKGROUND;
-		this.#pen.fillRect(COLUMNS - due, 0, due, ROWS);
 		for (let i = 0; i < due; i++) {
-			this.#levels.fill(-200, this.#next * ROWS, (this.#next + 1) * ROWS);
+			this.#levels.fill(NONE, this.#next * ROWS, (this.#next + 1) * ROWS);
 			this.#next = (this.#next + 1) % COLUMNS;
 		}
-		if (!this.#analyser) return;
-		this.#rows ??= this.#lines();
-		this.#analyser.getFloatFrequencyData(this.#bins);
-		const column = (this.#next + COLUMNS - 1) % COLUMNS;
-		this.#rows.forEach(([from, to], row) => {
-			let db = -200;
-			// The strongest of the bins in the row, or between the two nearest.
-			if (to - from < 1) {
-				const [low, part] = [Math.floor(from), from % 1];
-				db = this.#bins[low] * (1 - part) + (this.#bins[low + 1] ?? -200) * part;
-			} else for (let bin = Math.floor(from); bin < to; bin++) db = Math.max(db, this.#bins[bin] ?? -200);
-			this.#levels[column * ROWS + row] = db;
-			const shade = Math.round(255 * Math.max(0, Math.min(1, (db - QUIET) / (LOUD - QUIET)))) || 0;
-			this.#column.data.set(PALETTE.subarray(4 * shade, 4 * shade + 4), 4 * row);
-		});
+		const first = (this.#next + COLUMNS - 1) % COLUMNS * ROWS;
+		for (let row = 0; sound && row < ROWS; row++) {
+			const [from, to] = [row + 1, row].map((edge) => sound.place(this.#hertz(1 - edge / ROWS)));
+			this.#levels[first + row] = Math.max(NONE, strongest(sound.levels, from, to)) || NONE;
+		}
+		this.#pen.fillRect(COLUMNS - due, 0, due, ROWS);
 		// A pause is filled with what came at its end, if it is short.
-		for (let i = 1; i <= Math.min(due, 3); i++) this.#pen.putImageData(this.#column, COLUMNS - i, 0);
+		if (sound) this.#paint(COLUMNS - 1, Math.min(due, 3));
 	}
 
-	// The bins of each row, from the top.
-	#lines() {
-		const { frequencyBinCount: count, context: { sampleRate } } = this.#analyser;
-		this.#bins = new Float32Array(count);
-		const bin = (row) => Math.min(count - 1, this.#hertz(1 - row / ROWS) / (sampleRate / 2) * count);
-		return Array.from({ length: ROWS }, (_, row) => [bin(row + 1), bin(row)]);
+	#paint(place, count) {
+		const [column, floor] = [(this.#next + place) % COLUMNS * ROWS, Number($('floor').value)];
+		for (let row = 0; row < ROWS; row++) {
+			const shade = Math.round(255 * Math.max(0, Math.min(1, (this.#levels[column + row] - floor) / (LOUD - floor)))) || 0;
+			this.#column.data.set(PALETTE.subarray(4 * shade, 4 * shade + 4), 4 * row);
+		}
+		for (let i = 0; i < count; i++) this.#pen.putImageData(this.#column, place - i, 0);
 	}
 
 	#ends() {
-		const [to] = SCALES[this.#scale];
-		return [to(this.#scale === 'log' ? LOWEST : 0), to(this.#top)];
-	}
-
-	#place(hertz) {
-		const [low, high] = this.#ends();
-		return (SCALES[this.#scale][0](hertz) - low) / (high - low);
+		const [to] = SCALES[$('scale').value];
+		return [to($('scale').value === 'log' ? LOWEST : 0), to(Number($('top').value))];
 	}
 
 	#hertz(place) {
 		const [low, high] = this.#ends();
-		return SCALES[this.#scale][1](low + place * (high - low));
+		return SCALES[$('scale').value][1](low + place * (high - low));
 	}
 
 	#point({ clientX, clientY }) {
@@ -154,6 +122,14 @@ export class Spectrogram {
 		const [x, y] = [(clientX - left) / width, (clientY - top) / height];
 		if (x < 0 || x >= 1 || y < 0 || y >= 1) return write($('point'), '');
 		const db = this.#levels[(this.#next + Math.floor(x * COLUMNS)) % COLUMNS * ROWS + Math.floor(y * ROWS)];
-		write($('point'), words.pointed(SECONDS * (1 - x), this.#hertz(1 - y), `${words.decibels(db)} dB`));
+		write($('point'), `−${number(SECONDS * (1 - x), 1)} s · ${hertzText(this.#hertz(1 - y), 2)} · ${decibels(db)} dB`);
 	}
+}
+
+// The strongest of the levels between two places, or what is between the two nearest.
+function strongest(levels, from, to) {
+	let [db, low] = [NONE, Math.floor(from)];
+	if (to - from < 1) return levels[low] + ((levels[low + 1] ?? NONE) - levels[low]) * (from - low);
+	for (; low < to; low++) db = Math.max(db, levels[low] ?? NONE);
+	return db;
 }

@@ -1,17 +1,13 @@
 // The kept sound as a place: peaks, selection and positions, in frames of the stream. A pure module.
 
-// Length in seconds of the selection that nobody has made.
-const USUAL = 60;
-// The shortest selection in seconds.
-const LEAST = 0.5;
+// In seconds: what is selected if nobody selects, and the shortest selection.
+const [USUAL, LEAST] = [60, 0.5];
 
 export class Timeline {
-	// Of the stream; 0 while there is none.
 	stream = 0;
 	rate = 0;
 	// The frame after the last one that was captured.
 	edge = 0;
-	// Kept length in seconds.
 	history = 0;
 	#step = 1;
 	#peaks = new Map();
@@ -19,30 +15,28 @@ export class Timeline {
 
 	// Takes the answer of `/NAME/history`.
 	load({ stream, rate, step_frames: step, first, peaks }) {
-		if (stream !== this.stream) [this.edge, this.#chosen] = [0, null];
+		if (stream !== this.stream) this.clear();
 		// Events that came since then are newer.
-		const newer = stream === this.stream ? [...this.#peaks].filter(([n]) => n >= first + peaks.length) : [];
+		const newer = [...this.#peaks].filter(([n]) => n >= first + peaks.length);
 		[this.stream, this.rate, this.#step] = [stream, rate, step || 1];
 		this.#peaks = new Map([...peaks.map((peak, i) => [first + i, peak ?? -200]), ...newer]);
 		this.edge = Math.max(this.edge, (first + peaks.length - 1) * step || 0);
 	}
 
-	// Takes the peak (dBFS) of the time up to `frame`.
 	add(stream, frame, peak) {
 		if (!this.rate || stream !== this.stream || frame < this.edge) return;
 		const last = Math.floor(frame / this.#step);
 		// After a pause of the page, only the end is known.
-		const first = Math.max(Math.floor(this.edge / this.#step), last - 3);
-		for (let n = first; n <= last; n++) this.#peaks.set(n, Math.max(peak ?? -200, this.#peaks.get(n) ?? -200));
+		for (let n = Math.max(Math.floor(this.edge / this.#step), last - 3); n <= last; n++) {
+			this.#peaks.set(n, Math.max(peak ?? -200, this.#peaks.get(n) ?? -200));
+		}
 		this.edge = frame + 1;
-		const oldest = Math.floor(this.start / this.#step);
 		for (const n of this.#peaks.keys()) {
-			if (n >= oldest) break;
+			if ((n + 1) * this.#step > this.start) break;
 			this.#peaks.delete(n);
 		}
 	}
 
-	// The peak at a frame in dBFS; null if it is not known.
 	peakAt(frame) {
 		return this.#peaks.get(Math.floor(frame / this.#step)) ?? null;
 	}
@@ -56,7 +50,6 @@ export class Timeline {
 		return this.edge - this.history * this.rate;
 	}
 
-	// Frames to seconds before the edge, and back.
 	ago(frame) {
 		return this.rate ? (this.edge - frame) / this.rate : 0;
 	}
@@ -65,45 +58,34 @@ export class Timeline {
 		return Math.round(this.edge - seconds * this.rate);
 	}
 
-	// The place of a frame between the start, 0, and the edge, 1.
+	// Places are between the start, 0, and the edge, 1.
 	place(frame) {
-		return this.history && this.rate ? Math.min(1, Math.max(0, (frame - this.start) / (this.history * this.rate))) : 1;
+		return this.history && this.rate ? Math.min(1, Math.max(0, 1 - this.ago(frame) / this.history)) : 1;
 	}
 
 	frameAt(place) {
-		return Math.round(this.start + Math.min(1, Math.max(0, place)) * this.history * this.rate);
+		return this.frameAgo((1 - Math.min(1, Math.max(0, place))) * this.history);
 	}
 
-	// At most `count` bars of equal length from the oldest on: `{ from, to, peak }` in frames and dBFS. A bar keeps its
-	// frames while it moves to the left.
+	// At most `count` bars, the oldest first. A bar keeps its frames while it moves.
 	bars(count) {
-		const steps = this.history * this.rate / this.#step;
-		const group = Math.max(1, Math.ceil(steps / count));
+		const frames = Math.max(1, Math.ceil(this.history * this.rate / this.#step / count)) * this.#step;
 		const bars = new Map();
 		for (const [n, peak] of this.#peaks) {
-			const at = Math.floor(n / group);
-			bars.set(at, Math.max(peak, bars.get(at) ?? -200));
+			const from = n * this.#step - n * this.#step % frames;
+			bars.set(from, Math.max(peak, bars.get(from) ?? -200));
 		}
-		const frames = group * this.#step;
-		return [...bars].map(([at, peak]) => ({ from: at * frames, to: (at + 1) * frames, peak }));
+		return [...bars].map(([from, peak]) => ({ from, to: from + frames, peak }));
 	}
 
-	// Selects frames; the other way round too. The kept part of it counts.
 	select(from, to) {
-		this.#chosen = from < to ? { from, to } : { from: to, to: from };
+		this.#chosen = { from: Math.min(from, to), to: Math.max(from, to) };
 	}
 
-	// Selects the usual part again: the last minute, or all if less is kept.
-	unselect() {
-		this.#chosen = null;
-	}
-
-	// The selection: `{ from, to, seconds, usual }`; null if nothing is kept.
 	get selected() {
 		// What is kept, not what could be.
 		const oldest = Math.max(0, Math.ceil(this.start));
-		const kept = this.edge - oldest;
-		const least = LEAST * this.rate;
+		const [kept, least] = [this.edge - oldest, LEAST * this.rate];
 		if (!this.rate || !this.history || kept < least) return null;
 		if (!this.#chosen || this.#chosen.to < oldest + least) {
 			const seconds = Math.min(USUAL, this.history, Math.max(1, Math.floor(kept / this.rate)));
@@ -115,8 +97,8 @@ export class Timeline {
 	}
 }
 
-// The distance in seconds of the marks on an axis of `seconds`, of which at most `most` fit.
+// The distance in seconds of the marks on an axis, of which `most` fit.
 export function markEvery(seconds, most) {
-	const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
-	return steps.find((step) => seconds / step <= most) ?? steps.at(-1);
+	const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200];
+	return steps.find((step) => seconds / step <= most) ?? 86_400;
 }

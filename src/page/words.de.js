@@ -1,47 +1,42 @@
 // German.
 
-const ago = (s) => {
-	const [unit, one, many] = s < 90 ? [1, 's', 's'] : s < 5400 ? [60, 'min', 'min'] : s < 172_800 ? [3600, 'h', 'h'] : [86_400, 'Tag', 'Tagen'];
-	const count = Math.round(s / unit);
-	return `${count} ${count === 1 ? one : many}`;
-};
-const comma = (number) => `${number}`.replace('.', ',');
-const length = (s) => (s < 120 || s % 60 > 0 ? `${comma(Math.round(s * 10) / 10)} s` : `${s / 60} min`);
-
 export const de = {
+	point: ',',
+	days: 'Tagen',
+
 	fixed: {
 		inputs: 'Eingänge',
 		level: 'Pegel',
 		way: 'Wiedergabe',
-		live: 'Live',
 		liveHint: 'geringste Verzögerung',
 		background: 'Hintergrund',
 		backgroundHint: 'auch bei dunklem Bildschirm',
+		mute: 'Stumm',
 		volume: 'Lautstärke',
 		boost: 'Verstärkung',
-		mix: 'Kanal',
+		cast: 'Auf anderem Gerät abspielen',
 		toLive: 'Zurück zu live',
+		timeline: 'Pegel der aufbewahrten Aufnahme. Rechts ist jetzt.',
 		clear: 'Löschen',
 		spectrogram: 'Spektrogramm, letzte 60 s',
+		pitches: 'Frequenzen der letzten 60 s: hohe oben, laute hell, rechts ist jetzt.',
 		scale: 'Skala',
-		range: 'Bis',
+		top: 'Bis',
+		floor: 'Ab',
 		full: 'Vollbild',
 		apps: 'In einer anderen App hören',
-		host: 'Adresse',
 		scan: 'Scannen und auf dem Handy öffnen',
 		onlyHere: 'Nur dieser Rechner kann diese Adresse öffnen.',
-		commands: 'Befehle und Einbetten',
-		frames: 'Eine Seite, die den Player zeigt, muss in [access] frames stehen.',
+		embed: 'Player in eine Webseite einbetten',
+		frames: 'Diese Seite muss in [access] frames stehen.',
 		connection: 'Verbindung',
-		status: 'Status (JSON)',
 		share: 'Teilen',
 		keys: 'Tastenkürzel',
 		close: 'Schließen',
 	},
 	play: 'Wiedergabe',
 	stop: 'Stopp',
-	tab: (title, playing) => (playing ? `▶ ${title}` : title),
-	channel: (c, channels) => (channels === 1 ? 'Mono' : channels === 2 ? ['Links', 'Rechts'][c] : `${c + 1}`),
+	channels: ['Mono', 'Links', 'Rechts'],
 
 	condition: {
 		looking: 'Verbinden …',
@@ -53,51 +48,34 @@ export const de = {
 		inUse: 'Ein anderes Programm benutzt die Soundkarte.',
 		noSound: 'Die Soundkarte lässt sich nicht öffnen.',
 		opening: 'Soundkarte wird geöffnet …',
-		unplugged: (s) => `Soundkarte vor ${ago(s)} abgezogen. Warten …`,
-		lost: (s) => `Soundkarte vor ${ago(s)} verloren. Warten …`,
+		unplugged: (time) => `Soundkarte vor ${time} abgezogen. Warten …`,
+		lost: (time) => `Soundkarte vor ${time} verloren. Warten …`,
 		dead: 'Das Gerät liefert keinen Ton.',
 		stopped: (title) => (title ? `„${title}“ anhören: Wiedergabe drücken` : 'Zum Hören Wiedergabe drücken'),
 		connecting: 'Startet …',
-		refused: (reason) => reason,
 		restarting: 'Startet neu …',
-		slow: 'Langsames Netz. Wechsel zu FLAC …',
+		slow: 'Langsames Netz. Wiedergabe im Hintergrund.',
 		interrupted: 'Von Ihrem Gerät angehalten. Weiter mit Wiedergabe.',
 		live: (title) => (title ? `Live: ${title}` : 'Sie hören live'),
-		lossless: (title) => `Live als FLAC: das Netz ist langsam${title ? `. ${title}` : ''}`,
 		tooSlow: 'Das Netz ist zu langsam für Live.',
-		back: (s) => `Sie hören, was vor ${ago(s)} war`,
+		back: (time) => `Sie hören, was vor ${time} war`,
 	},
-	detail: (text) => text,
 	choose: 'Verfügbar:',
 	lastContact: (time) => `Letzter Kontakt um ${time}`,
-	delay: (s) => [comma(s), 'Verzögerung'],
-	about: (s) => [`≈ ${comma(s)}`, 'Verzögerung'],
-	capturedAt: (time) => [time, 'aufgenommen'],
-	codec: (name) => name.toUpperCase().replace('OPUS', 'Opus'),
+	delay: 'Verzögerung',
+	captured: 'aufgenommen',
 
-	mute: 'Stumm',
-	unmute: 'Ton an',
-	noBoost: 'Aus',
-	decibels: (db) => (db < -150 ? '−∞' : comma(db.toFixed(1)).replace('-', '−')),
-	gain: (db) => `+${db} dB`,
-	allChannels: 'Alle',
+	off: 'Aus',
 	meter: (channel) => `${channel}, Spitzenpegel in dBFS`,
-	clipped: (channels, count, time) => `Übersteuert um ${time}: ${channels} (${count} ${count === 1 ? 'Sample' : 'Samples'})`,
-	cast: 'Auf anderem Gerät abspielen',
+	clipped: (channels, time) => `Übersteuert um ${time}: ${channels}`,
 
-	history: (s) => `Letzte ${length(s)}`,
-	timeline: 'Pegel der aufbewahrten Aufnahme. Rechts ist jetzt.',
-	playhead: 'Wiedergabeposition',
+	history: (time) => `Letzte ${time}`,
 	from: 'Anfang der Auswahl',
 	to: 'Ende der Auswahl',
+	playhead: 'Wiedergabeposition',
 	now: 'jetzt',
-	secondsAgo: (s) => `vor ${length(Math.round(s * 10) / 10)}`,
-	save: (s) => `${length(s)} speichern`,
-	saveLabel: (s) => `${length(s)} speichern: die Auswahl als WAV-Datei`,
-
-	pitches: 'Frequenzen der letzten 60 s: hohe oben, laute hell, rechts ist jetzt.',
-	scales: { log: 'log', mel: 'mel', linear: 'linear' },
-	pointed: (s, hertz, db) => `−${comma(s.toFixed(1))} s · ${hertz < 1000 ? `${Math.round(hertz)} Hz` : `${comma((hertz / 1000).toFixed(2))} kHz`} · ${db}`,
+	ago: (time) => `vor ${time}`,
+	save: (time) => `${time} speichern`,
 
 	inputState: { waiting: 'keine Karte', lost: 'Karte verloren' },
 
@@ -110,17 +88,9 @@ export const de = {
 	playlist: 'Playlist',
 	copy: 'Kopieren',
 	copied: 'Kopiert',
-	copyLabel: (what) => `${what} kopieren`,
 	code: (address) => `QR-Code von ${address}`,
-	shortcuts: {
-		' ': ['Leertaste', 'Wiedergabe oder Stopp'],
-		m: ['M', 'stumm'],
-		ArrowLeft: ['←', '5 s zurück'],
-		ArrowRight: ['→', '5 s vor'],
-		l: ['L', 'zurück zu live'],
-		f: ['F', 'Spektrogramm im Vollbild'],
-		'?': ['?', 'diese Liste'],
-	},
+	space: 'Leertaste',
+	shortcuts: ['Wiedergabe oder Stopp', 'stumm', '5 s zurück', '5 s vor', 'zurück zu live', 'Spektrogramm im Vollbild', 'diese Liste'],
 
 	facts: {
 		card: 'Soundkarte',
@@ -132,11 +102,12 @@ export const de = {
 		dropouts: 'Aussetzer in diesem Browser',
 	},
 	noCard: 'noch keine',
-	format: ({ rate, channels, sample }) => {
-		const places = ['', 'mono', 'stereo'][channels] ?? `${channels} Kanäle`;
-		return `${comma(rate / 1000)}\xA0kHz, ${places}, ${sample.slice(1)}\xA0Bit`;
-	},
-	dropouts: (count, s) => (count === 0 ? '0' : `${count}, der letzte vor ${ago(s)}`),
-	push: (name, state, detail) => [`Gesendet an ${name}`, detail ? `${state}: ${detail}` : (state === 'on the air' ? 'auf Sendung' : state)],
-	version: (version) => `wavecast ${version}`,
+	places: (channels) => ['', 'mono', 'stereo'][channels] ?? `${channels} Kanäle`,
+	bits: 'Bit',
+	dropouts: (count, time) => `${count}, der letzte vor ${time}`,
+	sentTo: (name) => `Gesendet an ${name}`,
+	pushState: (state) => ({
+		'waiting for sound': 'wartet auf Ton', connecting: 'verbindet', 'on the air': 'auf Sendung', 'mount in use': 'Mount belegt',
+		refused: 'abgelehnt', unreachable: 'nicht erreichbar', failed: 'fehlgeschlagen',
+	})[state] ?? state,
 };

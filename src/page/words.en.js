@@ -1,49 +1,43 @@
 // English.
 
-const ago = (s) => {
-	const [unit, name] = s < 90 ? [1, 's'] : s < 5400 ? [60, 'min'] : s < 172_800 ? [3600, 'h'] : [86_400, 'days'];
-	return `${Math.round(s / unit)} ${name}`;
-};
-const length = (s) => (s < 120 || s % 60 > 0 ? `${Math.round(s * 10) / 10} s` : `${s / 60} min`);
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}`.replace(/\.?$/, '.');
-
 export const en = {
-	// Texts that stay, by data-text.
+	point: '.',
+	days: 'days',
+
 	fixed: {
 		inputs: 'Inputs',
 		level: 'Level',
 		way: 'How to listen',
-		live: 'Live',
 		liveHint: 'lowest delay',
 		background: 'Background',
 		backgroundHint: 'keeps playing with the screen off',
+		mute: 'Mute',
 		volume: 'Volume',
 		boost: 'Boost',
-		mix: 'Channel',
+		cast: 'Play on another device',
 		toLive: 'Back to live',
+		timeline: 'Level of the kept sound. Now is on the right.',
 		clear: 'Clear',
 		spectrogram: 'Spectrogram, last 60 s',
+		pitches: 'Frequencies of the last 60 s: high ones above, loud ones bright, now on the right.',
 		scale: 'Scale',
-		range: 'Up to',
+		top: 'Up to',
+		floor: 'From',
 		full: 'Full screen',
 		apps: 'Listen in another app',
-		host: 'Address',
 		scan: 'Scan to open on your phone',
 		onlyHere: 'Only this computer can open this address.',
-		commands: 'Commands and embedding',
-		frames: 'A site that shows the player must be listed in [access] frames.',
+		embed: 'Put the player into a web page',
+		frames: 'That site must be listed in [access] frames.',
 		connection: 'Connection',
-		status: 'Status (JSON)',
 		share: 'Share',
 		keys: 'Keyboard shortcuts',
 		close: 'Close',
 	},
 	play: 'Play',
 	stop: 'Stop',
-	tab: (title, playing) => (playing ? `▶ ${title}` : title),
-	channel: (c, channels) => (channels === 1 ? 'Mono' : channels === 2 ? ['Left', 'Right'][c] : `${c + 1}`),
+	channels: ['Mono', 'Left', 'Right'],
 
-	// The condition in one sentence.
 	condition: {
 		looking: 'Connecting…',
 		gone: 'Device not reachable. Reconnecting…',
@@ -54,51 +48,34 @@ export const en = {
 		inUse: 'The sound card is in use by another program.',
 		noSound: 'The sound card cannot be opened.',
 		opening: 'Opening the sound card…',
-		unplugged: (s) => `Sound card unplugged ${ago(s)} ago. Waiting for it…`,
-		lost: (s) => `Sound card lost ${ago(s)} ago. Waiting for it…`,
+		unplugged: (time) => `Sound card unplugged ${time} ago. Waiting for it…`,
+		lost: (time) => `Sound card lost ${time} ago. Waiting for it…`,
 		dead: 'The device delivers no sound.',
 		stopped: (title) => (title ? `Press play to listen to “${title}”` : 'Press play to listen'),
 		connecting: 'Starting…',
-		refused: (reason) => sentence(reason),
 		restarting: 'Restarting…',
-		slow: 'Slow network. Changing to FLAC…',
+		slow: 'The network is slow. Playing in Background.',
 		interrupted: 'Paused by your device. Press play to go on.',
 		live: (title) => (title ? `Listening live: ${title}` : 'Listening live'),
-		lossless: (title) => `Listening live by FLAC: the network is slow${title ? `. ${title}` : ''}`,
 		tooSlow: 'The network is too slow for Live.',
-		back: (s) => `Listening to ${ago(s)} ago`,
+		back: (time) => `Listening to ${time} ago`,
 	},
-	detail: sentence,
 	choose: 'Available:',
 	lastContact: (time) => `Last contact at ${time}`,
-	delay: (s) => [s, 'delay'],
-	about: (s) => [`≈ ${s}`, 'delay'],
-	capturedAt: (time) => [time, 'captured'],
-	codec: (name) => name.toUpperCase().replace('OPUS', 'Opus'),
+	delay: 'delay',
+	captured: 'captured',
 
-	mute: 'Mute',
-	unmute: 'Unmute',
-	noBoost: 'Off',
-	decibels: (db) => (db < -150 ? '−∞' : db.toFixed(1).replace('-', '−')),
-	gain: (db) => `+${db} dB`,
-	allChannels: 'All',
+	off: 'Off',
 	meter: (channel) => `${channel}, peak level in dBFS`,
-	clipped: (channels, count, time) => `Clipped at ${time}: ${channels} (${count} ${count === 1 ? 'sample' : 'samples'})`,
-	cast: 'Play on another device',
+	clipped: (channels, time) => `Clipped at ${time}: ${channels}`,
 
-	history: (s) => `Last ${length(s)}`,
-	timeline: 'Level of the kept sound. Now is on the right.',
-	playhead: 'Playback position',
+	history: (time) => `Last ${time}`,
 	from: 'Start of the selection',
 	to: 'End of the selection',
+	playhead: 'Playback position',
 	now: 'now',
-	secondsAgo: (s) => `${length(Math.round(s * 10) / 10)} ago`,
-	save: (s) => `Save ${length(s)}`,
-	saveLabel: (s) => `Save ${length(s)} of the selection as a WAV file`,
-
-	pitches: 'Frequencies of the last 60 s: high ones above, loud ones bright, now on the right.',
-	scales: { log: 'log', mel: 'mel', linear: 'linear' },
-	pointed: (s, hertz, db) => `−${s.toFixed(1)} s · ${hertz < 1000 ? `${Math.round(hertz)} Hz` : `${(hertz / 1000).toFixed(2)} kHz`} · ${db}`,
+	ago: (time) => `${time} ago`,
+	save: (time) => `Save ${time}`,
 
 	inputState: { waiting: 'no card', lost: 'card lost' },
 
@@ -111,17 +88,9 @@ export const en = {
 	playlist: 'Playlist',
 	copy: 'Copy',
 	copied: 'Copied',
-	copyLabel: (what) => `Copy ${what}`,
 	code: (address) => `QR code of ${address}`,
-	shortcuts: {
-		' ': ['Space', 'play or stop'],
-		m: ['M', 'mute'],
-		ArrowLeft: ['←', '5 s back'],
-		ArrowRight: ['→', '5 s forward'],
-		l: ['L', 'back to live'],
-		f: ['F', 'spectrogram in full screen'],
-		'?': ['?', 'this list'],
-	},
+	space: 'Space',
+	shortcuts: ['play or stop', 'mute', '5 s back', '5 s forward', 'back to live', 'spectrogram in full screen', 'this list'],
 
 	facts: {
 		card: 'Sound card',
@@ -133,11 +102,9 @@ export const en = {
 		dropouts: 'Dropouts in this browser',
 	},
 	noCard: 'none yet',
-	format: ({ rate, channels, sample }) => {
-		const places = ['', 'mono', 'stereo'][channels] ?? `${channels} channels`;
-		return `${rate / 1000}\xA0kHz, ${places}, ${sample.slice(1)}\xA0bit`;
-	},
-	dropouts: (count, s) => (count === 0 ? '0' : `${count}, the last ${ago(s)} ago`),
-	push: (name, state, detail) => [`Sent to ${name}`, detail ? `${state}: ${detail}` : state],
-	version: (version) => `wavecast ${version}`,
+	places: (channels) => ['', 'mono', 'stereo'][channels] ?? `${channels} channels`,
+	bits: 'bit',
+	dropouts: (count, time) => `${count}, the last ${time} ago`,
+	sentTo: (name) => `Sent to ${name}`,
+	pushState: (state) => state,
 };

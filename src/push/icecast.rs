@@ -4,6 +4,8 @@
 //! stream at 100 or at 200, whichever comes first. Icecast 2.4 sends both, 2.5 sends 100 only, harbor 200 only; without
 //! `Expect` 2.5 answers nothing at all. Servers before 2.4 know SOURCE only. SOURCE gets 200.
 
+use std::fmt;
+
 use base64ct::{Base64, Encoding};
 
 use super::backoff::Failure;
@@ -19,6 +21,25 @@ use crate::pushes::PushPhase;
 pub(super) enum Verb {
     Put,
     Source,
+}
+
+impl Verb {
+    /// Returns the other one.
+    pub(super) fn other(self) -> Verb {
+        match self {
+            Verb::Put => Verb::Source,
+            Verb::Source => Verb::Put,
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verb::Put => "PUT",
+            Verb::Source => "SOURCE",
+        })
+    }
 }
 
 /// The properties of the encoded stream.
@@ -50,11 +71,11 @@ impl Audio {
 /// Returns the head of the request that begins a stream.
 pub(super) fn head(push: &Push, verb: Verb, password: &str, audio: Audio) -> String {
     let to = &push.to;
-    let (method, version) = match verb {
-        Verb::Put => ("PUT", "1.1"),
-        Verb::Source => ("SOURCE", "1.0"),
+    let version = match verb {
+        Verb::Put => "1.1",
+        Verb::Source => "1.0",
     };
-    let mut head = format!("{method} {} HTTP/{version}\r\n", to.mount);
+    let mut head = format!("{verb} {} HTTP/{version}\r\n", to.mount);
     let mut add = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));
     add("Host", &host(to));
     add("Authorization", &authorization(&push.user, password));

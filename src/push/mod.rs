@@ -8,6 +8,10 @@
 //! network does costs nobody else anything. It never gives up, never waits without a deadline, and keeps a bounded length of
 //! sound: what a slow server does not take is dropped, whole packets and the oldest first, and counted.
 //!
+//! The encoder is the push's own, also where listeners have the same codec and bit rate. Their packets would not do: a server
+//! wants FLAC in Ogg and pages of 100 ms, with a serial number and a title of this stream. And a push must not wait for a free
+//! place among the encoders of listeners.
+//!
 //! | file | content |
 //! |---|---|
 //! | `thread.rs` | the thread: one connection after another, and the pauses between them |

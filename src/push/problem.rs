@@ -3,6 +3,7 @@
 use std::io;
 
 use super::backoff::Failure;
+use crate::encode::EncodeError;
 use crate::pushes::PushPhase;
 
 /// The longest text of a server that is shown, in characters.
@@ -54,6 +55,11 @@ impl Problem {
     /// Something is missing on this machine.
     pub(super) fn failed(detail: impl Into<String>) -> Problem {
         Problem::new(PushPhase::Failed, Failure::Lasting, detail)
+    }
+
+    /// The codec's library failed.
+    pub(super) fn unencoded(error: &EncodeError) -> Problem {
+        Problem::new(PushPhase::Failed, Failure::Passing, format!("the encoder failed: {error}"))
     }
 
     /// A connection that ends for a reason of this side, and is made again at once.

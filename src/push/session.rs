@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, QUICK_STEP, STEP};
 use super::control::POLL;
 use super::format::codec;
-use super::icecast::{self, Audio, Verb};
+use super::icecast::{self, Audio};
 use super::problem::{End, Problem, broken, words};
 use super::queue::Queue;
 use super::thread::{Runner, random};
@@ -120,13 +120,19 @@ impl Runner {
         let status = icecast::status(&answer);
         if matches!(status, Some(100 | 200..=299)) {
             let said = icecast::body(&answer).to_owned();
+            self.has_other_verb_failed = false;
             return Ok((connection, said));
         }
         if self.config.method == Method::Auto && icecast::wants_other_verb(status) {
-            self.verb = match self.verb {
-                Verb::Put => Verb::Source,
-                Verb::Source => Verb::Put,
-            };
+            let other = self.verb.other();
+            let is_second = std::mem::replace(&mut self.has_other_verb_failed, status.is_some());
+            if let (Some(status), false) = (status, is_second) {
+                let detail = format!("the server answers {status} to {}: {} is tried", self.verb, other);
+                self.verb = other;
+                return Err(Problem::again(detail).into());
+            }
+            // Both are refused, or the connection has ended without a word, for whatever reason.
+            (self.verb, self.has_other_verb_failed) = (other, false);
         }
         let Some(status) = status else {
             let detail = "the server ended the connection without an answer: is this the port for sources?";
@@ -264,7 +270,7 @@ struct Counts {
     sent_bytes: u64,
     /// Packets that were dropped for newer ones.
     dropped_packets: u64,
-    /// Frames that were overwritten.
+    /// Frames that were overwritten, and those that were left out with them.
     lost_frames: u64,
 }
 
@@ -323,12 +329,13 @@ impl Session {
                     self.position += frames as u64;
                     encoder
                         .encode(&pcm[..bytes], &mut sink)
-                        .map_err(|error| Problem::again(format!("the encoder failed: {error}")))?;
+                        // Not at once: the next one may fail as soon.
+                        .map_err(|error| Problem::unencoded(&error))?;
                 }
                 Read::Lapped { lost } => {
                     self.position += lost;
-                    encoder.skip_to(self.position, &mut sink);
-                    counts.lost_frames += lost;
+                    // Beside the lost frames, those that waited in the encoder for a complete packet.
+                    counts.lost_frames += lost + encoder.skip_to(self.position, &mut sink);
                 }
                 Read::Nothing | Read::End if encoder.is_full() => {
                     return Err(Problem::again("the stream has no number left for another frame").into());
@@ -351,8 +358,8 @@ impl Session {
         if lost > 0 {
             self.position += lost;
             let Session { encoder, queue, counts, .. } = self;
-            counts.lost_frames += lost;
-            encoder.skip_to(self.position, &mut |packet| counts.dropped_packets += queue.add(packet));
+            let mut sink = |packet: Packet<'_>| counts.dropped_packets += queue.add(packet);
+            counts.lost_frames += lost + encoder.skip_to(self.position, &mut sink);
         }
     }
 
@@ -427,4 +434,47 @@ fn send_buffer(audio: Audio, format: StreamFormat) -> usize {
         audio.bitrate.map_or(format.bytes_per_second() * 2 / 3, |bitrate| u64::from(bitrate) * 125);
     let bytes = per_second * SEND_BUFFER.as_secs();
     (bytes as usize).clamp(*SEND_BUFFER_BYTES.start(), *SEND_BUFFER_BYTES.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::super::control::Control;
+    use super::*;
+    use crate::config::Config;
+    use crate::media::format::SampleFormat;
+    use crate::media::ring;
+
+    const MONO: StreamFormat = StreamFormat { rate: 8_000, channels: 1, sample: SampleFormat::S16 };
+    /// The frames of a block of the ring, and of a packet of FLAC.
+    const BLOCK: usize = 100;
+    const PACKET: u64 = 1152;
+
+    /// Every frame of the input is in a packet or counted as lost: also those that waited in the encoder when others were lost.
+    #[test]
+    fn frames_that_wait_for_a_packet_when_others_are_lost_are_counted_with_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let text = format!("[input.live]\n[push.radio]\nto = 'icecast://{address}/a.ogg'\nformat = 'flac'\n");
+        let config = Config::parse(&text, "w.toml").expect("it is right").pushes.remove(0);
+        let control = Arc::new(Control::default());
+        let connection = Connection::open(&[address], 8192, STEP, &control).expect("it listens");
+        let (mut writer, ring) = ring::new(MONO, BLOCK as u32, Duration::from_secs(1)).expect("memory");
+        let audio = Audio::of(&config, MONO);
+        let mut session = Session::begin(&config, connection, String::new(), &ring, audio).expect("it opens");
+
+        let mut publish = |blocks: usize| (0..blocks).for_each(|_| writer.publish(&[7; 2 * BLOCK], 0));
+        // A packet, and a part of the next one.
+        publish(15);
+        assert!(session.take_sound().is_ok_and(|is_all| is_all));
+        assert_eq!((session.queue.frames(), session.counts.lost_frames), (PACKET, 0));
+        // The ring goes round.
+        publish(200);
+        let oldest = ring.reader_at(0).frame();
+        while session.take_sound().is_ok_and(|is_all| !is_all) {}
+        assert_eq!(session.position, 21_500);
+        assert_eq!(session.counts.lost_frames, oldest - PACKET);
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct Runner {
     pub(super) resolver: Resolver,
     /// The request for the next connection.
     pub(super) verb: Verb,
+    /// True once the other request was refused, as one that the server does not know.
+    pub(super) has_other_verb_failed: bool,
     /// Tries in a row that nothing answered. Not all are short, for networks on which an answer takes seconds.
     pub(super) silent_tries: u32,
     /// The time at which the server took the stream of this connection.
@@ -60,6 +62,7 @@ impl Runner {
             control,
             resolver: Resolver::default(),
             verb,
+            has_other_verb_failed: false,
             silent_tries: 0,
             accepted_at: None,
             backoff: Backoff::default(),
@@ -97,6 +100,8 @@ impl Runner {
         self.live.counters.queue_ms.store(0, Ordering::Relaxed);
         if self.live.state().phase == PushPhase::OnTheAir {
             self.off_since = Some(now);
+            // A reload while it was on the air says nothing about this failure.
+            self.control.begin_try();
         }
         let on_the_air = self.accepted_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let mut pause = self.backoff.pause(problem.failure, on_the_air, now, random());

@@ -16,7 +16,7 @@ test('an address of the page is relative to the page', () => {
   open('https://example.org/audio/index.html?input=roof#x');
   assert.equal(at('live.wav'), 'https://example.org/audio/live.wav');
   assert.equal(at('.?input=roof'), 'https://example.org/audio/?input=roof');
-  assert.equal(at('worklet.js', 'https://example.org/audio/@page/live.js'), 'https://example.org/audio/@page/worklet.js');
+  assert.equal(at('icon.svg', 'https://example.org/audio/@page/live.js'), 'https://example.org/audio/@page/icon.svg');
 });
 
 test('no address has a user and a password, which fetch refuses', () => {
@@ -27,7 +27,7 @@ test('no address has a user and a password, which fetch refuses', () => {
     assert.ok(new Request(address));
     assert.throws(() => new Request(new URL(path, location)), /credentials/);
   }
-  assert.equal(at('worklet.js', 'http://anna:x@pi:4410/@page/live.js'), 'http://pi:4410/@page/worklet.js');
+  assert.equal(at('icon.svg', 'http://anna:x@pi:4410/@page/live.js'), 'http://pi:4410/@page/icon.svg');
 });
 
 test('every address has the token that the page was opened with', () => {

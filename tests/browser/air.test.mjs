@@ -1,5 +1,5 @@
-// Live playback over an air like that of a Wi-Fi: it goes on, it does not click, and it changes to FLAC where the air carries too
-// little. The delays and the number of gaps are a matter of tests/page/jitter.test.mjs, which no busy machine disturbs.
+// Live playback over an air like that of a Wi-Fi: it goes on, it does not click, and it changes to *Background* where the air
+// carries too little. The delays and the number of gaps are a matter of tests/page/jitter.test.mjs, which no busy machine disturbs.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -14,45 +14,37 @@ const TONE = '[input.live]\ndevice = "synth:tone"\n';
 const SECONDS = 12;
 /** The tone's peak is 0.13, and its samples differ by 0.008 from one to the next. */
 const CLICK = 0.03;
-/**
- * The clicks that are allowed: on the page's thread, a source node that is scheduled while a busy machine stands still may come
- * too late.
- */
-const MOST_CLICKS = { worklet: 0, scheduled: 6 };
+/** The clicks that are allowed: a source node that is scheduled while a busy machine stands still may come too late. */
+const MOST_CLICKS = 6;
 
 const BROWSERS = [
   { name: 'Chromium', programs: CHROMIUM, launch: chromium },
   { name: 'Firefox', programs: FIREFOX, launch: firefox },
 ];
-const ORIGINS = [{ host: 'localhost', way: 'worklet' }, { host: INSECURE_HOST, way: 'scheduled' }];
 
 for (const { name, programs, launch } of BROWSERS) {
-  for (const { host, way } of ORIGINS) {
-    scenario(`${name} plays on without a click over an air that stalls, ${way}`, {
-      needs: [programs, ...LOUDSPEAKER],
-    }, async (t, use) => {
-      const daemon = await use(Daemon.start(TONE));
-      const air = await use(AirApart.to(daemon.port, 'far'));
-      const browser = await use(launch(await use(Loudspeaker.start())));
-      const tab = await Tab.open(browser, `http://${host}:${air.port}/`, { before: record });
-      await tab.ready();
-      await tab.press('#play');
-      await tab.inState('playing');
-      await pause(SECONDS * 1000);
-      const { delay, figures } = await tab.figures();
-      const { seconds, clicks } = await tab.page.evaluate(() => window.heard());
-      t.diagnostic(
-        `${name}, ${way}: ${await tab.gaps()} gaps, ${delay.toFixed(0)} ms behind the room, ` +
-        `${(100 * figures.stretched / SECONDS).toFixed(1)} % stretched; ${clicks.length} clicks in ${seconds.toFixed(1)} s: ${clicks}`,
-      );
-      assert.equal(figures.way, way);
-      assert.equal(figures.codec, 'wav');
-      assert.ok(seconds > SECONDS / 4, `${seconds} s of sound recorded`);
-      assert.ok(clicks.filter((step) => step > CLICK).length <= MOST_CLICKS[way], `steps of ${clicks}`);
-    });
-  }
+  scenario(`${name} plays on without a click over an air that stalls`, {
+    needs: [programs, ...LOUDSPEAKER],
+  }, async (t, use) => {
+    const daemon = await use(Daemon.start(TONE));
+    const air = await use(AirApart.to(daemon.port, 'far'));
+    const browser = await use(launch(await use(Loudspeaker.start())));
+    const tab = await Tab.open(browser, `http://${INSECURE_HOST}:${air.port}/`, { before: record });
+    await tab.ready();
+    await tab.press('#play');
+    await tab.inState('playing');
+    await pause(SECONDS * 1000);
+    const { delay, figures } = await tab.figures();
+    const { seconds, clicks } = await tab.page.evaluate(() => window.heard());
+    t.diagnostic(
+      `${name}: ${await tab.gaps()} gaps, ${delay.toFixed(0)} ms behind the room, ` +
+      `${(100 * figures.stretched / SECONDS).toFixed(1)} % stretched; ${clicks.length} clicks in ${seconds.toFixed(1)} s: ${clicks}`,
+    );
+    assert.ok(seconds > SECONDS / 4, `${seconds} s of sound recorded`);
+    assert.ok(clicks.filter((step) => step > CLICK).length <= MOST_CLICKS, `steps of ${clicks}`);
+  });
 
-  scenario(`${name} changes to FLAC where the air carries less than PCM`, {
+  scenario(`${name} changes to a compressed stream where the air carries less than PCM`, {
     needs: [programs, ...LOUDSPEAKER],
   }, async (t, use) => {
     const daemon = await use(Daemon.start(TONE));
@@ -61,14 +53,16 @@ for (const { name, programs, launch } of BROWSERS) {
     const tab = await Tab.open(browser, `http://${INSECURE_HOST}:${air.port}/`);
     await tab.ready();
     const clicked = await tab.press('#play');
-    const codec = async () => (await tab.figures()).figures.codec;
-    await until('FLAC', async () => await codec() === 'flac');
-    t.diagnostic(`${name}: FLAC ${((performance.now() - clicked) / 1000).toFixed(1)} s after the click`);
-    await tab.says(/FLAC/);
-    // What piled up on the way is gone.
-    await until('less delay', async () => (await tab.figures()).delay < 2000);
-    const { listeners } = await daemon.status();
-    assert.equal(listeners.length, 1);
+    await tab.says('The network is slow. Playing in Background.');
+    t.diagnostic(`${name}: said ${((performance.now() - clicked) / 1000).toFixed(1)} s after the click`);
+    await until('a compressed stream', async () => /^(Opus|MP3)$/.test(await tab.fact('playing')));
+    await until('one listener', async () => (await daemon.status()).listeners.length === 1);
+    // The choice is the listener's for the next time.
+    await tab.page.click('#play');
+    await tab.inState('stopped');
+    await tab.page.reload();
+    await tab.ready();
+    assert.equal(await tab.page.$eval('[name="way"][value="live"]', (radio) => radio.checked), true);
     assert.deepEqual(tab.complaints, []);
   });
 }

@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { bestCodec } from '../../src/page/codec.js';
 import { condition, isStale } from '../../src/page/condition.js';
 
-const GOOD = { told: { phase: 'capturing', seconds: 5 }, age: 0, alone: 0, state: 'stopped', detail: {}, delay: null, missing: null, full: false, title: '' };
+const GOOD = { told: { phase: 'capturing', seconds: 5 }, age: 0, alone: 0, state: 'stopped', detail: {}, delay: null, missing: null, full: false, slow: false, title: '' };
 const said = (change) => condition({ ...GOOD, ...change })[1];
 
 test('each condition has its sentence', () => {
@@ -17,12 +17,11 @@ test('each condition has its sentence', () => {
     [{ state: 'playing', delay: 90 }, 'Listening live'],
     [{ state: 'playing', delay: 90, title: 'Roof' }, 'Listening live: Roof'],
     [{ state: 'playing', detail: { back: 30 }, delay: 29_800 }, 'Listening to 30 s ago'],
-    [{ state: 'playing', detail: { codec: 'flac' }, title: 'Roof' }, 'Listening live by FLAC: the network is slow. Roof'],
-    [{ state: 'playing', detail: { codec: 'flac', slow: true } }, 'The network is too slow for Live.'],
+    [{ state: 'playing', slow: true }, 'The network is slow. Playing in Background.'],
+    [{ state: 'playing', detail: { slow: true } }, 'The network is too slow for Live.'],
     [{ state: 'interrupted' }, 'Paused by your device. Press play to go on.'],
     [{ state: 'waiting', detail: { cause: 'lost' } }, 'Connection lost. Reconnecting…'],
     [{ state: 'waiting', detail: { cause: 'ended' } }, 'Restarting…'],
-    [{ state: 'waiting', detail: { cause: 'slow' } }, 'Slow network. Changing to FLAC…'],
     [{ state: 'waiting', detail: { cause: 'refused', text: 'all 3 places are taken' } }, 'All 3 places are taken.'],
     [{ told: null }, 'Connecting…'],
     [{ told: null, alone: 60_000 }, 'Connecting…'],
@@ -34,8 +33,8 @@ test('each condition has its sentence', () => {
     [{ alone: 5000, state: 'playing' }, 'Listening live'],
     [{ missing: 'deck', alone: 5000 }, 'There is no input “deck”.'],
     [{ told: { phase: 'waiting' } }, 'Opening the sound card…'],
-    [{ told: { phase: 'waiting', problem: 'no capture card is plugged in (device = …)' } }, 'No sound card yet'],
-    [{ told: { phase: 'waiting', problem: '"hw:1" is in use by arecord (pid 1): stop it' } }, 'The sound card is in use by another program.'],
+    [{ told: { phase: 'waiting', trouble: 'absent', problem: 'no capture card is plugged in (device = …)' } }, 'No sound card yet'],
+    [{ told: { phase: 'waiting', trouble: 'busy', problem: '"hw:1" is in use by arecord (pid 1): stop it' } }, 'The sound card is in use by another program.'],
     [{ told: { phase: 'waiting', problem: 'broken' } }, 'The sound card cannot be opened.'],
     [{ told: { phase: 'lost', seconds: 3, problem: 'the sound card was unplugged; busy' }, age: 2000 }, 'Sound card unplugged 5 s ago. Waiting for it…'],
     [{ told: { phase: 'lost', seconds: 200, problem: 'the driver hangs' } }, 'Sound card lost 3 min ago. Waiting for it…'],

@@ -90,8 +90,6 @@ test('a selection keeps its frames as long as they are kept, and at least half a
   assert.equal(timeline.selected.usual, true, 'it is gone');
   timeline.select(40_000, 99_000);
   assert.equal(timeline.selected.to, timeline.edge);
-  timeline.unselect();
-  assert.equal(timeline.selected.usual, true);
 });
 
 test('the marks of an axis have room', () => {

@@ -1,7 +1,5 @@
 //! Faults of the capture room, seen from outside: what a reload or a card does to an input.
 
-use std::time::Duration;
-
 use crate::support::card::{CardOptions, Cards, Order};
 use crate::support::daemon::Daemon;
 use crate::support::wait_for;
@@ -64,9 +62,7 @@ fn a_reload_goes_on_while_the_driver_hangs() {
     let cards = Cards::with([("fake", CardOptions::default())]);
     let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\nrate = 48000\n");
     daemon.wait_for_state("live", "capturing");
-    cards.card("fake").command(Order::Stuck);
-    // Time for the capture thread to get into the read that does not return.
-    std::thread::sleep(Duration::from_millis(300));
+    cards.card("fake").stick();
     daemon.reload("[input.live]\ndevice = \"synth:tone\"\nrate = 48000\n");
     daemon.wait_for_log("the configuration was read again");
     wait_for("the tone", || {

@@ -43,9 +43,23 @@ fn encoders(daemon: &Daemon) -> Vec<Value> {
     daemon.status()["encoders"].as_array().expect("encoders").clone()
 }
 
+/// Returns codec and media type of the stream that a player gets: Chromium's media element gets FLAC in Ogg.
+fn of_player(
+    (codec, content_type): (&'static str, &'static str),
+    agent: &str,
+) -> (&'static str, &'static str) {
+    if codec == "flac" && agent == CHROMIUM { ("flac in ogg", "audio/ogg") } else { (codec, content_type) }
+}
+
 /// Checks that the bytes begin with a packet of that codec, with its header or without.
 fn begins_with_a_packet(codec: &str, bytes: &[u8], has_header: bool) {
     match codec {
+        "flac in ogg" => {
+            let pages = ogg::pages(bytes).0;
+            assert_eq!(pages[0].flags & ogg::BEGIN != 0, has_header);
+            let start: &[u8] = if has_header { b"\x7fFLAC" } else { &[0xff, 0xf8] };
+            assert!(pages[0].packets[0].starts_with(start), "{:?}", &pages[0].packets[0][..4]);
+        }
         "flac" if has_header => assert_eq!(&bytes[..4], b"fLaC"),
         "flac" => assert_eq!(&bytes[..2], [0xff, 0xf8], "a frame"),
         "mp3" => assert!(mp3::frames(bytes).0.len() > 1),
@@ -60,10 +74,11 @@ fn begins_with_a_packet(codec: &str, bytes: &[u8], has_header: bool) {
 #[test]
 fn the_head_of_an_encoded_stream_is_that_of_an_endless_one() {
     let daemon = daemon_with("");
-    for (codec, content_type) in codecs(&daemon) {
-        let target = format!("/live.{codec}");
+    for stream in codecs(&daemon) {
+        let target = format!("/live.{}", stream.0);
         for headers in [&[][..], &[("Range", "bytes=0-")], &[("User-Agent", CHROMIUM), ("Range", "bytes=0-")]]
         {
+            let (codec, content_type) = of_player(stream, headers.first().map_or("", |(_, value)| *value));
             let mut response = daemon.get_with(&target, headers);
             assert_eq!(response.status, 200, "{codec}");
             assert_eq!(response.header("content-type"), Some(content_type));
@@ -81,7 +96,7 @@ fn the_head_of_an_encoded_stream_is_that_of_an_endless_one() {
             ] {
                 assert_eq!(response.header(absent), None, "{codec}: {absent}");
             }
-            begins_with_a_packet(codec, &response.bytes(2_500), true);
+            begins_with_a_packet(codec, &response.bytes(6_000), true);
         }
     }
 }
@@ -132,18 +147,43 @@ fn a_client_that_does_not_know_chunks_gets_the_bare_packets() {
 #[test]
 fn a_player_that_comes_back_gets_packets_from_the_live_edge_without_a_header() {
     let daemon = daemon_with("");
-    for (codec, content_type) in codecs(&daemon) {
+    for stream in codecs(&daemon) {
         for agent in [CHROMIUM, GSTREAMER] {
+            let (codec, content_type) = of_player(stream, agent);
             let headers = [("User-Agent", agent), ("Range", "bytes=123457-")];
-            let mut response = daemon.get_with(&format!("/live.{codec}"), &headers);
+            let mut response = daemon.get_with(&format!("/live.{}", stream.0), &headers);
             assert_eq!(response.status, 206, "{codec}");
             assert_eq!(response.header("content-type"), Some(content_type));
             assert_eq!(response.header("content-range"), Some("bytes 123457-9007199254740990/*"));
             assert_eq!(response.header("transfer-encoding"), Some("chunked"));
             assert_eq!(response.header("content-length"), None);
-            begins_with_a_packet(codec, &response.bytes(2_500), false);
+            begins_with_a_packet(codec, &response.bytes(6_000), false);
         }
     }
+}
+
+/// Chromium's media element gets FLAC in pages of one frame each, and they hold the input's own frames.
+#[test]
+fn flac_in_ogg_for_chromium_is_the_inputs_frames() {
+    let daemon = daemon_with("");
+    let headers = [("User-Agent", CHROMIUM), ("Range", "bytes=0-")];
+    let in_ogg = Collector::start_with(&daemon, "/live.flac", &headers);
+    let (pages, _) = ogg::pages(&in_ogg.wait_for(100_000));
+    let [first, comments, frames @ ..] = &pages[..] else { panic!("{} pages", pages.len()) };
+    assert_eq!((first.flags, comments.packets.len()), (ogg::BEGIN, 1));
+    assert!(frames.len() > 20 && frames.iter().all(|page| page.packets.len() == 1));
+    // Without the mapping's own 9 bytes, the first packet is the header of native FLAC; the comments are another block of it.
+    let mut native = first.packets[0][9..].to_vec();
+    native[4] |= 0x80;
+    native.extend(frames.iter().flat_map(|page| &page.packets[0]));
+    let mut ramp = SynthRamp::new(2, 2);
+    ramp.feed(&FlacReader::default().feed(&native));
+    assert!(ramp.frames > 20_000);
+    assert!(ramp.is_whole() || encoders(&daemon)[0]["frames_skipped"] != 0, "{:?}", ramp.holes);
+    // Its `fetch` decodes for itself and gets native FLAC, by an encoder of its own.
+    let native = Collector::start_with(&daemon, "/live.flac", &[("User-Agent", CHROMIUM)]);
+    assert_eq!(&native.wait_for(100)[..4], b"fLaC");
+    assert_eq!(encoders(&daemon).len(), 2);
 }
 
 #[test]
@@ -333,6 +373,24 @@ fn the_bit_rate_is_one_of_the_list() {
     for target in ["/live.aac", "/live.ogg", "/live.FLAC", "/live.flac.mp3", "/.mp3", "/other.flac"] {
         assert_eq!(daemon.get(target).status, 404, "{target}");
     }
+}
+
+#[test]
+fn a_low_rate_has_no_high_bit_rate_and_says_so() {
+    let daemon = Daemon::ramp("rate = 8000");
+    if !offers(&daemon, "mp3") {
+        return;
+    }
+    let head = daemon.get_with("/live.mp3", &[("Icy-MetaData", "1")]);
+    assert_eq!(head.header("icy-br"), Some("64"));
+    let streams = ["/live.mp3", "/live.mp3?bitrate=64", "/live.mp3?bitrate=320"]
+        .map(|target| Collector::start(&daemon, target));
+    for stream in streams {
+        assert_eq!(mp3::frames(&stream.wait_for(2_000)).0[0].bitrate, 64);
+    }
+    let running = encoders(&daemon);
+    assert_eq!(running.len(), 1, "all share one encoder: {running:?}");
+    assert_eq!(running[0]["bitrate"], 64);
 }
 
 #[test]
@@ -637,19 +695,34 @@ fn flac_is_not_offered_for_more_channels_than_it_carries() {
 
 #[test]
 fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
-    let daemon = daemon_with("[encoders]\nmax = 2");
-    if !offers(&daemon, "mp3") {
+    let daemon = daemon_with("[encoders]\nmax = 3");
+    if !offers(&daemon, "mp3") || !offers(&daemon, "opus") {
         return;
     }
+    let refused = |target, headers: &[(&str, &str)], why: &str| {
+        let refused = daemon.get_with(target, headers);
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{target}");
+        assert_eq!(refused.text(), why, "{target}");
+    };
+    let unusual = ["/live.mp3?bitrate=64", "/live.flac?back=1", "/live.mp3?for=1"];
+    let chromium = [("User-Agent", CHROMIUM), ("Range", "bytes=0-")];
     let flac = Collector::start(&daemon, "/live.flac");
     let mp3 = Collector::start(&daemon, "/live.mp3");
     flac.wait_for(50_000);
     mp3.wait_for(5_000);
-    for target in ["/live.mp3?bitrate=64", "/live.flac?back=1", "/live.mp3?for=1"] {
-        let refused = daemon.get(target);
-        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{target}");
-        assert_eq!(refused.text(), "2 encoders run already, no more can.\n");
+    // The last place is for what everybody asks for.
+    for target in unusual {
+        let why =
+            "2 encoders run already, and one more is for streams without bitrate, back, for and last.\n";
+        refused(target, &[], why);
     }
+    let opus = Collector::start(&daemon, "/live.opus");
+    assert_eq!(opus.status, 200);
+    opus.wait_for(5_000);
+    for target in unusual {
+        refused(target, &[], "3 encoders run already, no more can.\n");
+    }
+    refused("/live.flac", &chromium, "3 encoders run already, no more can.\n");
     // The encoders that run take more listeners.
     Collector::start(&daemon, "/live.flac").wait_for(50_000);
     flac.wait_for_more(50_000);
@@ -660,11 +733,11 @@ fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
     wait_for("a listener to be gone", || {
         encoders(&daemon).iter().any(|one| one["codec"] == "mp3" && one["listeners"] == 0).then_some(())
     });
-    let other = Collector::start(&daemon, "/live.mp3?bitrate=64");
+    let other = Collector::start_with(&daemon, "/live.flac", &chromium);
     assert_eq!(other.status, 200);
     other.wait_for(2_000);
     let running = encoders(&daemon);
-    assert_eq!(running.len(), 2, "{running:?}");
+    assert_eq!(running.len(), 3, "{running:?}");
     let mut ramp = SynthRamp::new(2, 2);
     ramp.feed(&FlacReader::default().feed(&flac.bytes()));
     // An encoder leaves sound out, and counts it, where this machine stalls.
@@ -676,7 +749,7 @@ fn beyond_max_encoders_there_is_503_and_the_others_go_on() {
             "[encoders]\nmax = {max}\n[input.live]\ndevice = \"synth:ramp\"\nrate = 48000\nbuffer_ms = 10000\n"
         )
     };
-    daemon.reload(&table(3));
+    daemon.reload(&table(5));
     wait_for("room", || (daemon.get("/live.mp3?bitrate=32").status == 200).then_some(()));
     daemon.reload(&table(0));
     wait_for("none to be offered", || {

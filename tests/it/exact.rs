@@ -322,7 +322,7 @@ fn a_listener_that_asks_for_the_past_gets_exactly_the_frames_before() {
     let daemon = daemon_of(&cards, "");
     let card = cards.card("fake");
     let period = card.position().period_frames;
-    card.wait_until("there is a past", |counters| counters.delivered > 3 * 44_100);
+    card.wait_until("a past", |counters| counters.delivered > 3 * 44_100);
     for back in [0, 1, 2] {
         let before = card.position().next_frame;
         let (mut response, _) = open_stream(&daemon, &format!("/live.wav?back={back}"));
@@ -349,7 +349,7 @@ fn frames_received_and_frames_missing_are_those_that_the_card_has_counted() {
     for overruns in 1..=3 {
         listener.hear_more(Duration::from_millis(300));
         card.command(Order::Overrun);
-        card.wait_until("it has overrun", |counters| counters.overruns == overruns);
+        card.wait_until("an overrun", |counters| counters.overruns == overruns);
     }
     listener.hear_more(Duration::from_millis(300));
     listener.keeps_up_with_the_clock();
@@ -446,10 +446,7 @@ fn a_stall_shorter_than_the_buffer_loses_nothing_and_leaves_no_delay() {
     let card = cards.card("fake");
     let listener = Listener::from_the_beginning(&daemon, RampReader::new(CardFormat::S16, 2));
     listener.hear_more(Duration::from_millis(500));
-    daemon.signal("STOP");
-    // The length of the stop. There is no event to wait for.
-    std::thread::sleep(Duration::from_millis(2500));
-    daemon.signal("CONT");
+    daemon.stop_for(Duration::from_millis(2500));
     // The sound in the card's buffer is read at once, and from then on the card is read at its own pace.
     listener.hear_more(Duration::from_secs(4));
     listener.keeps_up_with_the_clock();
@@ -471,7 +468,7 @@ fn a_listener_that_asks_for_more_past_than_there_is_is_skipped_forward_and_never
     let (mut response, _) = open_stream(&daemon, "/live.wav?back=120");
     // The listener reads nothing until it is further behind than the limit, and further than it began.
     let card = cards.card("fake");
-    card.wait_until("more has come than it may be behind", |counters| counters.delivered > 90 * 44_100);
+    card.wait_until("more than a listener may be behind", |counters| counters.delivered > 90 * 44_100);
     let mut ramp = RampReader::new(CardFormat::S16, 2);
     let skipped = wait_for("the listener to be skipped", || {
         ramp.feed(&response.bytes(4 * 44_100));

@@ -11,7 +11,7 @@ use crate::support::daemon::Daemon;
 use crate::support::listening::{CLOSE, Ending, Listener, number};
 use crate::support::ramp::{RampReader, Stretch};
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
-use crate::support::wait_for;
+use crate::support::{let_pass, wait_for, wait_within};
 use serde_json::Value;
 
 /// The number of frames after which the ramp of two channels begins again.
@@ -143,10 +143,7 @@ fn a_burst_of_overruns_is_one_log_line_at_its_start_and_one_at_its_end() {
 #[test]
 fn a_daemon_that_is_stopped_for_longer_than_the_buffer_overruns_once_and_goes_on() {
     let scene = Scene::with_buffer(2000);
-    scene.daemon.signal("STOP");
-    // The length of the stop. There is no event to wait for.
-    std::thread::sleep(Duration::from_millis(3000));
-    scene.daemon.signal("CONT");
+    scene.daemon.stop_for(Duration::from_secs(3));
     wait_for("the overrun to be counted", || (scene.count("overruns") == 1).then_some(()));
     scene.listener.hear_more(Duration::from_millis(300));
     scene.is_well();
@@ -415,19 +412,18 @@ fn a_missing_card_is_tried_less_and_less_often_and_at_least_every_5_seconds() {
     // Each attempt has two times: the last look before it, and the first look after it. This test may look late.
     let (mut opens, mut others): (Vec<[Stopwatch; 2]>, Vec<[Stopwatch; 2]>) = Default::default();
     let mut before = began;
-    while opens.len() <= pauses.len() || others.len() <= pauses.len() {
+    wait_within(Duration::from_secs(60), Duration::from_millis(5), "nine attempts at each device", || {
         let look = Stopwatch::start();
         let (opened, asked) = (card.position().opens as usize, attempts(&daemon, "mistyped"));
         let after = Stopwatch::start();
         opens.resize(opened, [before, after]);
         others.resize(asked, [before, after]);
         before = look;
-        assert!(began.elapsed() < Duration::from_secs(60), "{opened} and {asked} attempts");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        (opened.min(asked) > pauses.len()).then_some(())
+    });
     // The time after each pause until the next attempt. The host's time is not counted.
     let mut late = Vec::new();
-    for attempts in [opens, others] {
+    for (attempts, is_exact) in [(opens, true), (others, false)] {
         let took: Vec<_> = attempts
             .windows(2)
             .map(|pair| {
@@ -435,7 +431,8 @@ fn a_missing_card_is_tried_less_and_less_often_and_at_least_every_5_seconds() {
                 (not_yet.span_since(&seen), last.span_since(&first))
             })
             .collect();
-        for ((_, at_most), pause) in took.iter().zip(pauses) {
+        // The log is read by another thread, whose delays would shorten a pause.
+        for ((_, at_most), pause) in took.iter().zip(pauses).filter(|_| is_exact) {
             assert!(at_most.clock.as_secs_f64() > pause, "no pause is shorter: {took:?}");
         }
         late.extend(took.into_iter().zip(pauses).map(|((at_least, _), pause)| Span {
@@ -458,13 +455,13 @@ fn a_card_that_has_worked_for_10_seconds_is_tried_at_once_when_it_is_lost_again(
     let scene = Scene::new();
     scene.card().command(Order::ReadEio);
     // The next pause is 1.6 s, and the one after it would be 3.2 s.
-    scene.card().wait_until("it was tried for a while", |counters| counters.opens == 5);
+    scene.card().wait_until("five openings", |counters| counters.opens == 5);
     scene.recovers();
     scene.listener.hear_more(Duration::from_secs(11));
     let opens = scene.card().position().opens;
     scene.card().command(Order::ReadEio);
     let began = Stopwatch::start();
-    scene.card().wait_until("it is tried again", |counters| counters.opens > opens);
+    scene.card().wait_until("another opening", |counters| counters.opens > opens);
     let took = began.span();
     scene.recovers();
     assert_span_within(took, Duration::from_secs(3), "the next attempt to open the card");
@@ -555,11 +552,13 @@ fn stalls_again_and_again_that_are_most_of_the_sound_make_the_input_unhealthy() 
     let daemon = Daemon::start(Some(&cards), "[input.live]\ndevice = \"fake\"\nbuffer_ms = 100\n");
     daemon.wait_for_state("live", "capturing");
     let card = cards.card("fake");
+    // A stall lasts longer than the card's buffer, and shorter than the two seconds after which a card is lost.
+    let (stalled, running) = (Duration::from_millis(900), Duration::from_millis(200));
     let text = wait_for("an unhealthy input", || {
         card.command(Order::Hang);
-        std::thread::sleep(Duration::from_millis(900));
+        let_pass(stalled);
         card.command(Order::Run);
-        std::thread::sleep(Duration::from_millis(200));
+        let_pass(running);
         let health = daemon.get("/healthz/live");
         let text = (health.status == 503).then(|| health.text());
         // A card that hangs for two seconds, since the machine stalls, is lost.

@@ -58,9 +58,9 @@ fn the_page_has_all_its_files_and_a_policy_against_all_others() {
             }
         }
     }
-    // All of the folder but the audio thread's file, which a script names in another way.
+    // All of the folder.
     let all = std::fs::read_dir("src/page").expect("the page").count();
-    assert_eq!(files.len(), all - 1, "{files:?}");
+    assert_eq!(files.len(), all, "{files:?}");
     for nothing in
         ["/@page/", "/@page/index.html", "/@page/../status.json", "/@page/app.js.map", "/@page/levels"]
     {
@@ -419,6 +419,31 @@ fn the_history_has_a_peak_for_each_step_of_the_kept_sound() {
     }
     assert_eq!(history("dead")["peaks"], serde_json::json!([]));
     assert_eq!(daemon.get("/nothing/history").status, 404);
+}
+
+#[test]
+fn the_spectrogram_of_the_kept_sound_shows_its_tone() {
+    let daemon = Daemon::start(None, "[input.live]\ndevice = \"synth:tone\"\n");
+    daemon.wait_for_state("live", "capturing");
+    daemon.wait_for_edge(RATE);
+    let stream = Events::of(&daemon, "/live/levels").state()["stream"].clone();
+    let columns = |query: &str| -> Vec<String> {
+        let answer = daemon.get(&format!("/live/bands?{query}"));
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        serde_json::from_str(&answer.text()).expect("JSON")
+    };
+    let second = columns(&format!("stream={stream}&from=2"));
+    assert!(second.len() >= 7, "{} columns", second.len());
+    for column in &second {
+        let levels: Vec<u32> = column.chars().map(u32::from).collect();
+        let loudest = levels.iter().max().expect("bands") - u32::from('#');
+        // 440 Hz; -18 dBFS is -32 dB with the window. `#` is -100 dB.
+        assert_eq!((levels.len(), levels[43] - u32::from('#'), loudest), (120, 68, 68), "{column}");
+    }
+    assert!(columns("stream=1&from=2").is_empty(), "another stream");
+    assert!(columns(&format!("stream={stream}&from=99999999")).is_empty(), "not captured yet");
+    assert_eq!(daemon.get("/live/bands?stream=x").status, 400);
+    assert_eq!(daemon.get("/nothing/bands").status, 404);
 }
 
 #[test]

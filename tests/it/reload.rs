@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use crate::support::card::{Card, CardOptions, Cards, Order};
 use crate::support::daemon::Daemon;
 use crate::support::http::{self, Response};
-use crate::support::{PATIENCE, wait_for};
+use crate::support::{PATIENCE, let_pass, wait_for, wait_within};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 const RAMP: &str = "[input.live]\ndevice = \"synth:ramp\"\n";
+/// A time in which the daemon tries at least once more, without a line in its log, to listen on an address.
+const MORE_THAN_A_RETRY: Duration = Duration::from_secs(4);
 
 /// Returns a loopback address with a port that is free now, below the kernel's range for outgoing connections.
 fn free_address() -> SocketAddr {
@@ -200,22 +202,28 @@ fn wider_rules_never_meet_an_input_that_is_removed() {
     let daemon = Daemon::with_env(&config, &[(key, value.as_os_str())], Stdio::piped());
     daemon.wait_for_state("secret", "capturing");
     // The end of the removed input takes as long as its card wants.
-    card.command(Order::Stuck);
+    card.stick();
     let address = daemon.address();
     let done = Arc::new(AtomicBool::new(false));
-    let end = Arc::clone(&done);
+    let answers = Arc::new(AtomicU32::new(0));
+    let (end, counter) = (Arc::clone(&done), Arc::clone(&answers));
     let stranger = thread::spawn(move || {
         let mut statuses = Vec::new();
         while !end.load(Ordering::Relaxed) {
             statuses.push(get_from([127, 0, 0, 3], address, "/secret.wav", &[]).status);
             statuses.dedup();
+            counter.fetch_add(1, Ordering::Relaxed);
         }
         statuses
     });
-    thread::sleep(Duration::from_millis(200));
+    let wait_for_answers = |more: u32| {
+        let before = answers.load(Ordering::Relaxed);
+        wait_for("answers", || (answers.load(Ordering::Relaxed) >= before + more).then_some(()));
+    };
+    wait_for_answers(1);
     daemon.reload(&format!("[access]\nallow = \"any\"\n{RAMP}"));
     daemon.wait_for_log("secret: the input was removed");
-    thread::sleep(Duration::from_millis(500));
+    wait_for_answers(20);
     card.command(Order::Run);
     daemon.wait_for_log("the configuration was read again");
     wait_for("the wider rules", || {
@@ -265,8 +273,7 @@ fn a_port_that_a_reload_cannot_have_leaves_the_old_one_and_is_tried_again() {
     let line = daemon.wait_for_log("cannot listen on");
     assert!(line.contains("trying again every 3 s; the old addresses stay until then"), "{line}");
     daemon.wait_for_log("the configuration was read again");
-    // Longer than the time between two attempts.
-    thread::sleep(Duration::from_secs(4));
+    let_pass(MORE_THAN_A_RETRY);
     assert_eq!(http::request(first, "GET", "/healthz", "1.1", &[]).text(), "ok\n");
     assert_eq!(count(&daemon, "cannot listen on"), 1, "logged once");
     drop(taken);
@@ -316,7 +323,7 @@ fn a_missing_address_at_the_start_does_not_stop_the_others() {
     let line = daemon.wait_for_log("cannot listen on 192.0.2.55:4711");
     assert!(line.contains("this machine does not have that address; trying again every 3 s"), "{line}");
     daemon.wait_for_state("live", "capturing");
-    thread::sleep(Duration::from_secs(4));
+    let_pass(MORE_THAN_A_RETRY);
     assert_eq!(http::request(address, "GET", "/healthz", "1.1", &[]).text(), "ok\n");
     assert_eq!(count(&daemon, "cannot listen"), 1, "logged once");
     // A reload may remove other addresses meanwhile.
@@ -513,12 +520,11 @@ fn a_burst_of_overruns_is_reported_while_another_input_overruns_all_the_time() {
         cards.card(name).command(Order::Run);
     };
     (0..3).for_each(|_| overrun("one"));
-    let began = Instant::now();
     // Faster than once a second for longer than a burst's pause.
-    while began.elapsed() < 2 * PATIENCE && count(&daemon, "one: 3 overruns within") == 0 {
+    wait_within(2 * PATIENCE, Duration::from_millis(100), "the end of the burst of one", || {
         overrun("two");
-        thread::sleep(Duration::from_millis(100));
-    }
+        (count(&daemon, "one: 3 overruns within") > 0).then_some(())
+    });
     assert_eq!(count(&daemon, "one: 3 overruns within"), 1, "{:?}", daemon.log());
     assert_eq!(count(&daemon, "two: overrun"), 1, "{:?}", daemon.log());
 }

@@ -23,8 +23,7 @@ use crate::support::listening::{Listener, number};
 use crate::support::ramp::RampReader;
 use crate::support::server::Server;
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
-use crate::support::strace;
-use crate::support::wait_for;
+use crate::support::{let_pass, strace, wait_for};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// A message to the service manager, with the descriptor that came with it.
@@ -444,13 +443,13 @@ fn the_watchdog_is_not_fed_while_a_capture_thread_hangs() {
     let env = [(key, value.into_os_string()), ("WATCHDOG_USEC", "3000000".into())];
     let service = manager.start(&config("127.0.0.1:0", card.device()), &env, vec![]);
     wait_for("the watchdog to be fed", || (manager.count("WATCHDOG=1") >= 2).then_some(()));
-    card.command(Order::Stuck);
+    card.stick();
     wait_for("it to be noticed", || {
         service.log().contains("live: its capture thread does not move").then_some(())
     });
     let fed = manager.count("WATCHDOG=1");
     // Longer than the watchdog's timeout, after which systemd ends the daemon.
-    thread::sleep(Duration::from_millis(3200));
+    let_pass(Duration::from_millis(3200));
     assert_eq!(manager.count("WATCHDOG=1"), fed);
     // The card answers again.
     card.command(Order::Run);
@@ -475,8 +474,7 @@ fn a_process_that_was_stopped_for_20_seconds_goes_on_at_the_live_edge() {
 
     let began = Stopwatch::start();
     service.signal("STOP");
-    // The length of the stop.
-    thread::sleep(Duration::from_secs(20));
+    let_pass(Duration::from_secs(20));
     let fed = manager.count("WATCHDOG=1");
     service.signal("CONT");
     let stood_still = began.by_the_clock();
@@ -671,7 +669,7 @@ fn restarts_under_load_refuse_nobody() {
             while !done.load(Ordering::Relaxed) {
                 let began = Stopwatch::start();
                 let mut stream = http::connect(address);
-                thread::sleep(hesitation);
+                let_pass(hesitation);
                 let text = http::request_text(address, "GET", "/status.json", "1.1", &[]);
                 stream.write_all(text.as_bytes()).expect("the request is sent");
                 assert_eq!(Response::read(stream, false).status, 200);

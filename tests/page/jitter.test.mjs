@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { Jitter } from '../../src/page/jitter.js';
-import { median, oracle, play, trace } from './virtual.mjs';
+import { median, model, oracle, play, trace } from './virtual.mjs';
 
 /** In seconds: how far the median may be above the oracle's delay, and the time for learning. */
 const ABOVE = 0.04;
@@ -43,6 +43,32 @@ test('the gaps are few: the first seconds are enough to learn the air', () => {
     assert.ok(early <= first && gaps.length - early <= later, `${air}: gaps at ${gaps.map((at) => at.toFixed(1))} s`);
   }
 });
+
+/**
+ * The bounds for each air: the median in seconds behind the quickest block, 65 ms less than behind the room, on the mean of all chances;
+ * the gaps in the first 20 s, and in a minute after them.
+ */
+const BOUNDS = { good: [0.125, 1, 0.2], home: [0.185, 2, 1], far: [0.415, 3, 2.25] };
+const SEEDS = [11, 12, 13];
+const SECONDS = 300;
+
+for (const [air, [most, first, perMinute]] of Object.entries(BOUNDS)) {
+  test(`whatever the chance, the air “${air}” is played as it should be`, (t) => {
+    let [count, delays] = [0, 0];
+    for (const seed of SEEDS) {
+      const { behind, gaps } = play(model(air, seed, SECONDS));
+      const delay = median(behind.filter(({ at }) => at > LEARNS).map(({ seconds }) => seconds));
+      const early = gaps.filter((at) => at < LEARNS).length;
+      t.diagnostic(`${air}, seed ${seed}: ${ms(delay)} behind the quickest block; ${early} gaps in the first ${LEARNS} s, ${gaps.length - early} after them`);
+      delays += delay;
+      assert.ok(early <= first, `${early} gaps in the beginning with seed ${seed}`);
+      count += gaps.length - early;
+    }
+    assert.ok(delays / SEEDS.length < most, `${ms(delays / SEEDS.length)} on the mean`);
+    const minutes = SEEDS.length * (SECONDS - LEARNS) / 60;
+    assert.ok(count <= perMinute * minutes, `${count} gaps in ${minutes.toFixed(1)} minutes`);
+  });
+}
 
 test('on an air without faults nothing is stretched, and the delay is what the player needs', () => {
   // Up to 3 ms of jitter.
@@ -112,11 +138,9 @@ test('the sound as played has no step larger than the sound itself', () => {
   for (const air of ['good', 'home', 'far', 'far-good']) {
     const { played } = playedOn(air);
     let [before, most] = [0, 0];
-    for (const piece of played) {
-      for (const sample of piece) {
-        most = Math.max(most, Math.abs(sample - before));
-        before = sample;
-      }
+    for (const sample of played) {
+      most = Math.max(most, Math.abs(sample - before));
+      before = sample;
     }
     // The tones move by up to 0.15 from one sample to the next, and the noise by 0.02.
     assert.ok(most < 0.18, `${air}: a step of ${most}`);

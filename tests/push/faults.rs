@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::players::{Player, is_loud};
 use crate::servers::{Harbor, Icecast, PASSWORD, answer, fake, folder, installed, swallow};
 use crate::support::daemon::Daemon;
 use crate::support::synth::SynthRamp;
-use crate::support::{HEADER_BYTES, wait_for};
+use crate::support::{HEADER_BYTES, let_pass, wait_for};
 use crate::{LONG, number, push, push_status, wait_for_named, wait_for_push, wait_within};
 
 const TONE: &str = "[input.live]\ndevice = \"synth:tone\"\nrate = 48000\nbuffer_ms = 10000\n";
@@ -193,6 +193,71 @@ fn a_server_without_put_gets_source_and_later_source_at_once() {
     wait_for_push(&daemon, "on the air");
 }
 
+/// A server that refuses PUT as unknown gets SOURCE without a pause; one that refuses both is asked again later.
+#[test]
+fn a_server_that_refuses_put_gets_source_at_once() {
+    let (sender, methods) = crossbeam_channel::unbounded();
+    let port = fake(move |mut connection, head, _| {
+        let method = head.split(' ').next().unwrap_or_default().to_owned();
+        let is_source = method == "SOURCE";
+        let _ = sender.send(method);
+        match is_source {
+            true => {
+                answer(&mut connection, "HTTP/1.0 200 OK\r\n\r\n");
+                swallow(connection);
+            }
+            false => answer(&mut connection, "HTTP/1.1 405 Method Not Allowed\r\n\r\n"),
+        }
+    });
+    let to = format!("icecast://127.0.0.1:{port}/a");
+    let daemon = Daemon::start(None, &(TONE.to_owned() + &push("radio", &to, "")));
+    wait_for_push(&daemon, "on the air");
+    assert_eq!(methods.try_iter().collect::<Vec<_>>(), ["PUT", "SOURCE"]);
+    assert_eq!(daemon.count_log("it asks every minute"), 0);
+
+    let (sender, methods) = crossbeam_channel::unbounded();
+    let port = fake(move |mut connection, head, _| {
+        let _ = sender.send(head.split(' ').next().unwrap_or_default().to_owned());
+        answer(&mut connection, "HTTP/1.1 501 Not Implemented\r\n\r\n");
+    });
+    let to = format!("icecast://127.0.0.1:{port}/a");
+    let daemon = Daemon::start(None, &(TONE.to_owned() + &push("radio", &to, "")));
+    let status = wait_for_push(&daemon, "refused");
+    assert!(detail(&status).contains("does not understand the request (501)"), "{status}");
+    assert_eq!(methods.try_iter().collect::<Vec<_>>(), ["PUT", "SOURCE"]);
+}
+
+/// A reload while the stream is on the air does not take away the pause after its end.
+#[test]
+fn a_reload_long_before_a_failure_shortens_no_pause() {
+    let (sender, times) = crossbeam_channel::unbounded();
+    let (end, ended) = crossbeam_channel::bounded::<()>(1);
+    let port = fake(move |mut connection, _, number| {
+        let _ = sender.send(Instant::now());
+        answer(&mut connection, "HTTP/1.0 200 OK\r\n\r\n");
+        if number == 0 {
+            let ended = ended.clone();
+            let own = connection.try_clone().expect("a descriptor");
+            thread::spawn(move || {
+                let _ = ended.recv();
+                let _ = own.shutdown(std::net::Shutdown::Both);
+            });
+        }
+        swallow(connection);
+    });
+    let config = TONE.to_owned() + &push("radio", &format!("icecast://127.0.0.1:{port}/a"), "");
+    let daemon = Daemon::start(None, &config);
+    wait_for_push(&daemon, "on the air");
+    let _ = times.recv_timeout(LONG).expect("a connection");
+    daemon.reload(&config);
+    daemon.wait_for_log("the configuration was read again");
+    let closed = Instant::now();
+    end.send(()).expect("the server runs");
+    let again = times.recv_timeout(LONG).expect("another connection");
+    // 80 % of a second at least.
+    assert!(again - closed > Duration::from_millis(700), "after {:?}", again - closed);
+}
+
 #[test]
 fn a_server_that_says_100_only_and_one_that_says_both_get_the_stream() {
     for text in [
@@ -240,7 +305,7 @@ fn a_slow_server_loses_whole_packets_and_costs_nobody_else_anything() {
             let mut bytes = [0; 1000];
             while let Ok(count @ 1..) = connection.read(&mut bytes) {
                 let _ = sender.send(bytes[..count].to_vec());
-                thread::sleep(Duration::from_millis(100));
+                let_pass(Duration::from_millis(100));
             }
         });
     });

@@ -1,11 +1,12 @@
 //! Every format, heard by late joiners of each kind; FLAC exact to the frame over three servers.
 
-use crate::players::{Player, is_loud};
-use crate::servers::{Extra, Harbor, Icecast, PASSWORD, free_ports, installed};
+use crate::players::{Player, is_loud, is_silent};
+use crate::servers::{Extra, Harbor, Icecast, PASSWORD, folder, free_ports, installed};
 use crate::support::daemon::Daemon;
 use crate::support::synth::SynthRamp;
 use crate::support::wait_for;
-use crate::{LONG, push, push_status, wait_for_named, wait_for_push};
+use crate::{LONG, push, push_status, wait_for_named, wait_for_push, wait_within};
+use std::process::Command;
 use std::time::Duration;
 
 /// Two seconds of stereo of 16 bits.
@@ -92,7 +93,7 @@ fn flac_is_exact_behind_a_master_a_relay_and_a_slave() {
     let to = format!("icecast://{}/ramp.ogg", master.address);
     let daemon = Daemon::start(None, &(RAMP.to_owned() + &push("radio", &to, "buffer_seconds = 60")));
     wait_for_push(&daemon, "on the air");
-    crate::wait_within(LONG, Duration::from_millis(100), "the slave to know the mount", || {
+    wait_within(LONG, Duration::from_millis(100), "the slave to know the mount", || {
         slave.source("/ramp.ogg").map(drop)
     });
     for server in [&master, &relay, &slave] {
@@ -101,6 +102,46 @@ fn flac_is_exact_behind_a_master_a_relay_and_a_slave() {
         ramp.feed(&player.hear(5 * 48_000 * 4));
         assert!(ramp.is_whole() && ramp.frames == 5 * 48_000, "{:?}", ramp.holes);
     }
+}
+
+/// The master of an on-demand relay loses its source: the relay's listener hears a file instead of being cut, and the stream
+/// again once it is back, all on one connection.
+#[test]
+fn a_relay_with_a_fallback_keeps_its_listeners_while_the_source_is_away() {
+    if !installed(&["icecast2", "ffmpeg"]) {
+        return;
+    }
+    // The format, rate and channels of the stream.
+    let web = folder("web");
+    let silence =
+        ["-v", "error", "-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-t", "10", "-b:a", "128k"];
+    let bare = ["-id3v2_version", "0", "-write_xing", "0"];
+    let made = Command::new("ffmpeg").args(silence).args(bare).arg(web.join("silence.mp3")).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let master = Icecast::start();
+    let (host, port) = (master.address.ip(), master.address.port());
+    let relay = Icecast::with(Extra {
+        files: Some(&web),
+        elements: &format!(
+            "<master-update-interval>5</master-update-interval><relay><server>{host}</server><port>{port}</port>\
+             <mount>/live.mp3</mount><local-mount>/live.mp3</local-mount><on-demand>1</on-demand></relay>\
+             <mount type=\"normal\"><mount-name>/live.mp3</mount-name><fallback-mount>/silence.mp3</fallback-mount>\
+             <fallback-override>1</fallback-override></mount>"
+        ),
+        ..Extra::default()
+    });
+    let config = TONE.to_owned()
+        + &push("radio", &format!("icecast://{}/live.mp3", master.address), "format = \"mp3\"");
+    let daemon = Daemon::start(None, &config);
+    wait_for_push(&daemon, "on the air");
+    let mut player = Player::ffmpeg(&relay.url("/live.mp3"));
+    assert!(is_loud(&player.hear(SOUND)));
+    drop(daemon);
+    wait_within(LONG, Duration::ZERO, "silence", || is_silent(&player.hear(SOUND / 4)).then_some(()));
+    let daemon = Daemon::start(None, &config);
+    wait_for_push(&daemon, "on the air");
+    wait_within(LONG, Duration::ZERO, "the stream", || is_loud(&player.hear(SOUND / 4)).then_some(()));
+    let _ = std::fs::remove_dir_all(&web);
 }
 
 #[test]

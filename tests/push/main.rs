@@ -4,6 +4,7 @@
 //! `push.packages` lists the packages. A test whose server or player is missing says so and passes, unless
 //! `WAVECAST_ALL_PLAYERS=1`. All addresses are those of the loopback.
 
+mod beside;
 mod faults;
 mod heard;
 mod network;

@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::servers::{Icecast, installed};
-use crate::support::HEADER_BYTES;
 use crate::support::daemon::Daemon;
 use crate::support::synth::SynthRamp;
+use crate::support::{HEADER_BYTES, let_pass};
 use crate::{number, push, push_status, wait_within};
 
 /// The faults of [`Proxy`].
@@ -63,10 +63,10 @@ fn forward(mut from: TcpStream, mut to: TcpStream, fault: &AtomicU32) {
     let mut bytes = [0; 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         while fault.load(Ordering::Relaxed) == 2 {
-            thread::sleep(Duration::from_millis(10));
+            let_pass(Duration::from_millis(10));
         }
         if fault.load(Ordering::Relaxed) == 3 {
-            thread::sleep(Duration::from_millis(500));
+            let_pass(Duration::from_millis(500));
         }
         if to.write_all(&bytes[..count]).is_err() {
             break;
@@ -133,7 +133,7 @@ fn soak_of_random_faults() {
         let (fault, length) =
             (1 + (seed >> 16) as usize % 4, Duration::from_millis(u64::from(seed >> 8) % 15_000));
         proxy.set(fault);
-        thread::sleep(length);
+        let_pass(length);
         proxy.set(0);
         let back = all_on_the_air(FAULTS[fault]);
         println!("{} for {length:.1?}: all on the air after {back:.1?}", FAULTS[fault]);

@@ -4,7 +4,7 @@
 //! let card = Card::new("fake", CardOptions { rates: vec![48_000], ..Default::default() });
 //! let daemon = Command::new(…).envs([card.env()]).arg(card.device()).spawn()?;
 //! card.command(Order::Unplug);
-//! card.wait_until("the daemon opens it again", |counters| counters.opens == 2);
+//! card.wait_until("a second opening", |counters| counters.opens == 2);
 //! ```
 //!
 //! The head of `fakecard.c` says what the card can do and which samples it delivers. The environment variable is for
@@ -13,6 +13,7 @@
 // Every test program compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder};
@@ -23,10 +24,8 @@ use std::process::{self, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
-/// The time that tests wait for something that should happen at once. It is long because shared machines stall.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use super::{PATIENCE, wait_within};
 
 /// The way the card stores a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +175,8 @@ pub(crate) struct Counters {
     pub(crate) period_frames: u64,
     /// The buffer that the program chose last, in frames.
     pub(crate) buffer_frames: u64,
+    /// The reads that [`Order::Stuck`] has held until now.
+    pub(crate) stuck_reads: u64,
 }
 
 impl Counters {
@@ -303,6 +304,7 @@ impl Card {
                     channels: words[8],
                     period_frames: words[9],
                     buffer_frames: words[10],
+                    stuck_reads: words[11],
                 };
             }
             assert!(Instant::now() < deadline, "the stat file of {} never settles", self.name);
@@ -312,15 +314,14 @@ impl Card {
 
     /// Waits until the counters are as a test wants them, and returns them. Panics after [`PATIENCE`].
     pub(crate) fn wait_until(&self, event: &str, wanted: impl Fn(&Counters) -> bool) -> Counters {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let counters = self.position();
-            if wanted(&counters) {
-                return counters;
-            }
-            assert!(Instant::now() < deadline, "still waiting until {event}: {counters:?}");
-            thread::sleep(Duration::from_millis(2));
-        }
+        wait_within(PATIENCE, Duration::from_millis(2), event, || Some(self.position()).filter(&wanted))
+    }
+
+    /// Makes the card hang in a read, and waits until a read hangs.
+    pub(crate) fn stick(&self) {
+        let before = self.position().stuck_reads;
+        self.command(Order::Stuck);
+        self.wait_until("a read that does not return", |counters| counters.stuck_reads > before);
     }
 
     fn in_folder(folder: &Arc<Folder>, name: &str) -> Card {
@@ -359,16 +360,16 @@ impl Card {
         self.folder.0.join(&self.name).join(file)
     }
 
-    /// Returns the first eleven words of the stat file, `struct device` in `fakecard.c`.
-    fn read_stat(&self) -> [u64; 11] {
-        const MAGIC: u64 = 0x3152_4143_454b_4146;
-        let mut words = [0; 11];
+    /// Returns the first words of the stat file, `struct device` in `fakecard.c`.
+    fn read_stat(&self) -> [u64; 12] {
+        const MAGIC: u64 = 0x3252_4143_454b_4146;
+        let mut words = [0; 12];
         let bytes = fs::read(self.path("stat")).unwrap_or_default();
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
         }
         // Without the magic number the file is not there yet, or the first open is about to fill it.
-        if words[0] != MAGIC { [0; 11] } else { words }
+        if words[0] != MAGIC { [0; 12] } else { words }
     }
 }
 

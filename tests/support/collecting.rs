@@ -4,12 +4,12 @@ use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::http::Response;
 use super::listening::Ending;
 use super::server::Server;
 use super::{PATIENCE, wait_within};
-use std::time::Duration;
 
 /// A client. It disconnects on drop.
 pub(crate) struct Collector {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::card::Cards;
 use super::server::Server;
 use super::stopwatch::{Span, Stopwatch};
-use super::wait_for;
+use super::{let_pass, wait_for};
 
 /// A running daemon. It is killed on drop. [`Server`] has the requests to it.
 pub(crate) struct Daemon {
@@ -164,6 +165,13 @@ impl Daemon {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// Stops the process for `time`, as a machine does that sleeps or is too busy.
+    pub(crate) fn stop_for(&self, time: Duration) {
+        self.signal("STOP");
+        let_pass(time);
+        self.signal("CONT");
     }
 
     /// Waits until the daemon has ended, and returns its exit status and the time that the end took.

@@ -74,10 +74,10 @@
 
 #define MAX_CHOICES 16
 
-/* "FAKECAR1": the file is complete, and of this version. */
-#define DEVICE_MAGIC UINT64_C(0x31524143454b4146)
+/* "FAKECAR2": the file is complete, and of this version. */
+#define DEVICE_MAGIC UINT64_C(0x32524143454b4146)
 
-/* The stat file. A reader takes words 0 to 10; the rest is the card's own memory of its clock. */
+/* The stat file. A reader takes words 0 to 11; the rest is the card's own memory of its clock. */
 struct device {
 	uint64_t magic;         /*  0: DEVICE_MAGIC once initialised */
 	_Atomic uint64_t sequence; /* 1: odd while the words below are being changed */
@@ -90,11 +90,12 @@ struct device {
 	uint64_t channels;      /*  8 */
 	uint64_t period_frames; /*  9 */
 	uint64_t buffer_frames; /* 10 */
+	uint64_t stuck_reads;   /* 11: reads that `stuck` has held, counted when they begin to hang */
 
-	uint64_t clock_frame;   /* 11: at clock_ns the card was at this frame */
-	uint64_t clock_ns;      /* 12: CLOCK_MONOTONIC; 0 before the first start */
-	uint64_t frozen;        /* 13: the clock stands still at clock_frame: the card hangs */
-	uint64_t last_xrun;     /* 14: 1 + the number of the xrun command obeyed last; 0 when there is none */
+	uint64_t clock_frame;   /* 12: at clock_ns the card was at this frame */
+	uint64_t clock_ns;      /* 13: CLOCK_MONOTONIC; 0 before the first start */
+	uint64_t frozen;        /* 14: the clock stands still at clock_frame: the card hangs */
+	uint64_t last_xrun;     /* 15: 1 + the number of the xrun command obeyed last; 0 when there is none */
 };
 
 enum command { RUN, UNPLUG, HANG, XRUN, STORM, BUSY, EIO_ON_READ, BADFD_ON_READ, NOPERM, GONE, STUCK };
@@ -517,6 +518,11 @@ static snd_pcm_sframes_t fakecard_transfer(snd_pcm_ioplug_t *io, const snd_pcm_c
 	unsigned int channel;
 
 	update(card);
+	if (card->command == STUCK) {
+		begin_change(device);
+		device->stuck_reads++;
+		end_change(device);
+	}
 	while (card->command == STUCK) {
 		usleep(10000);
 		update(card);

@@ -28,11 +28,14 @@ const CUT_OFF: &str = "the frame is cut off";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamInfo {
     pub(crate) block_frames: u16,
+    /// In Hz.
     pub(crate) rate: u32,
     pub(crate) channels: u16,
+    /// The bits of a sample: 16 or 24.
     pub(crate) bits: u32,
     /// The number of frames of the whole stream; 0 if it is unknown.
     pub(crate) total: u64,
+    /// The checksum of the samples; zeros if it is unknown.
     pub(crate) md5: [u8; 16],
 }
 

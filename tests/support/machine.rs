@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use super::wait_within;
+
 /// The longest time for a boot or for a command. Foreign machines are ten times slower.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -144,20 +146,15 @@ impl Machine {
     }
 
     fn wait_until_up(&mut self) {
-        let end = Instant::now() + PATIENCE;
         let pid = self.nspawn.id().to_string();
-        loop {
-            assert!(Instant::now() < end, "{} does not boot: {}", self.name, self.console());
-            if let Some(status) = self.nspawn.try_wait().expect("it is our child") {
-                panic!("systemd-nspawn ended with {status}: {}", self.console());
-            }
-            thread::sleep(Duration::from_millis(200));
+        wait_within(PATIENCE, Duration::from_millis(200), "a machine to boot", || {
+            let ended = self.nspawn.try_wait().expect("it is our child");
+            assert!(ended.is_none(), "systemd-nspawn ended: {ended:?}");
             let (_, leader) = try_run("pgrep", &["--parent", &pid]);
             self.leader = leader.trim().to_owned();
-            if !self.leader.is_empty() && self.try_sh("systemctl is-active --quiet multi-user.target").0 {
-                return;
-            }
-        }
+            let is_up = || self.try_sh("systemctl is-active --quiet multi-user.target").0;
+            (!self.leader.is_empty() && is_up()).then_some(())
+        });
     }
 
     fn connect(&self, ours: Ipv4Addr) {
@@ -224,6 +221,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the console of {}:\n{}\n---", self.name, self.console());
+        }
         // All other processes end with the first one.
         let _ = try_run("kill", &["-KILL", &self.leader]);
         let end = Instant::now() + Duration::from_secs(10);

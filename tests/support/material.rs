@@ -1,12 +1,17 @@
 //! Sound for the tests and the benchmarks of the encoders: interleaved samples between -1 and 1, always the
 //! same.
 
+// Each program uses some of it.
+#![allow(dead_code)]
+
 use std::f64::consts::TAU;
 use std::process::Command;
 
+use wavecast::media::format::StreamFormat;
+
 /// A kind of sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Material {
+pub(crate) enum Material {
     Silence,
     /// Every sample is one step above the one before it, through the whole range.
     Ramp,
@@ -21,7 +26,7 @@ pub enum Material {
 }
 
 impl Material {
-    pub const ALL: [Material; 6] = [
+    pub(crate) const ALL: [Material; 6] = [
         Material::Silence,
         Material::Ramp,
         Material::Noise,
@@ -31,7 +36,7 @@ impl Material {
     ];
 
     /// Returns PCM of that sound: little-endian samples of `bytes` bytes.
-    pub fn pcm(self, rate: u32, channels: usize, frames: usize, bytes: usize) -> Vec<u8> {
+    pub(crate) fn pcm(self, rate: u32, channels: usize, frames: usize, bytes: usize) -> Vec<u8> {
         let bits = 8 * bytes as u32;
         let steps = (1i64 << (bits - 1)) as f64;
         let mut pcm = Vec::with_capacity(frames * channels * bytes);
@@ -72,8 +77,16 @@ impl Material {
     }
 }
 
+/// Returns PCM of a quarter of a second of each material, and a few frames that fill no block.
+pub(crate) fn all_materials(format: StreamFormat) -> Vec<u8> {
+    let frames = format.rate as usize / 4 + 7;
+    let pcm =
+        |material: Material| material.pcm(format.rate, format.channels.into(), frames, format.sample.bytes());
+    Material::ALL.into_iter().flat_map(pcm).collect()
+}
+
 /// Returns a spoken sentence of about 10 s, mono, 16 bits, at 22050 Hz. `None` without espeak-ng.
-pub fn speech() -> Option<Vec<i16>> {
+pub(crate) fn speech() -> Option<Vec<i16>> {
     let text = "The north wind and the sun were disputing which was the stronger, when a traveller came by \
         wrapped in a warm cloak. They agreed that the one who first succeeded in making the traveller take his \
         cloak off should be considered stronger than the other.";

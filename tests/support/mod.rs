@@ -10,6 +10,7 @@ pub(crate) mod flac;
 pub(crate) mod http;
 pub(crate) mod listening;
 pub(crate) mod machine;
+pub(crate) mod material;
 pub(crate) mod mp3;
 pub(crate) mod ogg;
 pub(crate) mod players;
@@ -55,4 +56,10 @@ pub(crate) fn wait_within<T>(
         assert!(began.elapsed() < patience, "waited {patience:?} in vain for {event}");
         std::thread::sleep(pause);
     }
+}
+
+/// Lets `time` pass where the time itself is the input of a test: the length of a stop or of a stall, the pace of a
+/// client, or the time in which something must not happen. Tests wait for an event by [`wait_for`].
+pub(crate) fn let_pass(time: Duration) {
+    std::thread::sleep(time);
 }

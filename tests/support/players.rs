@@ -1,17 +1,19 @@
 //! Real players as child processes, each of which writes the sound that it would play to its standard output.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{env, fs, thread};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
-use super::wait_for;
+use super::programs::as_nobody;
+use super::{PATIENCE, wait_for, wait_within};
 
 /// A player that plays. It is killed on drop.
 pub(crate) struct Playing {
@@ -26,6 +28,7 @@ pub(crate) struct Playing {
 }
 
 impl Playing {
+    /// Starts a player.
     pub(crate) fn start(command: &mut Command) -> Playing {
         let name = format!("{command:?}");
         let mut child = command
@@ -42,8 +45,18 @@ impl Playing {
     }
 
     /// Reads the standard output until `enough` returns `true`.
-    pub(crate) fn hear(&mut self, event: &str, mut enough: impl FnMut(&[u8]) -> bool) {
-        wait_for(&format!("{event} from {}", self.name), || {
+    pub(crate) fn hear(&mut self, event: &str, enough: impl FnMut(&[u8]) -> bool) {
+        self.hear_within(PATIENCE, event, enough);
+    }
+
+    /// Reads the standard output like [`Playing::hear`], of a player that may take `patience`.
+    pub(crate) fn hear_within(
+        &mut self,
+        patience: Duration,
+        event: &str,
+        mut enough: impl FnMut(&[u8]) -> bool,
+    ) {
+        wait_within(patience, Duration::from_millis(5), &format!("{event} from {}", self.name), || {
             let ended = self.child.try_wait().expect("it is our child");
             let bytes = std::mem::take(&mut *self.heard.lock().expect("nobody panics holding it"));
             if enough(&bytes) {
@@ -83,26 +96,6 @@ pub(crate) fn gather(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>
     all
 }
 
-/// Returns `true` if all programs are installed. Otherwise prints their names, or fails with
-/// `WAVECAST_ALL_PLAYERS=1`.
-pub(crate) fn installed(programs: &[&str]) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let missing: Vec<_> = programs
-        .iter()
-        .filter(|program| !env::split_paths(&path).any(|folder| folder.join(program).exists()))
-        .collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let all = env::var_os("WAVECAST_ALL_PLAYERS").is_some_and(|all| all == "1");
-    assert!(!all, "not installed: {missing:?}; tests/players.packages lists the packages");
-    // cargo shows the output of eprintln! of failed tests only. One write, because tests run side by side.
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("\nSKIPPED {test}: not installed: {missing:?}\n");
-    let _ = io::stderr().write_all(line.as_bytes());
-    false
-}
-
 /// Returns curl.
 pub(crate) fn curl(url: &str) -> Command {
     let mut command = Command::new("curl");
@@ -117,17 +110,12 @@ pub(crate) fn ffmpeg(url: &str, samples: &str) -> Command {
     command
 }
 
-/// Returns VLC without a window. VLC refuses to run as root, so root becomes nobody.
+/// Returns VLC without a window.
 pub(crate) fn vlc(url: &str) -> Command {
-    let mut command = match rustix::process::geteuid().is_root() {
-        true => {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "vlc"]);
-            command.env("HOME", "/nonexistent");
-            command
-        }
-        false => Command::new("vlc"),
-    };
+    let mut command = as_nobody("vlc");
+    if geteuid().is_root() {
+        command.env("HOME", "/nonexistent");
+    }
     command.args(["--intf=dummy", "--quiet", "--ignore-config", url]);
     command
 }
@@ -144,6 +132,13 @@ pub(crate) fn mpv(url: &str) -> Command {
     let mut command = Command::new("mpv");
     command.args(["--no-config", "--no-terminal", "--ao=pcm", "--ao-pcm-waveheader=no"]);
     command.args(["--ao-pcm-file=/dev/stdout", url]);
+    command
+}
+
+/// Returns mpv, which writes samples of 16 bits.
+pub(crate) fn mpv_in_16_bits(url: &str) -> Command {
+    let mut command = mpv(url);
+    command.arg("--audio-format=s16");
     command
 }
 

@@ -1,8 +1,8 @@
 //! Programs that others wrote, which tests run if they are installed.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
-use std::thread;
+use std::{env, thread};
 
 use super::server::Server;
 
@@ -12,16 +12,38 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// Notes that something is missing. Fails where nothing may be: with `WAVECAST_ALL_PLAYERS=1`.
+/// Prints that something is missing, for which the test is skipped. Fails with `WAVECAST_ALL_PLAYERS=1`, where nothing
+/// may be missing.
 pub(crate) fn skip(what: &str) {
-    let all = std::env::var_os("WAVECAST_ALL_PLAYERS").is_some_and(|all| all == "1");
-    assert!(!all, "{what}; tests/encoders.packages names what is needed");
-    // Not through eprintln!, whose output cargo shows of failed tests only; and in one piece, for tests run side by side.
+    let all = env::var_os("WAVECAST_ALL_PLAYERS").is_some_and(|all| all == "1");
+    assert!(!all, "{what}; the files tests/*.packages list what is needed");
+    // cargo shows the output of eprintln! of failed tests only. One write, because tests run side by side.
     let test = thread::current().name().unwrap_or("a test").to_owned();
-    let _ = std::io::stderr().write_all(format!("\nSKIPPED {test}: {what}\n").as_bytes());
+    let _ = io::stderr().write_all(format!("\nSKIPPED {test}: {what}\n").as_bytes());
 }
 
-/// Returns whether the daemon can encode with that codec: its library is installed.
+/// Returns `true` if all programs are installed, and otherwise [`skip`]s the test.
+pub(crate) fn installed(programs: &[&str]) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &str| env::split_paths(&path).any(|folder| folder.join(program).exists());
+    let missing: Vec<_> = programs.iter().filter(|program| !is_there(program)).collect();
+    if !missing.is_empty() {
+        skip(&format!("not installed: {missing:?}"));
+    }
+    missing.is_empty()
+}
+
+/// Returns a command that runs a program that refuses to run as root: as nobody, if this process is root.
+pub(crate) fn as_nobody(program: &str) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
+    command
+}
+
+/// Returns `true` if the daemon can encode with that codec, whose library is then installed. Otherwise [`skip`]s the test.
 pub(crate) fn offers(server: &Server, codec: &str) -> bool {
     let input = server.input("live");
     let offers = input["codecs"].as_array().expect("codecs").iter().any(|offered| offered == codec);

@@ -34,7 +34,7 @@ pub(super) fn respond(
     codec: Codec,
     query: StreamQuery,
 ) {
-    let kind = context.encodings.kind(codec, query.bitrate, ring.format().channels);
+    let kind = context.encodings.kind(codec, query.bitrate, ring.format());
     if let Err(error) = context.encodings.check(codec, ring.format()) {
         return exchange.respond(unavailable(&error));
     }
@@ -42,11 +42,12 @@ pub(super) fn respond(
         Ok(plan) => plan,
         Err(response) => return exchange.respond(response),
     };
+    let shared_kind = Kind { in_ogg: player(&exchange).wants_ogg(codec), ..kind };
     let title = context.inputs.names().title(&input.name).to_owned();
     if exchange.is_head() {
         let head = match plan {
             Plan::Own { head, .. } => head,
-            Plan::Shared => live(&exchange, ring, kind, query, &[], &title).head,
+            Plan::Shared => live(&exchange, ring, shared_kind, query, &[], &title).head,
         };
         return respond_to_head(exchange, head);
     }
@@ -55,7 +56,7 @@ pub(super) fn respond(
         Err(full) => return refuse(context, exchange, client, full),
     };
     let source = match plan {
-        Plan::Shared => shared(context, &exchange, input, ring, kind, query, &title),
+        Plan::Shared => shared(context, &exchange, input, ring, shared_kind, query, &title),
         Plan::Own { head, frames, is_past, begin } => {
             let target = if frames.is_some() { Target::File } else { Target::Listeners };
             let format = ring.format();
@@ -178,7 +179,7 @@ fn live(
         accepts_chunks: exchange.takes_chunks(),
     };
     let rendition = Rendition {
-        content_type: kind.codec.content_type(),
+        content_type: kind.content_type(),
         header,
         data: player.encoded_bytes(kind.codec).map(|bytes| bytes - header.len() as u64),
         frame_bytes: 1,
@@ -206,7 +207,7 @@ fn chunked(exchange: &Exchange, query: StreamQuery) -> bool {
 fn unavailable(why: &Unavailable) -> Response {
     match why {
         Unavailable::Off | Unavailable::Codec(..) => Response::text(501, &why.to_string()),
-        Unavailable::Full(_) | Unavailable::Memory(_) | Unavailable::Thread(_) => {
+        Unavailable::Full(_) | Unavailable::Reserved(_) | Unavailable::Memory(_) | Unavailable::Thread(_) => {
             Response::unavailable(&why.to_string())
         }
     }

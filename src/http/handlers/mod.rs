@@ -1,5 +1,6 @@
 //! The endpoints, one a file. Each takes an exchange and answers it.
 
+pub(crate) mod bands;
 pub mod clip;
 pub(crate) mod encoded;
 pub(crate) mod events;

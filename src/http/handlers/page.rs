@@ -17,58 +17,17 @@ pub struct Asset {
     deflated: &'static [u8],
 }
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-
 macro_rules! asset {
     ($name:literal, $kind:expr) => {
         Asset { name: $name, kind: $kind, deflated: include_bytes!(concat!(env!("OUT_DIR"), "/", $name)) }
     };
 }
 
-macro_rules! scripts {
-    ($($name:literal),*) => { [$(asset!($name, SCRIPT)),*] };
-}
-
 /// The file for the path `/`.
 pub static INDEX: Asset = asset!("index.html", "text/html; charset=utf-8");
 
-static SCRIPTS: [Asset; 27] = scripts![
-    "address.js",
-    "app.js",
-    "apps.js",
-    "background.js",
-    "codec.js",
-    "condition.js",
-    "dom.js",
-    "events.js",
-    "flac.js",
-    "inputs.js",
-    "jitter.js",
-    "keys.js",
-    "live.js",
-    "meters.js",
-    "output.js",
-    "playout.js",
-    "qr.js",
-    "sound.js",
-    "spectrogram.js",
-    "stretch.js",
-    "timeline.js",
-    "timeline_view.js",
-    "volume.js",
-    "words.js",
-    "words.de.js",
-    "words.en.js",
-    "worklet.js"
-];
-
-static OTHERS: [Asset; 5] = [
-    asset!("style.css", "text/css; charset=utf-8"),
-    asset!("manifest.json", "application/manifest+json"),
-    asset!("icon.svg", "image/svg+xml"),
-    asset!("icon-192.png", "image/png"),
-    asset!("icon-512.png", "image/png"),
-];
+/// All other files of `src/page`.
+static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 /// The version of the page, which is part of the addresses in its first file: a hash of all files.
 pub const VERSION: &str = env!("PAGE_VERSION");
@@ -79,7 +38,7 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
     let is_version =
         |text: &str| text.len() == VERSION.len() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let name = name.split_once('/').filter(|(version, _)| is_version(version)).map_or(name, |(_, name)| name);
-    SCRIPTS.iter().chain(&OTHERS).find(|asset| asset.name == name)
+    ASSETS.iter().find(|asset| asset.name == name)
 }
 
 /// The sources that the page may load: this server alone.
@@ -147,7 +106,7 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Asset> {
-        [&INDEX].into_iter().chain(&SCRIPTS).chain(&OTHERS)
+        [&INDEX].into_iter().chain(ASSETS)
     }
 
     /// Returns the text of a file; nothing for a picture.
@@ -157,19 +116,15 @@ mod tests {
 
     #[test]
     fn a_browser_gets_the_files_as_they_are_in_the_tree() {
-        let files = std::fs::read_dir("src/page").expect("the page").map(|file| file.expect("a file").path());
-        let mut count = 0;
-        for file in files {
-            let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
-            let asset = all().find(|asset| asset.name == name).unwrap_or_else(|| panic!("{name} is missing"));
-            let served = match name {
+        for asset in all() {
+            let served = match asset.name {
                 "index.html" => text(asset).replace(&format!("@page/{VERSION}/"), "@page/").into_bytes(),
                 _ => asset.bytes(),
             };
-            assert_eq!(served, std::fs::read(&file).expect("a file"), "{name}");
-            count += 1;
+            let file = format!("src/page/{}", asset.name);
+            assert_eq!(served, std::fs::read(&file).expect("a file"), "{file}");
         }
-        assert_eq!(count, all().count());
+        assert_eq!(std::fs::read_dir("src/page").expect("the page").count(), all().count());
     }
 
     #[test]
@@ -192,15 +147,16 @@ mod tests {
         let deflated: usize = all().map(|asset| asset.deflated.len()).sum();
         assert!(deflated <= 64 * 1024, "{deflated} bytes on the way");
         let bytes: usize = all().map(|asset| asset.bytes().len()).sum();
-        assert!(bytes <= 150_000, "{bytes} bytes");
+        assert!(bytes <= 120_000, "{bytes} bytes");
     }
 
     /// A page that was opened as `http://user:pass@host/` may not request an address with user and password, and one that was
     /// opened with a token needs it in each address. `at` of address.js does both.
     #[test]
     fn every_address_that_the_scripts_request_is_made_by_one_function() {
-        let text: String = SCRIPTS.iter().map(text).collect();
-        for request in ["fetch(", "new EventSource(", ".addModule(", ".src = "] {
+        let scripts = ASSETS.iter().filter(|asset| asset.name.ends_with(".js"));
+        let text: String = scripts.map(text).collect();
+        for request in ["fetch(", "new EventSource(", ".src = "] {
             let requests: Vec<&str> = text.split(request).skip(1).collect();
             assert!(!requests.is_empty(), "{request}");
             let comments = [") to the loudspeaker", ") refuses"];

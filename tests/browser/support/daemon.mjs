@@ -105,9 +105,9 @@ export class Card {
     return card;
   }
 
-  /** Sends a command to the device `fake`: `unplug`, `run`, or another command of `fakecard.c`. */
-  command(word) {
-    const file = join(this.folder.path, 'fake', 'ctl');
+  /** Sends a command to a device: `unplug`, `run`, or another command of `fakecard.c`. */
+  command(word, device = 'fake') {
+    const file = join(this.folder.path, device, 'ctl');
     writeFileSync(`${file}.new`, word);
     renameSync(`${file}.new`, file);
   }

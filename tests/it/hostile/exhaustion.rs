@@ -15,7 +15,7 @@ use super::{
 use crate::support::daemon::Daemon;
 use crate::support::http;
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
-use crate::support::{HEADER_BYTES, strace, wait_for};
+use crate::support::{HEADER_BYTES, let_pass, strace, wait_for};
 
 /// The longest time until a new client gets an answer, while something is exhausted. Without a place made for it, the
 /// client would wait for the ten seconds in which a request must be finished.
@@ -87,7 +87,7 @@ impl DescriptorPeak {
         thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 highest.fetch_max(count(pid, "fd"), Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(1));
+                let_pass(Duration::from_millis(1));
             }
         });
         DescriptorPeak { over, peak }

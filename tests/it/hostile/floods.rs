@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use super::{Dice, Siege, attacker, behave_like_another_machine, connect_from, is_full, lasting, request};
-use crate::support::http;
+use crate::support::programs::installed;
+use crate::support::{http, let_pass};
 
 #[test]
 fn two_hundred_thousand_requests_in_a_row() {
@@ -54,7 +55,7 @@ fn flood(address: SocketAddr, floods: u8, addresses: u8, pause: Duration, time: 
                     };
                     let _ = stream.write_all(all.as_bytes());
                     connections += 1;
-                    thread::sleep(pause);
+                    let_pass(pause);
                 }
                 connections
             })
@@ -126,7 +127,7 @@ fn slow_readers_half_closers_resetters_and_pipeliners() {
         let excess = held.len().saturating_sub(70);
         held.drain(..excess);
         // The pace at which they read a byte.
-        thread::sleep(Duration::from_millis(200));
+        let_pass(Duration::from_millis(200));
     }
     drop(held);
     siege.lift(&format!("{began} that read slowly, half-close, reset or pipeline"));
@@ -148,7 +149,7 @@ fn never_readers_from_40_addresses() {
         let _ = stream.write_all(request(targets[number % targets.len()]).repeat(20).as_bytes());
         held.push(stream);
     }
-    thread::sleep(lasting(60, 5));
+    let_pass(lasting(60, 5));
     let count = held.len();
     assert!(count > 20 * each, "{count} connected");
     drop(held);
@@ -174,7 +175,7 @@ fn five_thousand_connections_a_second() {
                 let text = request("/healthz");
                 for n in 0.. {
                     let due = began + Duration::from_secs(1) * n / (PER_SECOND / THREADS) as u32;
-                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let_pass(due.saturating_duration_since(Instant::now()));
                     if Instant::now() > end {
                         return;
                     }
@@ -215,9 +216,7 @@ fn five_thousand_connections_a_second() {
 
 #[test]
 fn slowhttptest_in_all_its_modes() {
-    if Command::new("slowhttptest").arg("-h").output().is_err() {
-        assert!(env::var_os("WAVECAST_ALL_PLAYERS").is_none(), "slowhttptest is not installed");
-        println!("slowhttptest is not installed: nothing was tried");
+    if !installed(&["slowhttptest"]) {
         return;
     }
     let seconds = lasting(60, 8).as_secs().to_string();

@@ -11,7 +11,7 @@ use crate::support::daemon::Daemon;
 use crate::support::http::{self, Response, answer_to};
 use crate::support::stopwatch::{Stopwatch, assert_span_within, assert_within};
 use crate::support::synth::SynthRamp;
-use crate::support::{HEADER_BYTES, wait_for};
+use crate::support::{HEADER_BYTES, let_pass, wait_for};
 
 const TIGHT: &str = "[limits]\nconnections = 12\nconnections_per_address = 6\nlisteners_per_address = 3\n\
                      header_bytes = 2048\nrequest_seconds = 1\nidle_seconds = 2\n";
@@ -42,7 +42,7 @@ fn a_request_that_is_not_finished_in_time_is_answered_with_408() {
     // A byte now and then does not move the deadline.
     thread::spawn(move || {
         while dripping.write_all(b"x").is_ok() {
-            thread::sleep(Duration::from_millis(200))
+            let_pass(Duration::from_millis(200));
         }
     });
     let answer = answer_to(stream, b"");

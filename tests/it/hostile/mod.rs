@@ -24,7 +24,7 @@ use crate::support::daemon::Daemon;
 use crate::support::http::{self, Response};
 use crate::support::stopwatch::{Span, Stopwatch, assert_span_within};
 use crate::support::synth::SynthRamp;
-use crate::support::{HEADER_BYTES, PATIENCE, wait_for, wait_within};
+use crate::support::{HEADER_BYTES, PATIENCE, let_pass, wait_for, wait_within};
 
 /// The options of the input. The ramp of 65536 frames lasts 8.2 s, longer than any hole here.
 const SLOW_RAMP: &str = "rate = 8000\nformat = \"s32\"\nhistory_seconds = 2\n";
@@ -203,7 +203,7 @@ impl Newcomers {
                 seen.served.push(time_to_sound(address));
                 counter.store(seen.served.len() as u32, Ordering::Relaxed);
                 // The pace of the new listeners.
-                thread::sleep(Duration::from_millis(100));
+                let_pass(Duration::from_millis(100));
             }
             seen
         });

@@ -1,0 +1,71 @@
+// A real Icecast that a daemon pushes to, as a child process with its own folder.
+
+import { spawn } from 'node:child_process';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+
+import { end, folder, until } from './scenario.mjs';
+
+export const ICECAST = ['icecast2'];
+export const PASSWORD = 'hackme-it-is-secret';
+
+/** A running Icecast on a free port of the loopback. */
+export class Icecast {
+  log = [];
+
+  /** Starts an Icecast, and waits until it answers. The burst is that of config/icecast for MP3. */
+  static async start() {
+    const icecast = new Icecast();
+    icecast.folder = folder();
+    const { path } = icecast.folder;
+    // Icecast does not run as root, and changes to another user.
+    chmodSync(path, 0o777);
+    const owner = process.getuid() === 0 ? '<changeowner><user>nobody</user><group>nogroup</group></changeowner>' : '';
+    icecast.port = await freePort();
+    const file = join(path, 'icecast.xml');
+    writeFileSync(file, `<icecast><location>test</location><admin>a@localhost</admin><hostname>127.0.0.1</hostname>
+      <limits><clients>100</clients><sources>10</sources><queue-size>4194304</queue-size>
+        <burst-on-connect>1</burst-on-connect><burst-size>262144</burst-size></limits>
+      <authentication><source-password>${PASSWORD}</source-password>
+        <admin-user>admin</admin-user><admin-password>admin</admin-password></authentication>
+      <listen-socket><port>${icecast.port}</port><bind-address>127.0.0.1</bind-address></listen-socket>
+      <fileserve>0</fileserve><paths><basedir>/usr/share/icecast2</basedir><logdir>${path}</logdir>
+        <webroot>/usr/share/icecast2/web</webroot><adminroot>/usr/share/icecast2/admin</adminroot></paths>
+      <logging><accesslog>access.log</accesslog><errorlog>error.log</errorlog><loglevel>2</loglevel></logging>
+      <security><chroot>0</chroot>${owner}</security></icecast>`);
+    icecast.child = spawn('icecast2', ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+    icecast.child.stderr.on('data', (text) => icecast.log.push(`${text}`));
+    process.once('exit', () => icecast.child.kill('SIGKILL'));
+    await until('Icecast to answer', async () => {
+      if (icecast.child.exitCode !== null) throw new Error(`Icecast ended: ${icecast.log.join('')}`);
+      return fetch(icecast.url('/status.xsl')).then((answer) => answer.ok, () => false);
+    });
+    return icecast;
+  }
+
+  /** Returns the address of a mount or of a page. */
+  url(path) {
+    return `http://127.0.0.1:${this.port}${path}`;
+  }
+
+  async close() {
+    await end(this.child);
+    this.folder.remove();
+  }
+}
+
+/** Returns a free port below the ports that the kernel gives to other sockets. */
+async function freePort() {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 18_000);
+    const server = createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (free) {
+      await new Promise((resolve) => server.close(resolve));
+      return port;
+    }
+  }
+}
