@@ -93,7 +93,7 @@ impl Default for Config {
 /// Table `[station]`: the name and description of this wavecast for people.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Station {
-    /// `title`: the name, as in "Bird box". Without one the machine's name is shown.
+    /// `title`: the name, as in "Bird box". Without one it is "wavecast", beside the name of the machine.
     pub title: Option<String>,
     /// `description`: one or two sentences about the station.
     pub description: Option<String>,

@@ -495,7 +495,8 @@ fn frames_that_the_history_has_lost_are_410() {
     // The frames of an answer can be lost before the next request on a machine that stalls for a second.
     let target = wait_for("a clip that is kept", || {
         let lead = daemon.get("/live.wav?last=1");
-        let target = format!("/{}", lead.header("location").expect("a place"));
+        // 503 where the machine stood still while the second was looked for.
+        let target = format!("/{}", lead.header("location")?);
         (daemon.get(&target).status == 200).then_some(target)
     });
     // An answer whose first frame is lost before it is sent is cut.
