@@ -5,14 +5,14 @@
 //!   sample numbers ("variable block size").
 //! - 16 and 24 bits. 32-bit input is coded as its upper 24 bits.
 //! - A frame without sound is coded at a quarter of PCM instead of at next to nothing. Players that fill a
-//!   buffer by bytes would otherwise be 9 to 13 s behind after 10 s of digital silence.
+//!   buffer by bytes would otherwise be 9 to 13 s behind after 10 s of digital silence. For Chromium, it is half of PCM.
 //! - A partition never escapes to unencoded samples: the 5-bit Rice parameter covers every residual of 24-bit
 //!   sound, and a subframe that does not get smaller is stored verbatim. So a packet's size is bounded.
 
 use std::convert::Infallible;
 
 use super::blocks::Blocks;
-use super::encoder::{EncodeError, Encoder, OpenError, Options, Packet, Sink};
+use super::encoder::{EncodeError, Encoder, OpenError, Options, Packet, Sink, Target};
 use super::ogg::{self, Pager, Paging};
 use crate::media::format::{SampleFormat, StreamFormat};
 
@@ -147,7 +147,10 @@ impl OggFlacEncoder {
     ///
     /// As for [`FlacEncoder::new`].
     pub fn new(format: StreamFormat, options: &Options<'_>, paging: Paging) -> Result<Self, OpenError> {
-        let flac = FlacEncoder::new(format, options.first_frame)?;
+        let mut flac = FlacEncoder::new(format, options.first_frame)?;
+        if options.target == Target::OggListeners {
+            flac.frames.silence = Silence::Half;
+        }
         // Mapping version 1.0; one more header packet follows.
         let mut first = b"\x7fFLAC\x01\x00\x00\x01fLaC".to_vec();
         first.extend_from_slice(&streaminfo(format, None, false));
@@ -210,9 +213,18 @@ const RIGHT: usize = 1;
 const MID: usize = 2;
 const SIDE: usize = 3;
 
+/// The part of PCM that a frame without sound takes.
+#[derive(Clone, Copy)]
+enum Silence {
+    Quarter = 4,
+    /// For Chromium, whose decoder gets 32 KiB at a time: a block of silence comes as soon as one of sound, about.
+    Half = 2,
+}
+
 /// The encoder of single FLAC frames and the buffers that it reuses.
 struct FrameEncoder {
     format: StreamFormat,
+    silence: Silence,
     /// Bits of a coded sample.
     bits: u32,
     /// The next frame's number.
@@ -238,6 +250,7 @@ impl FrameEncoder {
         };
         let mut encoder = FrameEncoder {
             format,
+            silence: Silence::Quarter,
             bits: coded_bits(format.sample),
             number: 0,
             planes: (0..planes).map(|_| plane()).collect(),
@@ -279,8 +292,7 @@ impl FrameEncoder {
         // Less than an eighth of PCM: silence. Noise of one unit up or down has 13 %, which is enough for
         // players.
         if cost < verbatim / 8 {
-            // A quarter of PCM.
-            let parameter = self.bits as u8 / 4 - 1;
+            let parameter = self.bits as u8 / self.silence as u8 - 1;
             for (subframe, plane) in self.subframes.iter_mut().zip(self.chosen) {
                 subframe.raise(&self.planes[plane].samples, parameter);
             }

@@ -184,6 +184,18 @@ fn silence_takes_a_quarter_of_pcm_whatever_its_value() {
             }
         }
     }
+    // For Chromium, half of PCM.
+    for sample in [S16, S24] {
+        let (format, samples) = (format(48_000, 2, sample), vec![0; 2 * 10 * BLOCK_FRAMES]);
+        let options = Options { target: Target::OggListeners, ..Options::default() };
+        let mut encoder = OggFlacEncoder::new(format, &options, Paging::EachPacket).expect("a valid format");
+        let pcm = BLOCK_FRAMES * format.frame_bytes();
+        let pages = encoded(&mut encoder, format, &pcm_of(&samples, sample), 480);
+        // The last page has no frame.
+        for page in &pages[..pages.len() - 1] {
+            assert!((pcm / 2..pcm / 2 + 150).contains(&page.bytes.len()), "{}", page.bytes.len());
+        }
+    }
     // Clicks in silence, and a last bit that toggles now and then.
     for kind in [10, 13] {
         let packets = round_trip(format(48_000, 1, S16), &signal(kind, 16, 1, 20 * BLOCK_FRAMES, 1), 480);
