@@ -523,7 +523,8 @@ fn a_stream_goes_on_over_a_reload_that_keeps_the_format() {
 fn a_stream_ends_with_its_format_its_input_and_its_daemon() {
     let config = |name: &str, rate: u32| {
         format!(
-            "[input.{name}]\ndevice = \"synth:noise\"\nrate = {rate}\n[input.other]\ndevice = \"synth:tone\"\n"
+            "[encoders]\nmax = 8\n[input.{name}]\ndevice = \"synth:noise\"\nrate = {rate}\n\
+             [input.other]\ndevice = \"synth:tone\"\n"
         )
     };
     let mut daemon = Daemon::start(None, &config("live", 48_000));

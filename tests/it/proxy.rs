@@ -5,13 +5,14 @@
 //! packages.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
 use crate::support::daemon::Daemon;
+use crate::support::programs::free_ports;
 use crate::support::stopwatch::{Stopwatch, assert_span_within};
 use crate::support::synth::SynthRamp;
 use crate::support::wait_for;
@@ -36,7 +37,7 @@ impl Proxied {
         let folder =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{example}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
-        let port = free_port();
+        let port = free_ports();
         // The example itself has the tables for the daemon. Port and password are replaced.
         let text =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/proxy").join(example));
@@ -150,10 +151,6 @@ impl Drop for Proxied {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
 fn nginx() -> Option<Proxied> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 
 use crate::support::http;
-pub(crate) use crate::support::programs::installed;
+pub(crate) use crate::support::programs::{free_ports, installed};
 use crate::support::{PATIENCE, wait_for};
 
 /// The password of sources at each server.
@@ -278,17 +278,4 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     fs::create_dir_all(&folder).expect("a folder");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
     folder
-}
-
-/// Returns a port that is free together with the next one. It is below the ports that the kernel gives to other sockets, so
-/// that it stays free until a server has it.
-pub(crate) fn free_ports() -> u16 {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    wait_for("two free ports", || {
-        let number = LAST.fetch_add(2, Ordering::Relaxed);
-        let port = 12_000 + ((std::process::id().wrapping_mul(38) + number) % 18_000) as u16;
-        let _first = TcpListener::bind(("127.0.0.1", port)).ok()?;
-        let _next = TcpListener::bind(("127.0.0.1", port + 1)).ok()?;
-        Some(port)
-    })
 }

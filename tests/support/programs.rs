@@ -1,10 +1,13 @@
 //! Programs that others wrote, which tests run if they are installed.
 
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, thread};
 
 use super::server::Server;
+use super::wait_for;
 
 /// The output of a program that succeeded.
 pub(crate) struct Output {
@@ -91,4 +94,17 @@ pub(crate) fn run_quietly(program: &str, arguments: &[&str], input: &[u8]) -> Op
 /// Decodes with ffmpeg, which must not say a word. `samples`: ffmpeg's name of the samples.
 pub(crate) fn ffmpeg(input: &[u8], samples: &str) -> Option<Vec<u8>> {
     run_quietly("ffmpeg", &["-v", "warning", "-i", "-", "-f", samples, "-"], input)
+}
+
+/// Returns a port that is free together with the next one. It is below the ports that the kernel gives to other sockets, so
+/// that it stays free until a server has it.
+pub(crate) fn free_ports() -> u16 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    wait_for("two free ports", || {
+        let number = LAST.fetch_add(2, Ordering::Relaxed);
+        let port = 12_000 + ((std::process::id().wrapping_mul(38) + number) % 18_000) as u16;
+        let _first = TcpListener::bind(("127.0.0.1", port)).ok()?;
+        let _next = TcpListener::bind(("127.0.0.1", port + 1)).ok()?;
+        Some(port)
+    })
 }

@@ -2,10 +2,9 @@
 
 import { spawn } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 
-import { end, folder, until } from './scenario.mjs';
+import { end, folder, freePort, until } from './scenario.mjs';
 
 export const ICECAST = ['icecast2'];
 export const PASSWORD = 'hackme-it-is-secret';
@@ -52,20 +51,5 @@ export class Icecast {
   async close() {
     await end(this.child);
     this.folder.remove();
-  }
-}
-
-/** Returns a free port below the ports that the kernel gives to other sockets. */
-async function freePort() {
-  for (;;) {
-    const port = 12_000 + Math.floor(Math.random() * 18_000);
-    const server = createServer();
-    const free = await new Promise((resolve) => {
-      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
-    });
-    if (free) {
-      await new Promise((resolve) => server.close(resolve));
-      return port;
-    }
   }
 }

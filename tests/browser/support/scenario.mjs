@@ -3,6 +3,7 @@
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { tmpdir } from 'node:os';
 
@@ -147,4 +148,19 @@ export async function end(child, signal = 'SIGTERM') {
     clearTimeout(insist);
   }
   return child.exitCode;
+}
+
+/** Returns a free port below the ports that the kernel gives to other sockets. */
+export async function freePort() {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 18_000);
+    const server = createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (free) {
+      await new Promise((resolve) => server.close(resolve));
+      return port;
+    }
+  }
 }

@@ -3,10 +3,9 @@
 
 import { spawn } from 'node:child_process';
 import { readdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 
-import { end, folder, until } from './scenario.mjs';
+import { end, folder, freePort, until } from './scenario.mjs';
 
 export const WEBKIT = ['WebKitWebDriver', 'Xvfb'];
 
@@ -52,15 +51,6 @@ function miniBrowser() {
     readdirSync(join(root, name)).filter((name) => name.startsWith('webkit2gtk-')).map((library) => join(root, name, library))
   ));
   return folders.flatMap((path) => readdirSync(path).filter((name) => name === 'MiniBrowser').map((name) => join(path, name)))[0];
-}
-
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 class Browser {
