@@ -1,7 +1,7 @@
 // A real Icecast that a daemon pushes to, as a child process with its own folder.
 
 import { spawn } from 'node:child_process';
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { end, folder, freePort, until } from './scenario.mjs';
@@ -38,6 +38,7 @@ export class Icecast {
     process.once('exit', () => icecast.child.kill('SIGKILL'));
     await until('Icecast to answer', async () => {
       if (icecast.child.exitCode !== null) throw new Error(`Icecast ended: ${icecast.log.join('')}`);
+      if (!haveAllThreadsSlept(icecast.child.pid)) return false;
       return fetch(icecast.url('/status.xsl')).then((answer) => answer.ok, () => false);
     });
     return icecast;
@@ -51,5 +52,20 @@ export class Icecast {
   async close() {
     await end(this.child);
     this.folder.remove();
+  }
+}
+
+/**
+ * Returns whether each thread of a process has waited for something once. Icecast 2.4.4 listens before its thread of
+ * statistics runs, and a source that comes at that moment ends it.
+ */
+function haveAllThreadsSlept(pid) {
+  const tasks = `/proc/${pid}/task`;
+  try {
+    return readdirSync(tasks).every((task) => (
+      /^voluntary_ctxt_switches:\t[1-9]/m.test(readFileSync(join(tasks, task, 'status'), 'utf8'))
+    ));
+  } catch {
+    return false; // A thread or the process has ended meanwhile.
   }
 }
