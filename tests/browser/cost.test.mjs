@@ -13,8 +13,8 @@ import { Wire } from './support/wire.mjs';
 
 /** The limits on a machine that is not busy: ms until the page can be used, and a share of one core. */
 const TARGET = { ready: 100, idle: 0.05 };
-/** The factor by which a busy machine may exceed the idle limit: each wake-up takes longer there. */
-const BUSY = 1.5;
+/** The factors by which a busy machine may exceed the limits: it starts a tab later, and each wake-up takes longer there. */
+const BUSY = { ready: 2.5, idle: 1.5 };
 const ATTEMPTS = 3;
 
 scenario('the page is there at once, asks for little, and leaves the processor alone', {
@@ -55,6 +55,6 @@ scenario('the page is there at once, asks for little, and leaves the processor a
   t.diagnostic(`idle: ${idle.map((share) => (100 * share).toFixed(1)).join(', ')} % of a core, the whole browser`);
   const kept = Math.min(first, ...later) < TARGET.ready && Math.min(...idle) < TARGET.idle;
   t.diagnostic(`${kept ? 'within' : 'NOT within'} ${TARGET.ready} ms and ${100 * TARGET.idle} %`);
-  assert.ok(Math.min(first, ...later) < TARGET.ready, `usable after ${ready} ms`);
-  assert.ok(Math.min(...idle) < BUSY * TARGET.idle, `${idle} of a core`);
+  assert.ok(Math.min(first, ...later) < BUSY.ready * TARGET.ready, `usable after ${ready} ms`);
+  assert.ok(Math.min(...idle) < BUSY.idle * TARGET.idle, `${idle} of a core`);
 });

@@ -147,7 +147,16 @@ mod tests {
         let deflated: usize = all().map(|asset| asset.deflated.len()).sum();
         assert!(deflated <= 64 * 1024, "{deflated} bytes on the way");
         let bytes: usize = all().map(|asset| asset.bytes().len()).sum();
-        assert!(bytes <= 120_000, "{bytes} bytes");
+        assert!(bytes <= 120 * 1024, "{bytes} bytes");
+    }
+
+    /// A script that the browser hears of from another script only costs a round trip more.
+    #[test]
+    fn the_first_file_names_every_script() {
+        let index = text(&INDEX);
+        for asset in ASSETS.iter().filter(|asset| asset.name.ends_with(".js")) {
+            assert!(index.contains(&format!("@page/{VERSION}/{}\"", asset.name)), "{}", asset.name);
+        }
     }
 
     /// A page that was opened as `http://user:pass@host/` may not request an address with user and password, and one that was
