@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::servers::{Extra, Icecast, fake, folder, installed};
 use crate::support::daemon::Daemon;
-use crate::{push, wait_for_push};
+use crate::support::wait_for;
+use crate::{find_push, push, wait_for_push};
 
 const TONE: &str = "[input.live]\ndevice = \"synth:tone\"\nrate = 48000\nbuffer_ms = 10000\n";
 
@@ -82,7 +83,9 @@ fn certificates_are_trusted_as_configured_and_refused_with_their_fingerprint() {
     let selfsigned = Icecast::with(Extra { certificate: Some(&own), ..Extra::default() });
     let to_self = format!("icecasts://{}/a.mp3", selfsigned.address);
     daemon.reload(&config(&to_self, &ca));
-    let status = wait_for_push(&daemon, "refused");
+    let status = wait_for("a refusal of the other server", || {
+        find_push(&daemon, "radio").filter(|push| push["to"] == to_self && push["state"] == "refused")
+    });
     assert!(detail(&status).contains("certificate"), "{status}");
     daemon.reload(&config(&to_self, &format!("tls_ca = \"{}\"", file("self.crt").display())));
     wait_for_push(&daemon, "on the air");

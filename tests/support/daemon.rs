@@ -157,7 +157,9 @@ impl Daemon {
 
     /// Replaces the configuration, addresses included, and sends SIGHUP.
     pub(crate) fn reload_whole(&self, config: &str) {
-        fs::write(self.config_file(), config).expect("the configuration is written");
+        // The daemon may be reading it, because of a signal before this one.
+        let (file, new) = (self.config_file(), self.config_file().with_extension("new"));
+        fs::write(&new, config).and_then(|()| fs::rename(new, file)).expect("the configuration is written");
         self.signal("HUP");
     }
 
