@@ -37,8 +37,8 @@ impl Server {
 
     /// Returns `true` if the server can send that codec to a client that joins late.
     pub(crate) fn can(self, codec: Codec) -> bool {
-        // darkice has no FLAC; FLAC goes through Icecast in Ogg.
-        self != Server::Darkice || codec != Codec::Flac
+        // darkice has no FLAC, and Opus only of 48 kHz.
+        self != Server::Darkice || codec == Codec::Mp3
     }
 
     /// Returns `true` if all programs of the server are there.
@@ -137,17 +137,13 @@ impl Running {
     fn darkice(&mut self) {
         self.processes.icecast();
         let (key, value, device) = self.card();
-        // darkice gives LAME ten times what is missing to 1 as its quality, 9 without this line. wavecast's is 7.
-        let format = match self.codec {
-            Codec::Mp3 => "mp3\nquality = 0.3",
-            _ => "opus",
-        };
         let (port, codec) = (self.processes.address().port(), self.codec.name());
+        // darkice gives LAME ten times what is missing to 1 as its quality, 9 without that line. wavecast's is 7.
         let config = self.processes.write(
             "darkice.cfg",
             format!(
                 "[general]\nduration = 0\nbufferSecs = 5\nreconnect = yes\n[input]\ndevice = {device}\nsampleRate = {RATE}\n\
-                 bitsPerSample = 16\nchannel = {CHANNELS}\n[icecast2-0]\nformat = {format}\nbitrateMode = cbr\n\
+                 bitsPerSample = 16\nchannel = {CHANNELS}\n[icecast2-0]\nformat = mp3\nquality = 0.3\nbitrateMode = cbr\n\
                  bitrate = {BITRATE}\nserver = 127.0.0.1\nport = {port}\npassword = bench\nmountPoint = live.{codec}\n"
             ),
         );
