@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,6 +118,11 @@ impl Icecast {
         wait_for("Icecast to listen", || {
             let ended = child.try_wait().expect("it is our child");
             let text = || fs::read_to_string(&log).unwrap_or_default();
+            if ended.is_some_and(|ended| ended.signal().is_some()) {
+                // A crash at its start is Icecast's own.
+                *child = command.spawn().expect("icecast2 runs");
+                return None;
+            }
             assert!(ended.is_none(), "icecast2 ended: {ended:?}: {}", text());
             if !have_all_threads_slept(child.id()) {
                 return None;

@@ -33,12 +33,18 @@ export class Icecast {
         <webroot>/usr/share/icecast2/web</webroot><adminroot>/usr/share/icecast2/admin</adminroot></paths>
       <logging><accesslog>access.log</accesslog><errorlog>error.log</errorlog><loglevel>2</loglevel></logging>
       <security><chroot>0</chroot>${owner}</security></icecast>`);
-    icecast.child = spawn('icecast2', ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-    icecast.child.stderr.on('data', (text) => icecast.log.push(`${text}`));
+    const run = () => {
+      icecast.child = spawn('icecast2', ['-c', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+      icecast.child.stderr.on('data', (text) => icecast.log.push(`${text}`));
+    };
+    run();
     process.once('exit', () => icecast.child.kill('SIGKILL'));
     await until('Icecast to answer', async () => {
-      if (icecast.child.exitCode !== null) throw new Error(`Icecast ended: ${icecast.log.join('')}`);
-      if (!haveAllThreadsSlept(icecast.child.pid)) return false;
+      const { exitCode, signalCode, pid } = icecast.child;
+      if (exitCode !== null) throw new Error(`Icecast ended: ${icecast.log.join('')}`);
+      // A crash at its start is Icecast's own.
+      if (signalCode !== null) run();
+      if (!haveAllThreadsSlept(pid)) return false;
       return fetch(icecast.url('/status.xsl')).then((answer) => answer.ok, () => false);
     });
     return icecast;
