@@ -10,6 +10,7 @@ use super::access::forwarded::ForwardingHeaders;
 use super::access::tokens::Token;
 use super::access::{Access, RequestFacts};
 use super::gate::{Connection, Place, Request};
+use super::players::accepts_chunks;
 use super::response::{Rendering, Response};
 use super::response_head::ResponseHead;
 use super::target;
@@ -70,11 +71,9 @@ impl Exchange {
         self.headers("If-None-Match").flat_map(|known| known.split(',')).any(|known| is_it(known.trim()))
     }
 
-    /// Returns `true` if the client accepts a body in chunks: the request is HTTP/1.1 and has no `TE: identity`. RFC 9110
-    /// dropped `identity`, but players that send it want no chunks.
+    /// Returns `true` if the client [accepts a body in chunks](accepts_chunks).
     pub(crate) fn takes_chunks(&self) -> bool {
-        let identity = |te: &str| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("identity"));
-        *self.request.http_version() >= (1, 1) && !self.header("TE").is_some_and(identity)
+        accepts_chunks(*self.request.http_version() >= (1, 1), self.header("TE"))
     }
 
     /// Returns the address at the other end of the connection: the client's, or that of a proxy.
